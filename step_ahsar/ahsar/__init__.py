@@ -1,0 +1,12 @@
+"""AHSAR, Adaptive Homeostatic Spiking Activity Regulation (arXiv 2512.05015).
+
+``law.py`` is the control law as pure functions, ``controller.py`` owns its state, ``regulate.py`` attaches it to any
+model, ``fold.py`` moves the learnt scales into the weights.
+"""
+
+from step_ahsar.ahsar.controller import Controller
+from step_ahsar.ahsar.fold import fold
+from step_ahsar.ahsar.law import AHSARConfig
+from step_ahsar.ahsar.regulate import is_regulated, regulate
+
+__all__ = ["AHSARConfig", "Controller", "fold", "is_regulated", "regulate"]

@@ -1,0 +1,20 @@
+"""Errors that a user can mend: one line that says what was wrong, where, and what would be right."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A fault of the input, not of the program. The command line prints it as one line and exits with 2."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in a closed set.
+
+    >>> print(unknown("neuron", "liff", ["if", "lif"]))
+    unknown neuron 'liff'; did you mean 'lif'? known: if, lif
+    """
+    names = sorted(known)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return UserError(f"unknown {kind} {name!r}{hint} known: {', '.join(names) or 'none'}")

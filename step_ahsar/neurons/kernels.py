@@ -1,0 +1,286 @@
+"""The multi-step form of any step equation, fused: one pass over the input forward, one pass backward.
+
+A step equation (functional.py) is unrolled over the time steps of ``x: [T, ...]`` flattened to ``[T, N]``. Forward
+returns the spikes and their number from the same pass. Backward keeps nothing but ``x``: it runs the equation again and
+pulls the gradient back through it (``torch.func.vjp``), so one generic kernel serves every neuron.
+
+Both passes go through ``torch.compile`` with N dynamic and every parameter a tensor, so that one graph serves all
+layers, batch sizes and thresholds; where there is no compiler the same code runs eagerly and gives the same spikes.
+"""
+
+import functools
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from step_ahsar.neurons import functional
+from step_ahsar.neurons.functional import Fire, Reset
+from step_ahsar.neurons.surrogate import get_surrogate
+
+UNROLL = 16  # time steps in one graph; longer runs are chained, so compile time does not grow with T
+
+State = tuple[Tensor, ...]
+Step = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """What a graph is compiled for. Thresholds, time constants and alpha are its inputs, not part of it.
+
+    Args:
+        step: step equation of functional.py.
+        rest: resting value of every state variable.
+        surrogate: name of the surrogate derivative.
+        reset: "hard" or "soft".
+        detach_reset: no gradient through the spike in the reset.
+    """
+
+    step: Step
+    rest: tuple[float, ...]
+    surrogate: str
+    reset: str
+    detach_reset: bool
+
+    def unroll(self, xs: tuple[Tensor, ...], state: State | None, fire: Fire, params: Mapping[str, Tensor]) -> list:
+        """Spikes of each step in ``xs`` and then the last state, as one flat list."""
+        if state is None:
+            state = tuple(torch.full_like(xs[0], value) for value in self.rest)
+        spikes = []
+        for x in xs:
+            s, *rest = self.step(x, *state, fire=fire, reset=self._reset, **params)
+            spikes.append(s)
+            state = tuple(rest)
+        return [*spikes, *state]
+
+    def _reset(self, v: Tensor, s: Tensor, threshold: Tensor) -> Tensor:
+        return _RESETS[self.reset](v, s.detach() if self.detach_reset else s, threshold)
+
+    def differentiable_fire(self, alpha: Tensor) -> Fire:
+        """The Heaviside step whose derivative is the surrogate."""
+        derivative = get_surrogate(self.surrogate)
+
+        def fire(u: Tensor) -> Tensor:
+            slope = derivative(u.detach(), alpha)
+            return heaviside(u.detach()) + slope * (u - u.detach())
+
+        return fire
+
+
+_RESETS: dict[str, Reset] = {"hard": functional.hard_reset, "soft": functional.soft_reset}
+
+
+def heaviside(u: Tensor) -> Tensor:
+    """1 where ``u >= 0``, else 0, in ``u``'s dtype."""
+    return (u >= 0).to(u.dtype)
+
+
+def multi_step(
+    dynamics: Dynamics,
+    x: Tensor,
+    params: Mapping[str, Tensor],
+    alpha: Tensor,
+    state: State | None = None,
+    keep_state: bool = False,
+) -> tuple[Tensor, Tensor, State]:
+    """Runs a neuron over ``x: [T, ...]``.
+
+    Args:
+        dynamics: what to run.
+        x: input currents. Half precision is integrated in fp32; the spikes come back in x's dtype.
+        params: the step's parameters, 0-d tensors; those that require a gradient get one.
+        alpha: the surrogate's parameter, 0-d.
+        state: where to start, tensors of ``x[0]``'s shape; None starts from rest.
+        keep_state: hand out the last state.
+
+    Returns:
+        spikes (x's shape and dtype), their number (0-d fp32, detached), the last state (empty unless asked for).
+    """
+    if torch.compiler.is_compiling():  # inside a compiled model its own compiler fuses, with the neighbours too
+        return _plain(dynamics, x, params, alpha, state, keep_state)
+    names = tuple(params)
+    spikes, counts = [], []
+    chunks = x.split(UNROLL)
+    for i, chunk in enumerate(chunks):
+        hand_out = keep_state or i + 1 < len(chunks)
+        out, count, *new_state = _MultiStep.apply(
+            dynamics, hand_out, names, chunk, alpha, *params.values(), *(state or ())
+        )
+        state = tuple(new_state) if hand_out else ()
+        spikes.append(out)
+        counts.append(count)
+    if len(chunks) == 1:
+        return spikes[0], counts[0], state or ()
+    return torch.cat(spikes), torch.stack(counts).sum(), state or ()
+
+
+def _plain(
+    dynamics: Dynamics, x: Tensor, params: Mapping[str, Tensor], alpha: Tensor, state: State | None, keep_state: bool
+) -> tuple[Tensor, Tensor, State]:
+    """The definition of :func:`multi_step`: an unrolled loop, differentiated by autograd."""
+    work = _working_dtype(x.dtype)
+    fire = dynamics.differentiable_fire(alpha)
+    out = dynamics.unroll(x.to(work).unbind(0), state, fire, params)
+    spikes = torch.stack(out[: len(x)])
+    count = spikes.detach().sum(dtype=torch.float32)
+    return spikes.to(x.dtype), count, tuple(out[len(x) :]) if keep_state else ()
+
+
+def _working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Membranes are kept in fp32 at least: a bf16 membrane loses the input that should make it fire."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class _MultiStep(torch.autograd.Function):
+    """One chunk of time steps, flattened to [T, N], through the fused passes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        dynamics: Dynamics,
+        hand_out: bool,
+        names: tuple[str, ...],
+        x: Tensor,
+        alpha: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        flat, params, state = _flatten(x), tensors[: len(names)], tensors[len(names) :]
+        flat_state = tuple(v.reshape(-1).data for v in state) or None
+        by_name = dict(zip(names, params, strict=True))
+        spikes, count, *last = _run(_forward_pass, (dynamics, hand_out), flat, flat_state, by_name)
+        ctx.save_for_backward(x, alpha, *tensors)
+        ctx.dynamics, ctx.names = dynamics, names
+        ctx.mark_non_differentiable(count)
+        return spikes.view_as(x), count, *(v.view_as(x[0]) for v in last)
+
+    @staticmethod
+    def backward(ctx: Any, grad_spikes: Tensor, _: Any, *grad_state: Tensor) -> tuple[Tensor | None, ...]:
+        x, alpha, *tensors = ctx.saved_tensors
+        params, state = tensors[: len(ctx.names)], tensors[len(ctx.names) :]
+        flat = _flatten(x)
+        need = ctx.needs_input_grad[5 : 5 + len(params)]
+        learnt = tuple(name for name, needed in zip(ctx.names, need, strict=True) if needed)
+        grad_x, *grads = _run(
+            _backward_pass,
+            (ctx.dynamics, learnt),
+            flat,
+            tuple(v.reshape(-1).data for v in state) or None,
+            dict(zip(ctx.names, params, strict=True)),
+            alpha,
+            _flatten(grad_spikes),
+            tuple(g.reshape(-1).data for g in grad_state) or None,
+        )
+        by_name = dict(zip(learnt, grads, strict=False))
+        grad_initial = [g.view_as(x[0]) for g in grads[len(learnt) :]]
+        return None, None, None, grad_x.view_as(x), None, *(by_name.get(n) for n in ctx.names), *grad_initial
+
+
+def _flatten(x: Tensor) -> Tensor:
+    """[T, ...] as a dense [T, N] of its own: a graph would be bound to the strides, or to the shape a view was taken of."""
+    return x.contiguous().view(x.shape[0], -1).data
+
+
+def _forward_pass(
+    dynamics: Dynamics, hand_out: bool, x: Tensor, state: State | None, params: dict[str, Tensor]
+) -> tuple[Tensor, ...]:
+    work = _working_dtype(x.dtype)
+    out = dynamics.unroll(x.to(work).unbind(0), state, heaviside, params)
+    spikes = torch.stack(out[: len(x)])
+    return spikes.to(x.dtype), spikes.sum(dtype=torch.float32), *(out[len(x) :] if hand_out else ())
+
+
+def _backward_pass(
+    dynamics: Dynamics,
+    learnt: tuple[str, ...],
+    x: Tensor,
+    state: State | None,
+    params: dict[str, Tensor],
+    alpha: Tensor,
+    grad_spikes: Tensor,
+    grad_state: State | None,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, then of the learnt parameters, then of the initial state where one was given."""
+    work = _working_dtype(x.dtype)
+    steps = x.to(work).unbind(0)
+    n, k = len(steps), len(steps) + len(learnt)
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        start = inputs[k:] if state is not None else None
+        fire = dynamics.differentiable_fire(alpha)
+        out = dynamics.unroll(inputs[:n], start, fire, params | dict(zip(learnt, inputs[n:k], strict=True)))
+        return tuple(out) if grad_state is not None else tuple(out[:n])
+
+    # steps enter one by one: a gradient of x[t] per step would otherwise be scattered into a full-size zero tensor
+    pull_back = torch.func.vjp(run, *steps, *(params[name] for name in learnt), *(state or ()))[1]
+    grads = pull_back((*grad_spikes.to(work).unbind(0), *(grad_state or ())))
+    return torch.stack(grads[:n]).to(x.dtype), *grads[n:]
+
+
+# -- compiling ---------------------------------------------------------------------------------------------------------
+
+
+def compiler_available(device: torch.device) -> bool:
+    """Whether the fused passes can be compiled for ``device``. STEP_AHSAR_COMPILE=0 says no everywhere."""
+    return _compiler_available(device.type) and os.environ.get("STEP_AHSAR_COMPILE", "1") != "0"
+
+
+@functools.cache
+def _compiler_available(device_type: str) -> bool:
+    if device_type == "cpu":
+        return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
+    if device_type == "cuda":
+        from importlib.util import find_spec
+
+        return find_spec("triton") is not None
+    return False
+
+
+_broken: set[str] = set()  # device types on which compiling failed once
+
+
+def _run(function: Callable[..., Any], static: tuple[Hashable, ...], x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """``function(*static, x, *args)`` for ``x: [T, N]``, compiled where that is possible."""
+    device = x.device
+    if device.type in _broken or not compiler_available(device):
+        return function(*static, x, *args)
+    _mark_dynamic((x, args))
+    try:
+        return _compiled(function, static, len(x), x.dtype, device.type)(x, *args)
+    except Exception as error:
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.exc import InductorError
+
+        if not isinstance(error, (TorchDynamoException, InductorError)):
+            raise
+        _broken.add(device.type)
+        reason = str(error).strip().splitlines()[0]
+        warnings.warn(f"spiking neurons run uncompiled on {device.type}, which is slower: {reason}", stacklevel=2)
+        return function(*static, x, *args)
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any], static: tuple[Hashable, ...], *key: Hashable) -> Callable[..., Any]:
+    """One compiled graph per key; ``key`` is what Dynamo would otherwise recompile for."""
+
+    def graph(*args: Any) -> Any:
+        return function(*static, *args)
+
+    graph.__code__ = graph.__code__.replace()  # Dynamo limits recompilations by code object: each graph has its own
+    return torch.compile(graph, fullgraph=True)
+
+
+def _mark_dynamic(arg: Any) -> None:
+    """N of [T, N] and [N] tensors varies from layer to layer; T is unrolled, and stays fixed whatever was seen before."""
+    if isinstance(arg, Tensor):
+        if arg.ndim and arg.shape[-1] > 1:
+            torch._dynamo.mark_dynamic(arg, arg.ndim - 1)
+        if arg.ndim == 2:
+            torch._dynamo.mark_static(arg, 0)
+    elif isinstance(arg, tuple):
+        for item in arg:
+            _mark_dynamic(item)

@@ -1,0 +1,146 @@
+"""The fused passes against their definition, an unrolled loop under autograd; compiled against eager."""
+
+import itertools
+
+import pytest
+import torch
+
+from step_ahsar.neurons import create_neuron, functional, kernels
+from step_ahsar.neurons.kernels import UNROLL, Dynamics, multi_step
+
+STEPS = {
+    "if": (functional.if_step, {"threshold": 1.0}),
+    "lif": (functional.lif_step, {"threshold": 0.7, "tau": 3.0}),
+    "plif": (functional.plif_step, {"threshold": 1.0, "w": -0.5}),
+}
+
+
+def run(function, dynamics, x, params, state=None, keep_state=False):
+    """Spikes, count, last state and gradients of x, of every parameter and of the state."""
+    x = x.clone().requires_grad_()
+    params = {k: torch.tensor(v, dtype=x.dtype, requires_grad=True) for k, v in params.items()}
+    state = None if state is None else tuple(v.clone().requires_grad_() for v in state)
+    alpha = torch.tensor(4.0, dtype=x.dtype)
+    spikes, count, last = function(dynamics, x, params, alpha, state, keep_state)
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum() for y in (spikes, *last))
+    wanted = [x, *params.values(), *(state or ())]
+    return [spikes, count, *last, *torch.autograd.grad(loss, wanted)]
+
+
+def close(got, expected, tolerance):
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("time_steps", [1, 2, 9, UNROLL, 2 * UNROLL + 3])
+def test_fused_equals_definition(name, reset, detach, time_steps):
+    step, params = STEPS[name]
+    dynamics = Dynamics(step, (0.0,), "sigmoid", reset, detach)
+    x = torch.randn(time_steps, 3, 5, dtype=torch.float64) * 2
+    args = (dynamics, x, params)
+    close(run(multi_step, *args), run(kernels._plain, *args), 1e-12)
+    state = (torch.randn(3, 5, dtype=torch.float64),)
+    close(run(multi_step, *args, state, True), run(kernels._plain, *args, state, True), 1e-12)
+
+
+def test_count_is_the_number_of_spikes():
+    dynamics = Dynamics(functional.lif_step, (0.0,), "atan", "hard", True)
+    params = {"threshold": torch.tensor(0.5), "tau": torch.tensor(2.0)}
+    spikes, count, _ = multi_step(dynamics, torch.randn(2 * UNROLL + 1, 4, 6), params, torch.tensor(2.0))
+    assert count == spikes.sum()
+    assert not count.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_integrates_in_fp32(dtype):
+    x = (torch.randn(4, 2, 50) * 2).to(dtype)
+    for name in ("lif", "plif"):
+        neuron = create_neuron(name, threshold=0.3, tau=3.0)
+        spikes = neuron(x)
+        assert spikes.dtype == dtype
+        assert torch.equal(spikes.float(), neuron(x.float()))
+
+
+def test_expanded_gradient_and_strided_input():
+    neuron = create_neuron("lif")
+    x = torch.randn(4, 6, 5, 7).transpose(1, 3)
+    dense, strided = x.clone(memory_format=torch.contiguous_format).requires_grad_(), x.clone().requires_grad_()
+    neuron(dense).mean().backward()
+    neuron(strided).mean().backward()
+    assert torch.equal(dense.grad, strided.grad)
+
+
+needs_compiler = pytest.mark.skipif(
+    not kernels._compiler_available("cpu"), reason="no C++ compiler: there is nothing to compare"
+)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "1")
+    kernels._compiled.cache_clear()
+    yield
+    kernels._compiled.cache_clear()
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", STEPS)
+def test_compiled_equals_eager(name, compiled, monkeypatch):
+    step, params = STEPS[name]
+    dynamics = Dynamics(step, (0.0,), "sigmoid", "hard", True)
+    x = torch.randn(3, 7, 33) * 2
+    results = run(multi_step, dynamics, x, params)
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    expected = run(multi_step, dynamics, x, params)
+    assert torch.equal(results[0], expected[0])
+    close(results, expected, 1e-5)
+
+
+@needs_compiler
+def test_one_graph_serves_layers_batches_and_thresholds(compiled):
+    torch._dynamo.utils.counters.clear()
+    graphs = []
+    for shape, threshold, base in itertools.product(((2, 4, 8), (2, 3, 5, 7), (2, 9)), (0.5, 1.0), ("lif", "ahsar")):
+        neuron = create_neuron(base, threshold=threshold, tau=1.5 + threshold)
+        x = torch.randn(shape, requires_grad=True)
+        neuron(x).sum().backward()
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs == [2] * len(graphs)  # forward and backward
+
+
+@needs_compiler
+def test_a_broken_compiler_is_said_once_and_survived(compiled, monkeypatch):
+    def broken(*_):
+        raise torch._dynamo.exc.TorchDynamoException("no luck")
+
+    monkeypatch.setattr(kernels, "_compiled", lambda *_: broken)
+    monkeypatch.setattr(kernels, "_broken", set())
+    monkeypatch.setattr(kernels._compiled, "cache_clear", lambda: None, raising=False)
+    x = torch.randn(2, 3, 4)
+    with pytest.warns(UserWarning, match="uncompiled on cpu.*no luck"):
+        spikes = create_neuron("lif")(x)
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    assert torch.equal(spikes, create_neuron("lif")(x))
+
+
+@needs_compiler
+def test_inside_a_compiled_model(compiled):
+    """torch.compile over a model: the same numbers, and moving thresholds never recompile."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), create_neuron("ahsar", group="mlp"))
+    whole = torch.compile(model, fullgraph=True)
+    x = torch.randn(2, 5, 6)
+    neuron = model[1]
+    expected = model(x)
+    neuron.clear_observed()
+    assert torch.equal(whole(x), expected)
+    assert torch.equal(neuron.observed, torch.tensor([expected.sum().item(), expected.numel()]))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for scale in (0.5, 0.7, 2.0):
+            neuron.threshold_scale.fill_(scale)
+            assert torch.equal(whole(x), model(x))

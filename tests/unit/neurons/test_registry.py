@@ -1,0 +1,82 @@
+import pytest
+from torch import nn
+
+from step_ahsar.errors import UserError
+from step_ahsar.neurons import (
+    SpikingNeuron,
+    create_neuron,
+    list_backends,
+    list_neurons,
+    neuron_options,
+    register_neuron,
+    registry,
+)
+
+
+def test_lists():
+    assert {"if", "lif", "plif", "ahsar"} <= set(list_neurons("torch"))
+    assert "torch" in list_backends()
+    assert neuron_options("if") == ["threshold", "surrogate", "alpha", "reset", "detach_reset"]
+    assert set(neuron_options("lif")) == {*neuron_options("if"), "tau"}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"name": "liff"}, "unknown neuron 'liff'; did you mean 'lif'"),
+        ({"name": "lif", "backend": "tocrh"}, "unknown backend 'tocrh'; did you mean 'torch'"),
+        ({"name": "lif", "treshold": 1.0}, "'treshold'; did you mean 'threshold'"),
+        ({"name": "if", "tau": 2.0}, "unknown option of neuron 'if' on backend 'torch': 'tau'"),
+        ({"name": "ahsar", "base": "liff"}, "did you mean 'lif'"),
+        ({"name": "ahsar", "base": "ahsar"}, "another neuron"),
+        ({"name": "ahsar", "tauu": 2.0}, "did you mean 'tau'"),
+        ({"name": "lif", "group": "attn"}, "unknown group 'attn'"),
+        ({"name": "lif", "surrogate": "atn"}, "did you mean 'atan'"),
+        ({"name": "lif", "reset": "zero"}, "unknown reset 'zero'"),
+        ({"name": "lif", "threshold": 0.0}, "threshold must be > 0"),
+        ({"name": "lif", "threshold": float("nan")}, "threshold must be > 0"),
+        ({"name": "lif", "tau": 1.0}, "tau must be > 1"),
+        ({"name": "plif", "tau": 0.5}, "tau must be > 1"),
+        ({"name": "lif", "alpha": -1.0}, "alpha must be > 0"),
+    ],
+)
+def test_errors_name_the_fault_and_the_way_out(kwargs, message):
+    with pytest.raises(UserError, match=message):
+        create_neuron(**kwargs)
+
+
+def test_duplicate_registration_is_refused():
+    with pytest.raises(UserError, match="'lif' is already registered on backend 'torch'"):
+
+        @register_neuron("lif", backend="torch")
+        class Another(SpikingNeuron):
+            pass
+
+
+def test_third_parties_come_by_entry_point(monkeypatch):
+    class Entry:
+        def load(self):
+            register_neuron("silent", backend="elsewhere")(Silent)
+
+    class Silent(SpikingNeuron):
+        def simulate(self, x):
+            return 0 * x, None
+
+    list_neurons()  # what is installed is loaded
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "step_ahsar.neurons" else [])
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    registry._load_entry_points.cache_clear()
+    try:
+        assert isinstance(create_neuron("silent", backend="elsewhere", threshold=3.0), Silent)
+        assert create_neuron("ahsar", backend="elsewhere", base="silent").threshold_scale == 1
+        with pytest.raises(UserError, match="it exists on: elsewhere"):
+            create_neuron("silent")
+    finally:
+        registry._load_entry_points.cache_clear()
+
+
+def test_repr_shows_every_option():
+    neuron = create_neuron("plif", threshold=2.0, tau=4.0, group="mlp")
+    assert isinstance(neuron, nn.Module)
+    assert all(f"{option}=" in repr(neuron) for option in (*neuron_options("plif"), "group"))
+    assert "regulated" in repr(create_neuron("ahsar"))
