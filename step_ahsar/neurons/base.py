@@ -32,6 +32,7 @@ class SpikingNeuron(nn.Module):
     backend: ClassVar[str] = ""
     max_spikes: float = 1.0
     scales_with_input: ClassVar[bool] = False  # x / s at threshold theta spikes exactly as x at s * theta
+    without: ClassVar[tuple[str, ...]] = ()  # options of the classes it extends that it does not have
 
     threshold_scale: Tensor | None
     observed: Tensor | None
@@ -56,17 +57,26 @@ class SpikingNeuron(nn.Module):
                 names += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in (*names, "group")]
                 if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                     break
-        return names
+        return [name for name in names if name not in cls.without]
 
     def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Spikes of ``x: [T, B, ...]``, and their number (0-d) if the pass over x gave it for nothing."""
         raise NotImplementedError(f"{type(self).__name__} lacks simulate()")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x: [T, B, ...]`` to spikes of the same shape and dtype."""
+    def simulate_normed(self, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
+        """:meth:`simulate` of ``norm(x)``; a backend that can do both in one pass does."""
+        return self.simulate(norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+
+    def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """``x: [T, B, ...]`` to spikes of the same shape and dtype.
+
+        Args:
+            x: input currents.
+            norm: a norm that the input goes through first, over [T*B, ...].
+        """
         if x.ndim < 2:
             raise UserError(f"{type(self).__name__} takes [T, B, ...], got shape {list(x.shape)}")
-        spikes, count = self.simulate(x)
+        spikes, count = self.simulate(x) if norm is None else self.simulate_normed(x, norm)
         if self.observed is not None and self._observing():
             if count is None:
                 count = spikes.detach().sum(dtype=torch.float32)

@@ -1,18 +1,20 @@
 """The multi-step form of any step equation, fused: one pass over the input forward, one pass backward.
 
-A step equation (functional.py) is unrolled over the time steps of ``x: [T, ...]`` flattened to ``[T, N]``. Forward
-returns the spikes and their number from the same pass. Backward keeps nothing but ``x``: it runs the equation again and
-pulls the gradient back through it (``torch.func.vjp``), so one generic kernel serves every neuron.
+A step equation (functional) is unrolled over the time steps of ``x: [T, ...]`` flattened to ``[T, N]``, or to
+``[T, B, C, L]`` for parameters that differ by channel or the like. Forward returns the spikes and their number from the
+same pass. Backward keeps nothing but ``x``: it runs the equation again and pulls the gradient back through it
+(``torch.func.vjp``), so one generic kernel serves every neuron.
 
-Both passes go through ``torch.compile`` with N dynamic and every parameter a tensor, so that one graph serves all
+Both passes go through ``torch.compile`` with every size but T dynamic and every parameter a tensor, so that one graph serves all
 layers, batch sizes and thresholds; where there is no compiler the same code runs eagerly and gives the same spikes.
 """
 
 import functools
+import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ from step_ahsar.neurons.functional import Fire, Reset
 from step_ahsar.neurons.surrogate import get_surrogate
 
 UNROLL = 16  # time steps in one graph; longer runs are chained, so compile time does not grow with T
+GRID = 4  # axes of [T, B, C, L]
 
 State = tuple[Tensor, ...]
 Step = Callable[..., tuple[Tensor, ...]]
@@ -34,11 +37,12 @@ class Dynamics:
     """What a graph is compiled for. Thresholds, time constants and alpha are its inputs, not part of it.
 
     Args:
-        step: step equation of functional.py.
+        step: step equation of functional.
         rest: resting value of every state variable.
         surrogate: name of the surrogate derivative.
         reset: "hard" or "soft".
         detach_reset: no gradient through the spike in the reset.
+        unroll_steps: time steps in one graph.
     """
 
     step: Step
@@ -46,20 +50,45 @@ class Dynamics:
     surrogate: str
     reset: str
     detach_reset: bool
+    unroll_steps: int = UNROLL
 
     def unroll(self, xs: tuple[Tensor, ...], state: State | None, fire: Fire, params: Mapping[str, Tensor]) -> list:
         """Spikes of each step in ``xs`` and then the last state, as one flat list."""
         if state is None:
             state = tuple(torch.full_like(xs[0], value) for value in self.rest)
         spikes = []
-        for x in xs:
-            s, *rest = self.step(x, *state, fire=fire, reset=self._reset, **params)
+        for t, x in enumerate(xs):
+            at_t = {name: p[t] if p.ndim == GRID else p for name, p in params.items()}
+            s, *rest = self.step(x, *state, fire=fire, reset=self._reset, **at_t)
             spikes.append(s)
             state = tuple(rest)
         return [*spikes, *state]
 
-    def _reset(self, v: Tensor, s: Tensor, threshold: Tensor) -> Tensor:
-        return _RESETS[self.reset](v, s.detach() if self.detach_reset else s, threshold)
+    def pull_back(
+        self,
+        xs: tuple[Tensor, ...],
+        state: State | None,
+        params: dict[str, Tensor],
+        learnt: tuple[str, ...],
+        alpha: Tensor,
+        grad_spikes: tuple[Tensor, ...],
+        grad_state: State | None,
+    ) -> tuple[Tensor, ...]:
+        """Runs again and pulls gradients back: of each step in ``xs``, of the learnt parameters, of a given state."""
+        n, k = len(xs), len(xs) + len(learnt)
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            start = inputs[k:] if state is not None else None
+            fire = self.differentiable_fire(alpha)
+            out = self.unroll(inputs[:n], start, fire, params | dict(zip(learnt, inputs[n:k], strict=True)))
+            return tuple(out) if grad_state is not None else tuple(out[:n])
+
+        # steps enter one by one: a gradient of x[t] would otherwise be scattered into a full-size tensor of zeros
+        pull_back = torch.func.vjp(run, *xs, *(params[name] for name in learnt), *(state or ()))[1]
+        return pull_back((*grad_spikes, *(grad_state or ())))
+
+    def _reset(self, v: Tensor, s: Tensor, threshold: Tensor, v_reset: Tensor | float | None = None) -> Tensor:
+        return _RESETS[self.reset](v, s.detach() if self.detach_reset else s, threshold, v_reset)
 
     def differentiable_fire(self, alpha: Tensor) -> Fire:
         """The Heaviside step whose derivative is the surrogate."""
@@ -93,7 +122,8 @@ def multi_step(
     Args:
         dynamics: what to run.
         x: input currents. Half precision is integrated in fp32; the spikes come back in x's dtype.
-        params: the step's parameters, 0-d tensors; those that require a gradient get one.
+        params: the step's parameters: 0-d, or such that broadcast against x[t] seen as [B, C, L], with one more axis in
+            front if there is one for each time step. Those that require a gradient get one.
         alpha: the surrogate's parameter, 0-d.
         state: where to start, tensors of ``x[0]``'s shape; None starts from rest.
         keep_state: hand out the last state.
@@ -105,12 +135,12 @@ def multi_step(
         return _plain(dynamics, x, params, alpha, state, keep_state)
     names = tuple(params)
     spikes, counts = [], []
-    chunks = x.split(UNROLL)
+    size = dynamics.unroll_steps
+    chunks = x.split(size)
     for i, chunk in enumerate(chunks):
         hand_out = keep_state or i + 1 < len(chunks)
-        out, count, *new_state = _MultiStep.apply(
-            dynamics, hand_out, names, chunk, alpha, *params.values(), *(state or ())
-        )
+        now = [p[i * size : (i + 1) * size] if p.ndim == GRID else p for p in params.values()]
+        out, count, *new_state = _MultiStep.apply(dynamics, hand_out, names, chunk, alpha, *now, *(state or ()))
         state = tuple(new_state) if hand_out else ()
         spikes.append(out)
         counts.append(count)
@@ -123,21 +153,31 @@ def _plain(
     dynamics: Dynamics, x: Tensor, params: Mapping[str, Tensor], alpha: Tensor, state: State | None, keep_state: bool
 ) -> tuple[Tensor, Tensor, State]:
     """The definition of :func:`multi_step`: an unrolled loop, differentiated by autograd."""
-    work = _working_dtype(x.dtype)
+    work = working_dtype(x.dtype)
     fire = dynamics.differentiable_fire(alpha)
-    out = dynamics.unroll(x.to(work).unbind(0), state, fire, params)
-    spikes = torch.stack(out[: len(x)])
+    shape = _layout(x, params.values()) if any(p.ndim for p in params.values()) else x.shape
+    start = None if state is None else tuple(v.reshape(shape[1:]) for v in state)
+    out = dynamics.unroll(x.to(work).reshape(shape).unbind(0), start, fire, params)
+    spikes = torch.stack(out[: len(x)]).view(x.shape)
     count = spikes.detach().sum(dtype=torch.float32)
-    return spikes.to(x.dtype), count, tuple(out[len(x) :]) if keep_state else ()
+    return spikes.to(x.dtype), count, tuple(v.reshape(x.shape[1:]) for v in out[len(x) :]) if keep_state else ()
 
 
-def _working_dtype(dtype: torch.dtype) -> torch.dtype:
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
     """Membranes are kept in fp32 at least: a bf16 membrane loses the input that should make it fire."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def _layout(x: Tensor, params: Iterable[Tensor]) -> tuple[int, ...]:
+    """The shape that ``x: [T, ...]`` is run in: [T, N], or [T, B, C, L] where a parameter is not 0-d."""
+    if any(p.ndim for p in params):
+        steps, batch, channels, *rest = *x.shape, 1
+        return steps, batch, channels, math.prod(rest)
+    return len(x), math.prod(x.shape[1:])
+
+
 class _MultiStep(torch.autograd.Function):
-    """One chunk of time steps, flattened to [T, N], through the fused passes."""
+    """One chunk of time steps, flattened, through the fused passes."""
 
     @staticmethod
     def forward(
@@ -149,10 +189,11 @@ class _MultiStep(torch.autograd.Function):
         alpha: Tensor,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        flat, params, state = _flatten(x), tensors[: len(names)], tensors[len(names) :]
-        flat_state = tuple(v.reshape(-1).data for v in state) or None
-        by_name = dict(zip(names, params, strict=True))
-        spikes, count, *last = _run(_forward_pass, (dynamics, hand_out), flat, flat_state, by_name)
+        params, state = tensors[: len(names)], tensors[len(names) :]
+        shape = _layout(x, params)
+        flat, flat_state = _flatten(x, shape), tuple(_flatten(v, shape[1:]) for v in state) or None
+        by_name = dict(zip(names, (p.data for p in params), strict=True))
+        spikes, count, *last = run_pass(_forward_pass, (dynamics, hand_out), flat, flat_state, by_name)
         ctx.save_for_backward(x, alpha, *tensors)
         ctx.dynamics, ctx.names = dynamics, names
         ctx.mark_non_differentiable(count)
@@ -162,33 +203,33 @@ class _MultiStep(torch.autograd.Function):
     def backward(ctx: Any, grad_spikes: Tensor, _: Any, *grad_state: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha, *tensors = ctx.saved_tensors
         params, state = tensors[: len(ctx.names)], tensors[len(ctx.names) :]
-        flat = _flatten(x)
+        shape = _layout(x, params)
         need = ctx.needs_input_grad[5 : 5 + len(params)]
         learnt = tuple(name for name, needed in zip(ctx.names, need, strict=True) if needed)
-        grad_x, *grads = _run(
+        grad_x, *grads = run_pass(
             _backward_pass,
             (ctx.dynamics, learnt),
-            flat,
-            tuple(v.reshape(-1).data for v in state) or None,
-            dict(zip(ctx.names, params, strict=True)),
+            _flatten(x, shape),
+            tuple(_flatten(v, shape[1:]) for v in state) or None,
+            dict(zip(ctx.names, (p.data for p in params), strict=True)),
             alpha,
-            _flatten(grad_spikes),
-            tuple(g.reshape(-1).data for g in grad_state) or None,
+            _flatten(grad_spikes, shape),
+            tuple(_flatten(g, shape[1:]) for g in grad_state) or None,
         )
         by_name = dict(zip(learnt, grads, strict=False))
         grad_initial = [g.view_as(x[0]) for g in grads[len(learnt) :]]
         return None, None, None, grad_x.view_as(x), None, *(by_name.get(n) for n in ctx.names), *grad_initial
 
 
-def _flatten(x: Tensor) -> Tensor:
-    """[T, ...] as a dense [T, N] of its own: a graph would be bound to the strides, or to the shape a view was taken of."""
-    return x.contiguous().view(x.shape[0], -1).data
+def _flatten(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A dense tensor of its own: a graph would be bound to the strides, or to the shape that a view was taken of."""
+    return x.contiguous().view(shape).data
 
 
 def _forward_pass(
     dynamics: Dynamics, hand_out: bool, x: Tensor, state: State | None, params: dict[str, Tensor]
 ) -> tuple[Tensor, ...]:
-    work = _working_dtype(x.dtype)
+    work = working_dtype(x.dtype)
     out = dynamics.unroll(x.to(work).unbind(0), state, heaviside, params)
     spikes = torch.stack(out[: len(x)])
     return spikes.to(x.dtype), spikes.sum(dtype=torch.float32), *(out[len(x) :] if hand_out else ())
@@ -205,20 +246,11 @@ def _backward_pass(
     grad_state: State | None,
 ) -> tuple[Tensor, ...]:
     """Gradients of x, then of the learnt parameters, then of the initial state where one was given."""
-    work = _working_dtype(x.dtype)
-    steps = x.to(work).unbind(0)
-    n, k = len(steps), len(steps) + len(learnt)
-
-    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        start = inputs[k:] if state is not None else None
-        fire = dynamics.differentiable_fire(alpha)
-        out = dynamics.unroll(inputs[:n], start, fire, params | dict(zip(learnt, inputs[n:k], strict=True)))
-        return tuple(out) if grad_state is not None else tuple(out[:n])
-
-    # steps enter one by one: a gradient of x[t] per step would otherwise be scattered into a full-size zero tensor
-    pull_back = torch.func.vjp(run, *steps, *(params[name] for name in learnt), *(state or ()))[1]
-    grads = pull_back((*grad_spikes.to(work).unbind(0), *(grad_state or ())))
-    return torch.stack(grads[:n]).to(x.dtype), *grads[n:]
+    work = working_dtype(x.dtype)
+    grads = dynamics.pull_back(
+        x.to(work).unbind(0), state, params, learnt, alpha, grad_spikes.to(work).unbind(0), grad_state
+    )
+    return torch.stack(grads[: len(x)]).to(x.dtype), *grads[len(x) :]
 
 
 # -- compiling ---------------------------------------------------------------------------------------------------------
@@ -243,12 +275,12 @@ def _compiler_available(device_type: str) -> bool:
 _broken: set[str] = set()  # device types on which compiling failed once
 
 
-def _run(function: Callable[..., Any], static: tuple[Hashable, ...], x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """``function(*static, x, *args)`` for ``x: [T, N]``, compiled where that is possible."""
+def run_pass(function: Callable[..., Any], static: tuple[Hashable, ...], x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """``function(*static, x, *args)`` for ``x: [T, ...]``, compiled where that is possible."""
     device = x.device
     if device.type in _broken or not compiler_available(device):
         return function(*static, x, *args)
-    _mark_dynamic((x, args))
+    _mark_dynamic((x, args), x.ndim)
     try:
         return _compiled(function, static, len(x), x.dtype, device.type)(x, *args)
     except Exception as error:
@@ -274,13 +306,14 @@ def _compiled(function: Callable[..., Any], static: tuple[Hashable, ...], *key: 
     return torch.compile(graph, fullgraph=True)
 
 
-def _mark_dynamic(arg: Any) -> None:
-    """N of [T, N] and [N] tensors varies from layer to layer; T is unrolled, and stays fixed whatever was seen before."""
+def _mark_dynamic(arg: Any, over_time: int) -> None:
+    """Sizes vary from layer to layer, but not T, the first of ``over_time`` axes: it is unrolled, whatever was seen."""
     if isinstance(arg, Tensor):
-        if arg.ndim and arg.shape[-1] > 1:
-            torch._dynamo.mark_dynamic(arg, arg.ndim - 1)
-        if arg.ndim == 2:
-            torch._dynamo.mark_static(arg, 0)
-    elif isinstance(arg, tuple):
-        for item in arg:
-            _mark_dynamic(item)
+        for dim, size in enumerate(arg.shape):
+            if dim == 0 and arg.ndim == over_time:
+                torch._dynamo.mark_static(arg, dim)
+            elif size > 1:
+                torch._dynamo.mark_dynamic(arg, dim)
+    elif isinstance(arg, (tuple, dict)):
+        for item in arg.values() if isinstance(arg, dict) else arg:
+            _mark_dynamic(item, over_time)

@@ -1,0 +1,131 @@
+"""From pixels or samples to tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from step_ahsar.errors import UserError
+from step_ahsar.layers.conv import SpikingConv
+from step_ahsar.layers.factory import NeuronFactory
+
+
+class PatchSplitting(nn.Module):
+    """Spiking patch splitting with a relative position (Spikformer, arXiv 2209.15425, section 3.2).
+
+    Four 3x3 stages of D/8, D/4, D/2 and D channels, then ``x + position(x)``.
+    ``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``, integers 0 to 2.
+
+    Args:
+        in_chans: channels of the input.
+        dim: D, a multiple of 8.
+        neuron: makes the neurons.
+        ndim: spatial dimensions.
+        pools: which of the four stages halve the size.
+        pool_first: pool before the neuron rather than after it.
+
+    Raises:
+        UserError: ``dim`` is not a multiple of 8, or ``pools`` is not four flags.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        neuron: NeuronFactory,
+        *,
+        ndim: int = 2,
+        pools: Sequence[bool] = (False, False, True, True),
+        pool_first: bool = False,
+    ) -> None:
+        super().__init__()
+        if dim % 8:
+            raise UserError(f"patch splitting starts with dim / 8 channels: dim must be a multiple of 8, got {dim}")
+        if len(pools) != 4:
+            raise UserError(f"pools must be four flags, one for each stage of the patch splitting, got {list(pools)}")
+        widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
+        self.stages = nn.Sequential(
+            *(
+                SpikingConv(before, after, neuron("stem", after), ndim=ndim, pool=bool(pool), pool_first=pool_first)
+                for before, after, pool in zip(widths, widths[1:], pools, strict=False)
+            )
+        )
+        self.position = SpikingConv(dim, dim, neuron("stem", dim), ndim=ndim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""
+        x = self.stages(x)
+        return x + self.position(x)
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """Widths and pools of one :class:`DeformedShortcutEmbedding`: (divisor, pool) for each 3x3 convolution.
+
+    A divisor n stands for ``dim / n`` output channels. ``stem`` comes before the shortcut branches off, ``main`` beside
+    it. Each pool halves the size.
+    """
+
+    stem: tuple[tuple[int, bool], ...]
+    main: tuple[tuple[int, bool], ...]
+
+    @property
+    def stride(self) -> int:
+        """By how much the size shrinks."""
+        return 2 ** sum(pool for _, pool in self.stem + self.main)
+
+
+class DeformedShortcutEmbedding(nn.Module):
+    """Spiking patch embedding with a deformed shortcut (SPEDS; QKFormer, arXiv 2403.16552, section 3.4).
+
+    ``stem``, then the sum of the ``main`` branch and a strided 1x1 shortcut.
+    ``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``, integers 0 to 2.
+
+    Args:
+        in_chans: channels of the input.
+        dim: channels of the output.
+        plan: widths and pools.
+        neuron: makes the neurons.
+        ndim: spatial dimensions.
+        pool_first: pool before the neuron rather than after it.
+
+    Raises:
+        UserError: ``dim`` is not a multiple of the plan's divisors.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        plan: EmbeddingPlan,
+        neuron: NeuronFactory,
+        *,
+        ndim: int = 2,
+        pool_first: bool = True,
+    ) -> None:
+        super().__init__()
+        for divisor, _ in plan.stem + plan.main:
+            if dim % divisor:
+                raise UserError(
+                    f"this patch embedding has layers of dim / {divisor} channels; {dim} / {divisor} is no whole number"
+                )
+
+        def branch(width: int, convs: Sequence[tuple[int, bool]]) -> nn.Sequential:
+            layers = []
+            for divisor, pool in convs:
+                after = dim // divisor
+                conv = SpikingConv(width, after, neuron("stem", after), ndim=ndim, pool=pool, pool_first=pool_first)
+                layers.append(conv)
+                width = after
+            return nn.Sequential(*layers)
+
+        width = dim // plan.stem[-1][0] if plan.stem else in_chans
+        stride = EmbeddingPlan((), plan.main).stride
+        self.stem = branch(in_chans, plan.stem)
+        self.main = branch(width, plan.main)
+        self.shortcut = SpikingConv(width, dim, neuron("stem", dim), ndim=ndim, kernel_size=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""
+        x = self.stem(x)
+        return self.main(x) + self.shortcut(x)

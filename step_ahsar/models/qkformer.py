@@ -1,0 +1,146 @@
+"""QKFormer: Hierarchical Spiking Transformer using Q-K Attention (Zhou et al., NeurIPS 2024, arXiv 2403.16552).
+
+Variants, facts and deviations: ``models/qkformer`` in the repository, ``step_ahsar/zoo/qkformer`` in the wheel.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.layers import (
+    MLP,
+    Block,
+    DeformedShortcutEmbedding,
+    EmbeddingPlan,
+    NeuronFactory,
+    SpikingSelfAttention,
+    TokenQKAttention,
+)
+from step_ahsar.models._base import SpikingTransformer
+from step_ahsar.models._registry import register_family
+
+# Patch embeddings of the first and of every later stage; 3x3 convolutions as (dim / channels, pooled).
+EMBEDDINGS = {
+    "cifar": (
+        EmbeddingPlan(stem=((2, False),), main=((1, False),)),
+        EmbeddingPlan(stem=(), main=((1, False), (1, True))),
+    ),
+    "dvs": (
+        EmbeddingPlan(stem=((8, False), (4, True)), main=((2, True), (1, True))),
+        EmbeddingPlan(stem=(), main=((1, False), (1, True))),
+    ),
+    "imagenet": (
+        EmbeddingPlan(stem=((2, True),), main=((1, True), (1, False))),
+        EmbeddingPlan(stem=(), main=((1, True), (1, False))),
+    ),
+}
+
+
+class Stage(nn.Module):
+    """One level of the hierarchy: a patch embedding, then blocks. ``[T, B, C, *S] -> [T, B, C', *S']``."""
+
+    def __init__(self, patch_embed: DeformedShortcutEmbedding, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.patch_embed = patch_embed
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C, *S] -> [T, B, C', *S']``."""
+        return self.blocks(self.patch_embed(x))
+
+
+class QKFormer(SpikingTransformer):
+    """Stages of falling resolution and growing width; token QK attention in all but the last, which has SSA.
+
+    Shapes and the general arguments: :class:`SpikingTransformer`. Each stage is a feature level.
+
+    Args:
+        dims: channels of each stage.
+        depths: blocks of each stage.
+        heads: attention heads, the same in every stage.
+        form: patch embeddings, "cifar", "dvs" or "imagenet".
+        pool_first: pool before the neuron, as in the paper (conv, norm, pool, neuron), rather than after it.
+        attn_scale: factor on the product of the spiking self-attention.
+        mlp_ratio: width of the MLP over the stage's channels.
+        neuron: name of the spiking neuron.
+        backend: who simulates it.
+        threshold: firing threshold of every layer but the attention's own.
+        attn_threshold: threshold behind the attention's product and sum; None = half of ``threshold``.
+        neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
+    """
+
+    def __init__(
+        self,
+        *,
+        dims: Sequence[int] = (96, 192, 384),
+        depths: Sequence[int] = (1, 1, 2),
+        heads: int = 8,
+        form: str = "cifar",
+        in_chans: int = 3,
+        num_classes: int = 10,
+        img_size: int | Sequence[int] | None = None,
+        time_steps: int = 4,
+        ndim: int = 2,
+        pool_first: bool = True,
+        attn_scale: float = 0.125,
+        mlp_ratio: float = 4.0,
+        per_step: bool = False,
+        global_pool: str = "avg",
+        neuron: str = "lif",
+        backend: str = "torch",
+        threshold: float = 1.0,
+        attn_threshold: float | None = None,
+        **neuron_options: Any,
+    ) -> None:
+        if form not in EMBEDDINGS:
+            raise unknown("form of QKFormer", form, EMBEDDINGS)
+        if not dims or len(dims) != len(depths) or min(*dims, *depths) < 1:
+            raise UserError(f"dims and depths must be >= 1, one each a stage, got {list(dims)} and {list(depths)}")
+        first, later = EMBEDDINGS[form]
+        plans = [first, *[later] * (len(dims) - 1)]
+        super().__init__(
+            in_chans=in_chans,
+            num_classes=num_classes,
+            img_size=img_size,
+            time_steps=time_steps,
+            per_step=per_step,
+            global_pool=global_pool,
+            ndim=ndim,
+            stride=prod(plan.stride for plan in plans),
+            num_features=dims[-1],
+        )
+        self.form = form
+        make = NeuronFactory(neuron, backend, threshold, attn_threshold, neuron_options, time_steps)
+
+        def attention(stage: int) -> nn.Module:
+            if stage == len(dims) - 1:
+                return SpikingSelfAttention(dims[stage], heads, make, scale=attn_scale)
+            return TokenQKAttention(dims[stage], heads, make)
+
+        self.stages = nn.ModuleList()
+        self.feature_info = []
+        reduction = 1
+        for i, ((before, dim), depth, plan) in enumerate(zip(pairwise([in_chans, *dims]), depths, plans, strict=True)):
+            patch_embed = DeformedShortcutEmbedding(before, dim, plan, make, ndim=ndim, pool_first=pool_first)
+            blocks = [Block(attention(i), MLP(dim, make, ratio=mlp_ratio)) for _ in range(depth)]
+            self.stages.append(Stage(patch_embed, blocks))
+            reduction *= plan.stride
+            self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{i}"})
+        self.reset_classifier(num_classes)
+
+    @property
+    def levels(self) -> nn.ModuleList:
+        """The stages."""
+        return self.stages
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups for layer-wise learning rates, timm's way."""
+        fine = [(r"^stages\.(\d+)\.patch_embed", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
+        return {"stem": r"^stages\.0\.patch_embed", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+
+register_family("qkformer", QKFormer, first_conv="stages.0.patch_embed.stem.0.conv")

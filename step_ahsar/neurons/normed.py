@@ -1,0 +1,147 @@
+"""Batch norm and neuron in one pass: the norm's output is never stored.
+
+The neuron's pass reads the norm's input and applies the norm's factor and offset on the way; its backward pass does so
+again. Of the three tensors that convolution, norm and neuron would keep for the backward pass, one is gone. Statistics
+come from PyTorch's own batch norm, so running averages are the same to the bit. In eval mode nothing is kept anyway, and
+the norm runs as the module it is: its rounding, too, is then PyTorch's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from step_ahsar.neurons.kernels import UNROLL, Dynamics, heaviside, run_pass, working_dtype
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def can_fuse(norm: nn.Module, x: Tensor) -> bool:
+    """Whether ``norm`` over ``x: [T, B, C, ...]`` can be part of the pass; else it runs before it, as a module."""
+    return (
+        type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
+        and norm.training
+        and norm.affine
+        and norm.running_mean is not None
+        and norm.momentum is not None
+        and x.device.type in ("cpu", "cuda")
+        and len(x) <= UNROLL
+        and not (norm._forward_hooks or norm._forward_pre_hooks)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def normed_multi_step(
+    dynamics: Dynamics, x: Tensor, norm: Norm, params: Mapping[str, Tensor], alpha: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Runs a neuron over ``norm(x)``, with x: [T, B, C, ...] and a norm that takes [T*B, C, ...].
+
+    Returns:
+        spikes (x's shape and dtype) and their number (0-d fp32, detached).
+    """
+    mean, var = _statistics(norm, x.detach().flatten(0, 1))
+    spikes, count = _NormedMultiStep.apply(
+        dynamics, tuple(params), x, norm.weight, norm.bias, mean, var, norm.eps, alpha, *params.values()
+    )
+    return spikes, count
+
+
+@torch.no_grad()
+def _statistics(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of the batch by channel, [C]; the running ones move on."""
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    return torch.batch_norm_update_stats(x, norm.running_mean, norm.running_var, norm.momentum or 0.0)
+
+
+class _NormedMultiStep(torch.autograd.Function):
+    """x: [T, B, C, ...], seen as [T, B, C, L]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        dynamics: Dynamics,
+        names: tuple[str, ...],
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        eps: float,
+        alpha: Tensor,
+        *params: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        scale = torch.rsqrt(var.to(working_dtype(x.dtype)) + eps)
+        by_name = dict(zip(names, params, strict=True))
+        affine = _affine(weight, bias, mean, scale)
+        spikes, count = run_pass(_forward_pass, (dynamics,), _by_channel(x), affine, by_name)
+        ctx.save_for_backward(x, weight, bias, mean, scale, alpha, *params)
+        ctx.dynamics, ctx.names = dynamics, names
+        ctx.mark_non_differentiable(count)
+        return spikes.view(x.shape), count
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        x, weight, bias, mean, scale, alpha, *params = ctx.saved_tensors
+        needed = ctx.needs_input_grad[9:]
+        learnt = tuple(name for name, need in zip(ctx.names, needed, strict=True) if need)
+        grad_x, grad_weight, grad_bias, *grads = run_pass(
+            _backward_pass,
+            (ctx.dynamics, learnt),
+            _by_channel(x),
+            _affine(weight, bias, mean, scale),
+            (weight.detach(), mean, scale),
+            dict(zip(ctx.names, params, strict=True)),
+            alpha,
+            _by_channel(grad),
+        )
+        by_name = dict(zip(learnt, grads, strict=True))
+        norm_grads = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
+        param_grads = (by_name.get(name) for name in ctx.names)
+        return None, None, grad_x.view(x.shape), *norm_grads, None, None, None, None, *param_grads
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """[T, B, C, ...] as a dense [T, B, C, L] of its own; see kernels._flatten."""
+    return x.contiguous().view(*x.shape[:3], -1).data
+
+
+def _affine(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Factor and offset of the norm, [C]: what it does to x is ``x * factor + offset``."""
+    factor = weight.detach() * scale
+    return factor, bias.detach() - mean * factor
+
+
+def _normed(x: Tensor, affine: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    factor, offset = (a[:, None] for a in affine)
+    return (x.to(working_dtype(x.dtype)) * factor + offset).unbind(0)
+
+
+def _forward_pass(
+    dynamics: Dynamics, x: Tensor, affine: tuple[Tensor, Tensor], params: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    spikes = torch.stack(dynamics.unroll(_normed(x, affine), None, heaviside, params)[: len(x)])
+    return spikes.to(x.dtype), spikes.sum(dtype=torch.float32)
+
+
+def _backward_pass(
+    dynamics: Dynamics,
+    learnt: tuple[str, ...],
+    x: Tensor,
+    affine: tuple[Tensor, Tensor],
+    norm: tuple[Tensor, Tensor, Tensor],
+    params: dict[str, Tensor],
+    alpha: Tensor,
+    grad_spikes: Tensor,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, of the norm's weight and bias, then of the learnt parameters."""
+    work = working_dtype(x.dtype)
+    grads = dynamics.pull_back(_normed(x, affine), None, params, learnt, alpha, grad_spikes.to(work).unbind(0), None)
+    grad = torch.stack(grads[: len(x)])
+    weight, mean, scale = (v[:, None] for v in norm)
+    centred = (x.to(work) - mean) * scale
+    grad_weight, grad_bias = (grad * centred).sum((0, 1, 3)), grad.sum((0, 1, 3))
+    n = grad.numel() // grad.shape[2]
+    grad = grad - (grad_bias[:, None] + centred * grad_weight[:, None]) / n  # x moves the statistics too
+    return (grad * (weight * scale)).to(x.dtype), grad_weight, grad_bias, *grads[len(x) :]
