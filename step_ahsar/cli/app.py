@@ -1,0 +1,207 @@
+"""The commands. What is heavy is imported inside them, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from step_ahsar import __version__
+from step_ahsar.cli import lists
+from step_ahsar.errors import UserError
+
+if TYPE_CHECKING:
+    from step_ahsar.compare import Observer
+
+_FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as shells have it
+
+
+class _Commands(TyperGroup):
+    """Turns a fault of the user's input into one line on stderr and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as fault:
+            _say(f"error: {' '.join(str(fault).split())}")
+            raise typer.Exit(_USER_ERROR) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Train spiking transformers, and compare them fairly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lists.app, name="list")
+
+_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a name that `list configs` shows.")]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Keys to replace, such as model.time_steps=2 train.lr=5e-4."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"step-ahsar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def validate(config: _Config, overrides: _Overrides = None) -> None:
+    """Check a config, without running it.
+
+    Keys and values, the names of models, neurons and data sets, and whether the shapes fit.
+    """
+    from step_ahsar import engine
+    from step_ahsar.config import load_config
+
+    settings = load_config(config, overrides or ())
+    engine.validate(settings)
+    if settings.compare is None:
+        typer.echo(f"valid: one run of {settings.train.epochs} epochs")
+    else:
+        cells, seeds = len(settings.compare.cells), len(settings.compare.seeds)
+        typer.echo(f"valid: a comparison of {cells} cells x {seeds} seeds")
+
+
+@app.command()
+def train(
+    config: _Config,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: new, or of the same run.")],
+    overrides: _Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+) -> None:
+    """Train one model."""
+    from step_ahsar import engine
+    from step_ahsar.compare import PlannedRun
+    from step_ahsar.config import load_config
+
+    settings = load_config(config, overrides or ())
+    run = PlannedRun(settings.model.name, settings.seed, settings.train.epochs, settings)
+    with _interruptible("go on with the same command and --resume"), _observer() as observer:
+        observer.planned([run])
+        observer.run_started(run)
+        try:
+            result = engine.train(settings, out, resume, **observer.hooks(run))
+        except engine.NonFiniteLoss as fault:
+            _say(f"error: training diverged: {fault}; what it had before is kept in {out}")
+            raise typer.Exit(_FAILED) from None
+    _show(result["epochs"][-1], out)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
+) -> None:
+    """Measure a trained model on its test set."""
+    from step_ahsar import engine
+
+    _show(engine.evaluate(run, checkpoint), run)
+
+
+@app.command()
+def compare(
+    config: _Config,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The comparison's folder: new, or of the same comparison.")],
+    overrides: _Overrides = None,
+) -> None:
+    """Train and compare; started again, it goes on.
+
+    Every cell of the config's section `compare` is trained once per seed, into DIR/runs; summary.json and report.html
+    are written into DIR. The same command again goes on where it stopped.
+    """
+    from rich.console import Console
+
+    from step_ahsar import report
+    from step_ahsar.compare import compare as run_comparison
+    from step_ahsar.config import load_config
+
+    settings = load_config(config, overrides or ())
+    with _interruptible("what has ended is kept; go on with the same command"), _observer() as observer:
+        summary = run_comparison(settings, out, observer)
+    page = report.write(summary, out)
+    report.print_table(summary, Console())
+    typer.echo(f"\n{page}")
+    if not any(cell["n"] for cell in summary["cells"]):
+        _say("error: every run failed")
+        raise typer.Exit(_FAILED)
+
+
+@app.command("report")
+def report_(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a comparison or of a run.")],
+) -> None:
+    """Rebuild summary.json and report.html.
+
+    From what a folder holds, finished or not.
+    """
+    from rich.console import Console
+
+    from step_ahsar import report
+    from step_ahsar.compare import collect, write
+
+    summary = collect(directory)
+    write(summary, directory)
+    page = report.write(summary, directory)
+    report.print_table(summary, Console())
+    typer.echo(f"\n{page}")
+
+
+def main() -> None:
+    """The program `step-ahsar`."""
+    app()
+
+
+def _show(epoch: dict[str, Any], run: Path) -> None:
+    rates = ", ".join(f"{group} {rate:.3f}" for group, rate in epoch["firing_rate"].items())
+    typer.echo(f"{run}: epoch {epoch['epoch']}, test accuracy {100 * epoch['acc1']:.2f} %")
+    typer.echo(f"firing rate: {rates}; {100 * epoch['dead_fraction']:.1f} % of neurons silent")
+
+
+@contextmanager
+def _observer() -> Iterator[Observer]:
+    """Shows progress on stderr: a live bar on a terminal, else plain lines."""
+    from rich.console import Console
+
+    from step_ahsar.cli.progress import Bar, Lines
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Bar(console) as bar:
+            yield bar
+    else:
+        yield Lines(console)
+
+
+@contextmanager
+def _interruptible(how_to_go_on: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"interrupted; {how_to_go_on}")
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,159 @@
+"""What a folder says: the summary of a comparison or of a single run, finished or not, from the files of its runs.
+
+A comparison's folder:
+
+comparison.yaml       the resolved config
+runs/<cell>/<seed>/   a run directory each, see step_ahsar.engine.run
+runs/<cell>/<seed>.error.txt   why a run broke off, in one line; below it the traceback
+summary.json          docs/summary.md
+report.html
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from step_ahsar.compare import statistics
+from step_ahsar.compare.schema import RESULTS
+from step_ahsar.compare.summary import load, summarise
+from step_ahsar.config import Config, load_config
+from step_ahsar.data import find_dataset
+from step_ahsar.engine import Run
+
+COMPARISON = "comparison.yaml"
+
+
+def run_path(directory: Path, cell: str, seed: int) -> Path:
+    """Where a comparison keeps a run."""
+    return directory / "runs" / cell / str(seed)
+
+
+def error_path(directory: Path, cell: str, seed: int) -> Path:
+    """Where a comparison keeps the reason why a run broke off."""
+    return directory / "runs" / cell / f"{seed}.error.txt"
+
+
+def collect(directory: Path) -> dict[str, Any]:
+    """The summary (docs/summary.md) of a comparison's folder, of a run's, or of one that holds a summary.json alone.
+
+    Raises:
+        UserError: the folder is none of these, or a file in it is damaged.
+    """
+    if (directory / COMPARISON).is_file():
+        return _comparison(directory)
+    if (directory / "config.yaml").is_file():
+        return _single(directory)
+    return load(directory)
+
+
+def _comparison(directory: Path) -> dict[str, Any]:
+    config = load_config(directory / COMPARISON)
+    assert config.compare is not None
+    target, seeds = config.compare.target, config.compare.seeds
+    cells, manifests = [], []
+    for name, cell in config.cells():
+        found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
+        errors = {seed: _first_line(error_path(directory, name, seed)) for seed in seeds}
+        entries = [_entry(run, target, errors[run.config.seed]) for run in found]
+        begun = {run.config.seed for run in found}
+        entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
+        cells.append(_cell(name, cell, found, [entry for entry in entries if entry is not None]))
+        manifests += [run.manifest() for run in found]
+    return summarise(_manifest(directory.resolve().name, config, seeds, target, cells, manifests), cells)
+
+
+def _single(directory: Path) -> dict[str, Any]:
+    run = Run.existing(directory)
+    config = run.config
+    entry = _entry(run, None, None)
+    name = f"{config.model.name}-{config.model.neuron}"
+    cells = [_cell(name, config, [run], [] if entry is None else [entry])]
+    return summarise(_manifest(name, config, [config.seed], None, cells, [run.manifest()]), cells)
+
+
+def _open(path: Path) -> Run | None:
+    """The run of that folder, None where none has begun (the manifest is the last that a beginning run writes)."""
+    return Run.existing(path) if (path / "manifest.json").is_file() else None
+
+
+def _entry(run: Run, target: float | None, error: str | None) -> dict[str, Any] | None:
+    """A run's entry of `seeds`; None where there is nothing to tell yet."""
+    result = run.result()
+    if result is None:
+        epochs = run.metrics()
+        if not epochs and error is None:
+            return None
+        result = _broken(run.config.seed, error) | {"epochs": epochs}
+    reached = None
+    if target is not None and result["status"] == "ok":
+        reached = statistics.epochs_to_target([epoch["acc1"] for epoch in result["epochs"]], target)
+    return result | {"epochs_to_target": reached}
+
+
+def _broken(seed: int, error: str | None) -> dict[str, Any]:
+    """The entry of a run without a result: it failed with `error`, or goes on, or was interrupted."""
+    status = "unfinished" if error is None else "failed"
+    return {"seed": seed, "status": status, "error": error, "epochs": []} | dict.fromkeys(RESULTS)
+
+
+def _cell(name: str, config: Config, runs: list[Run], seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    model, regulated = config.model, config.model.neuron == "ahsar"
+    groups = {group: None for seed in seeds for epoch in seed["epochs"] for group in epoch["firing_rate"]}
+    return {
+        "id": name,
+        "task": config.task,
+        "modality": find_dataset(config.data.name).modality,
+        "dataset": config.data.name,
+        "model": model.name,
+        "neuron": model.neuron,
+        "base": (model.base or "lif") if regulated else None,
+        "backend": model.backend,
+        "threshold": model.threshold,
+        "time_steps": model.time_steps,
+        "parameters": runs[0].manifest()["parameters"] if runs else None,
+        "epochs": config.train.epochs,
+        "band": {group: config.ahsar.band_of(group) for group in groups} if regulated else None,
+        "seeds": seeds,
+    }
+
+
+def _manifest(
+    title: str,
+    config: Config,
+    seeds: list[int],
+    target: float | None,
+    cells: list[dict[str, Any]],
+    runs: list[dict[str, Any]],
+) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    hardware = [run["hardware"] | {"device": run["device"]} for run in runs]
+    return {
+        "title": title,
+        "target": target,
+        "seeds": seeds,
+        "runs": len(cells) * len(seeds),
+        "runs_done": sum(seed["status"] != "unfinished" for cell in cells for seed in cell["seeds"]),
+        "started": min((run["started"] for run in runs), default=now),
+        "updated": now,
+        "versions": _joined([run["versions"] for run in runs]),
+        "hardware": _joined(hardware),
+        "git_commit": _joined([{"": run["git_commit"]} for run in runs]).get(""),
+        "datasets": list({repr(run["dataset"]): run["dataset"] for run in runs}.values()),
+        "config": config.to_dict(),
+    }
+
+
+def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """One record of many: where they differ (a comparison that was continued elsewhere), every value is shown."""
+    keys = dict.fromkeys(key for record in records for key in record)
+    values = {key: list(dict.fromkeys(record.get(key) for record in records)) for key in keys}
+    return {key: found[0] if len(found) == 1 else " | ".join(map(str, found)) for key, found in values.items()}
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except FileNotFoundError:
+        return None

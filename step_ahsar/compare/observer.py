@@ -1,0 +1,45 @@
+"""What a comparison is made of, run by run, and whom it tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from step_ahsar.config import Config
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run: one cell under one seed, for so many epochs."""
+
+    cell: str
+    seed: int
+    epochs: int
+    config: Config = field(compare=False, repr=False)
+
+
+class Observer:
+    """Hears of a comparison's progress; this one does nothing about it. Override what is wanted."""
+
+    def hooks(self, run: PlannedRun) -> dict[str, Any]:
+        """`on_epoch` and `on_step` for `engine.train`."""
+        return {
+            "on_epoch": lambda metrics: self.epoch_ended(run, metrics),
+            "on_step": lambda step: self.step_ended(run, step),
+        }
+
+    def planned(self, runs: Sequence[PlannedRun]) -> None:
+        """These runs will be done, in this order."""
+
+    def run_started(self, run: PlannedRun) -> None:
+        """`run` begins, or goes on from its checkpoint."""
+
+    def step_ended(self, run: PlannedRun, step: dict[str, Any]) -> None:
+        """An optimiser step of `run` has ended: ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``."""
+
+    def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:
+        """An epoch of `run` has ended, with its line of metrics.jsonl."""
+
+    def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:
+        """`run` has ended, or had ended before: its entry of `seeds` in summary.json."""

@@ -1,0 +1,162 @@
+"""The format of summary.json, as pydantic models; docs/summary.md documents every field for readers.
+
+`Summary.model_json_schema()` is the same format as a JSON schema, for readers in other languages.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Layer(_Strict):
+    """One spiking layer at the end of one epoch."""
+
+    group: str
+    rate: float
+    threshold_scale: float | None
+
+
+class Epoch(_Strict):
+    """One epoch of one run: a line of the run's metrics.jsonl."""
+
+    epoch: int = Field(ge=1)
+    train_loss: float
+    acc1: float = Field(ge=0, le=1)
+    lr: float
+    step_ms: float
+    firing_rate: dict[str, float]
+    dead_fraction: float
+    layers: dict[str, Layer]
+    gamma: dict[str, float] | None = None
+    seconds: float
+
+
+class Seed(_Strict):
+    """One run: one cell under one seed. Of a run that did not end well its epochs remain; its results are null."""
+
+    seed: int
+    status: Literal["ok", "failed", "unfinished"]
+    error: str | None
+    epochs: list[Epoch]
+    acc1: float | None
+    epochs_to_target: int | None
+    step_ms: float | None
+    peak_memory_mib: float | None
+    firing_rate: dict[str, float] | None
+    threshold_scale: dict[str, float] | None
+    dead_fraction: float | None
+
+
+# What a run has to say only if it ended well.
+RESULTS = ("acc1", "epochs_to_target", "step_ms", "peak_memory_mib", "firing_rate", "threshold_scale", "dead_fraction")
+
+
+class Mean(_Strict):
+    """Means over the seeds that ended well; null where there is nothing to average."""
+
+    acc1: float | None
+    train_loss: float | None
+    epochs_to_target: float | None
+    step_ms: float | None
+    peak_memory_mib: float | None
+    firing_rate: dict[str, float] | None
+    threshold_scale: dict[str, float] | None
+    dead_fraction: float | None
+
+
+Interval = tuple[float, float]
+
+
+class Interval95(_Strict):
+    """95 % Student-t intervals (low, high) of the means; null for fewer than two seeds."""
+
+    acc1: Interval | None
+    train_loss: Interval | None
+    epochs_to_target: Interval | None
+    step_ms: Interval | None
+    peak_memory_mib: Interval | None
+    firing_rate: dict[str, Interval] | None
+    threshold_scale: dict[str, Interval] | None
+    dead_fraction: Interval | None
+
+
+class Cell(_Strict):
+    """One cell of the comparison: one configuration, trained once per seed."""
+
+    id: str
+    task: str
+    modality: str
+    dataset: str
+    model: str
+    neuron: str
+    base: str | None
+    backend: str
+    threshold: float
+    time_steps: int = Field(ge=1)
+    parameters: int | None
+    epochs: int = Field(ge=1)
+    band: dict[str, Interval] | None
+    seeds: list[Seed]
+    n: int
+    n_reached: int
+    mean: Mean
+    ci95: Interval95
+
+
+class Difference(_Strict):
+    """Accuracy of the cell minus that of its control, seed by seed."""
+
+    values: list[float]
+    mean: float | None
+    ci95: Interval | None
+
+
+class EpochsRatio(_Strict):
+    """Epochs to the target of the cell over those of its control, seed by seed; the mean is geometric."""
+
+    values: list[float | None]
+    bounds: list[Literal["exact", "at_most", "at_least", "unknown"]]
+    mean: float | None
+    bound: Literal["exact", "at_most", "at_least", "unknown"]
+    ci95: Interval | None
+
+
+class Comparison(_Strict):
+    """A regulated cell beside one plain control of the same model and data, paired over the seeds that both ended."""
+
+    cell: str
+    control: str
+    seeds: list[int]
+    acc1_difference: Difference
+    epochs_ratio: EpochsRatio
+
+
+class Manifest(_Strict):
+    """What was compared, with what, on what."""
+
+    title: str
+    target: float | None
+    seeds: list[int]
+    runs: int
+    runs_done: int
+    started: str
+    updated: str
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    git_commit: str | None
+    datasets: list[dict[str, Any]]
+    config: dict[str, Any]
+
+
+class Summary(_Strict):
+    """The whole of summary.json."""
+
+    manifest: Manifest
+    cells: list[Cell]
+    comparisons: list[Comparison]

@@ -1,0 +1,106 @@
+"""From a matplotlib figure to SVG for the page: text stays text, colours are the page's, ids are unique."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from step_ahsar.report.style import Theme
+
+WIDTH = 9.6  # inches; 72 units of the SVG each
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.6, 0.12, 0.26, 0.46, 0.2
+_RC: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "step-ahsar",  # the same summary gives the same bytes
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.solid_capstyle": "round",
+    "axes.axisbelow": True,
+}
+
+
+def grid(rows: int, columns: int, panel: float, theme: Theme, **subplots: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns axes in the page's look, each `panel` inches high.
+
+    The margins are fixed, not fitted, so that the panels of figures one below the other stand in line.
+    """
+    ink, muted, rule = (theme.token(name) for name in ("ink", "muted", "rule"))
+    colours: Any = {
+        "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": muted, "axes.titlecolor": ink,
+        "xtick.color": muted, "ytick.color": muted, "xtick.labelcolor": ink, "ytick.labelcolor": ink,
+        "axes.facecolor": "none", "figure.facecolor": "none", "grid.color": rule, "grid.linewidth": 0.6,
+        "axes.grid": True,
+    }  # fmt: skip
+    with mpl.rc_context(_RC | colours):
+        height = rows * panel + (rows - 1) * _GAP + _TOP + _BOTTOM
+        figure = Figure(figsize=(WIDTH, height))
+        axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    between = _GAP if subplots.get("sharey") else _LEFT + 0.12
+    figure.subplots_adjust(
+        left=_LEFT / WIDTH, right=1 - _RIGHT / WIDTH, bottom=_BOTTOM / height, top=1 - _TOP / height,
+        hspace=_GAP / panel, wspace=between * columns / (WIDTH - _LEFT - _RIGHT - between * (columns - 1)),
+    )  # fmt: skip
+    return figure, axes
+
+
+def title(axes: Axes, text: str) -> None:
+    """A panel's title, above its left corner."""
+    axes.set_title(text, loc="left", fontsize=9, fontweight="bold")
+
+
+def log_ticks(low: float, high: float, base: float = 10.0) -> list[float]:
+    """Round numbers for a logarithmic axis from `low` to `high`, both positive: powers of `base`, more if few.
+
+    >>> log_ticks(0.04, 2.3), log_ticks(0.2, 5, base=2)
+    ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [0.25, 0.5, 1.0, 2.0, 4.0])
+    """
+    first, last = (math.floor(math.log(edge, base)) for edge in (low, high))
+    for steps in ([1.0],) if base == 2 else ([1.0], [1.0, 2.0, 5.0]):
+        exact = (step * base**exponent for exponent in range(first, last + 1) for step in steps)
+        ticks = [float(f"{tick:.6g}") for tick in exact if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks) >= 3:
+            return ticks[:: -(-len(ticks) // 8)]
+    return sorted({float(f"{tick:.2g}") for tick in np.geomspace(low, high, 4)})
+
+
+def set_ticks(axis: Any, ticks: list[float]) -> None:
+    """These ticks and no others, with plain numbers (0.1, 0.5, 2)."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def to_svg(figure: Figure, theme: Theme, name: str, label: str) -> str:
+    """The figure as an <svg> element. `name` keeps its ids apart from other figures', `label` is read to the blind."""
+    buffer = io.StringIO()
+    with mpl.rc_context(_RC):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # would hold for the whole page
+    svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)  # the page's own
+    used = set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\1{name}-", svg)
+    head = rf'<svg role="img" aria-label="{escape(label)}" xmlns:xlink="http://www.w3.org/1999/xlink" \1>'
+    svg = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", head, svg)
+    svg = re.sub(r">\s+<", "><", svg)
+    return theme.to_css(svg)

@@ -1,0 +1,131 @@
+"""The report as one HTML page that needs nothing but itself: styles and plots are inside."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from step_ahsar.errors import UserError
+from step_ahsar.report import plots, text
+from step_ahsar.report.style import DEPTHS, Theme
+
+REPORT = "report.html"
+
+Summary = dict[str, Any]
+
+
+def write(summary: Summary, directory: Path) -> Path:
+    """Write DIRECTORY/report.html, atomically, and return its path."""
+    page = render(summary)
+    temporary = directory / f"{REPORT}.partial"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary.replace(directory / REPORT)
+    except OSError as error:
+        raise UserError(f"cannot write {directory / REPORT}: {error}") from error
+
+
+def render(summary: Summary) -> str:
+    """The page of a summary in the format of docs/summary.md."""
+    manifest, cells = summary["manifest"], summary["cells"]
+    theme = Theme(cells)
+    started = [cell for cell in cells if any(seed["epochs"] for seed in cell["seeds"])]
+    ended = [cell for cell in cells if cell["n"]]
+    limits = plots.layer_limits(started)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.globals.update(text=text, swatch=lambda cell: _swatch(cell, theme))
+    template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    return template.render(
+        manifest=manifest,
+        headline=_headline(manifest, cells),
+        facts=_facts(manifest),
+        cells=cells,
+        comparisons=summary["comparisons"],
+        failures=text.failures(cells),
+        groups=plots.groups_of(cells),
+        models=[list(group) for _, group in groupby(cells, key=lambda cell: (cell["model"], cell["dataset"]))],
+        light=Markup(theme.variables(dark=False)),
+        dark=Markup(theme.variables(dark=True)),
+        depths=DEPTHS,
+        config=yaml.safe_dump(manifest["config"], sort_keys=False, default_flow_style=None, width=110),
+        curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
+        rate=Markup(plots.accuracy_against_rate(ended, theme)) if len(ended) > 1 else None,
+        threshold=Markup(plots.against_threshold(ended, manifest["target"], theme) or "") if ended else None,
+        layers=[(cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell)) for cell in started],
+    )
+
+
+def _headline(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> str:
+    """What was compared, in one line."""
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    neurons = list(dict.fromkeys(text.neuron(cell) for cell in cells))
+    data = list(dict.fromkeys(cell["dataset"] for cell in cells))
+    count = f"{len(cells)} cells × {len(manifest['seeds'])} seeds" if len(cells) > 1 else f"seed {manifest['seeds'][0]}"
+    return f"{_and(models)} with {_and(neurons)} on {_and(data)}: {count}"
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    """The manifest's other entries as (name, one line)."""
+    records = [("versions", manifest["versions"]), ("hardware", manifest["hardware"])]
+    records += [("data", data) for data in manifest["datasets"]]
+    facts = [
+        (name, ", ".join(f"{key} {value}" for key, value in record.items() if value is not None))
+        for name, record in records
+    ]
+    return [*facts, ("git commit", manifest["git_commit"] or "none")]
+
+
+def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Cells of the same model and data together, in the order of their first."""
+    models: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        models.setdefault((cell["model"], cell["dataset"]), []).append(cell)
+    return list(models.values())
+
+
+def _gains(cell: dict[str, Any]) -> str:
+    """The controller's slow gain at the end of training, mean over seeds, by group; empty for plain cells."""
+    last = [seed["epochs"][-1]["gamma"] for seed in cell["seeds"] if seed["status"] == "ok"]
+    known = [gains for gains in last if gains]
+    if not known:
+        return ""
+    return ", ".join(f"{group} {sum(gains[group] for gains in known) / len(known):.2f}" for group in known[0])
+
+
+def _swatch(cell: dict[str, Any], theme: Theme) -> Markup:
+    """The cell's line and marker, as in the plots."""
+    style = theme.cells[cell["id"]]
+    dash = " ".join(f"{step * style.width:g}" for step in style.dash)
+    return Markup(
+        '<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true" style="color: var(--{})">'
+        '<line x1="1" y1="6" x2="33" y2="6" stroke="currentColor" stroke-width="{}" stroke-dasharray="{}"/>'
+        '<path d="{}" fill="currentColor"/></svg>'
+    ).format(style.colour, style.width, dash or "none", _MARKER_PATHS[style.marker])
+
+
+_MARKER_PATHS = {
+    "o": "M13 6a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+    "s": "M13.5 2.5h7v7h-7z",
+    "D": "M17 1.5l4.5 4.5l-4.5 4.5l-4.5-4.5z",
+    "^": "M17 1.5l4.5 8h-9z",
+    "v": "M17 10.5l4.5-8h-9z",
+    "P": "M15.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
+    "X": "M14 2l3 2.3l3-2.3l1 1.2l-2.4 2.8l2.4 2.8l-1 1.2l-3-2.3l-3 2.3l-1-1.2l2.4-2.8l-2.4-2.8z",
+    "*": "M17 1l1.3 3.4l3.7.2l-2.9 2.3l1 3.6l-3.1-2l-3.1 2l1-3.6l-2.9-2.3l3.7-.2z",
+}

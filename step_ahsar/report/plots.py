@@ -1,0 +1,261 @@
+"""The report's plots. Each takes cells of a summary (dicts in the format of docs/summary.md) and returns one SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from step_ahsar.report.figure import grid, log_ticks, set_ticks, title, to_svg
+from step_ahsar.report.style import DEPTHS, Theme
+
+Cell = dict[str, Any]
+
+_GROUPS = ("stem", "attention", "mlp", "head")
+
+
+def groups_of(cells: Sequence[Cell]) -> list[str]:
+    """The groups of spiking layers that the cells' epochs tell of, in depth order."""
+    seen = {group for cell in cells for epoch in _epochs(cell) for group in epoch["firing_rate"]}
+    return [group for group in _GROUPS if group in seen] + sorted(seen - set(_GROUPS))
+
+
+def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -> str:
+    """Test accuracy and training loss by epoch: the mean over seeds, shaded from the lowest to the highest seed."""
+    figure, axes = grid(1, 2, 2.4, theme)
+    accuracy, loss = axes[0]
+    losses: list[float] = []
+    for cell in cells:
+        style = theme.cells[cell["id"]]
+        colour = theme.token(style.colour)
+        for panel, key, scale in ((accuracy, "acc1", 100.0), (loss, "train_loss", 1.0)):
+            epochs, rows = _over_epochs(cell, key, scale)
+            panel.fill_between(epochs, *_range(rows), color=colour, alpha=0.16, linewidth=0)
+            panel.plot(
+                epochs, [sum(row) / len(row) for row in rows], color=colour, linewidth=style.width,
+                dashes=style.dash or (None, None), marker=style.marker if len(epochs) <= 12 else "", markersize=4,
+            )  # fmt: skip
+            if key == "train_loss":
+                losses += [value for row in rows for value in row if value > 0]
+    if target is not None:
+        accuracy.axhline(100 * target, color=theme.token("muted"), linewidth=0.9, linestyle=":")
+        accuracy.annotate(
+            f"target {100 * target:g} %", (0, 100 * target), xycoords=("axes fraction", "data"), xytext=(4, 3),
+            textcoords="offset points", ha="left", va="bottom", color=theme.token("muted"), fontsize=8,
+        )  # fmt: skip
+    loss.set_yscale("log")
+    if losses:
+        set_ticks(loss.yaxis, log_ticks(min(losses), max(losses)))
+    accuracy.set_ylabel("test accuracy (%)")
+    loss.set_ylabel("training loss (log scale)")
+    for panel in (accuracy, loss):
+        _epoch_axis(panel)
+    return to_svg(figure, theme, f"curves-{_slug(cells[0])}", "Test accuracy and training loss by epoch")
+
+
+def accuracy_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
+    """Final test accuracy against the mean firing rate of each group; 95 % intervals over seeds on both axes.
+
+    A thin line joins the fixed thresholds of one plain neuron in one model, in order: the curve that tuning the
+    threshold walks along.
+    """
+    groups = groups_of(cells)
+    figure, axes = grid(1, len(groups), 2.4, theme, sharey=True)
+    shown = [cell for cell in cells if cell["mean"]["acc1"] is not None and cell["mean"]["firing_rate"]]
+    for panel, group in zip(axes[0], groups, strict=True):
+        for family in _families(shown):
+            points = [(cell["mean"]["firing_rate"].get(group), 100 * cell["mean"]["acc1"]) for cell in family]
+            placed = [(cell, x, y) for cell, (x, y) in zip(family, points, strict=True) if x is not None]
+            if family[0]["neuron"] != "ahsar":
+                panel.plot(
+                    [x for _, x, _ in placed], [y for _, _, y in placed], color=theme.token("muted"),
+                    linewidth=0.8, linestyle=":", zorder=1,
+                )  # fmt: skip
+            for cell, x, y in placed:
+                _point(panel, cell, x, y, (cell["ci95"]["firing_rate"] or {}).get(group), theme)
+        title(panel, group)
+        panel.set_xlabel("firing rate (spikes per neuron and step)")
+        panel.set_xlim(left=0)
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    _within(axes[0, 0], 0, 100)
+    return to_svg(figure, theme, "rate", "Final test accuracy against firing rate, by group of layers")
+
+
+def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme) -> str | None:
+    """Accuracy and epochs to the target against the starting threshold; None where no neuron has two thresholds.
+
+    A seed that never reached the target is drawn hollow, above its number of epochs.
+    """
+    families = [family for family in _families(cells) if len({cell["threshold"] for cell in family}) > 1]
+    if not families:
+        return None
+    figure, axes = grid(1, 2, 2.2, theme)
+    for index, family in enumerate(families):
+        known = [cell for cell in family if cell["mean"]["acc1"] is not None]
+        # Families stand a little apart, else those that did as well as each other would hide each other.
+        at = [cell["threshold"] * 1.035 ** (index - (len(families) - 1) / 2) for cell in known]
+        style = theme.cells[family[0]["id"]]
+        line = {
+            "color": theme.token(theme.cells[family[len(family) // 2]["id"]].colour), "linewidth": style.width,
+            "dashes": style.dash or (None, None), "zorder": 2,
+        }  # fmt: skip
+        axes[0, 0].plot(at, [100 * cell["mean"]["acc1"] for cell in known], **line)
+        axes[0, 1].plot(at, [_median_epochs(cell) for cell in known], **line)
+        for cell, x in zip(known, at, strict=True):
+            _point(axes[0, 0], cell, x, 100 * cell["mean"]["acc1"], None, theme)
+            _epoch_points(axes[0, 1], cell, x, theme)
+    thresholds = sorted({cell["threshold"] for family in families for cell in family})
+    for panel in axes[0]:
+        panel.set_xscale("log")
+        set_ticks(panel.xaxis, thresholds)
+        panel.set_xlim(thresholds[0] / 1.25, thresholds[-1] * 1.25)
+        panel.set_xlabel("starting threshold")
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    _within(axes[0, 0], 0, 100)
+    axes[0, 1].set_ylabel(f"epochs to {100 * target:g} %" if target is not None else "epochs to the target")
+    axes[0, 1].set_ylim(bottom=0)
+    axes[0, 1].yaxis.set_major_locator(MaxNLocator(integer=True))
+    return to_svg(figure, theme, "threshold", "Accuracy and epochs to the target against the starting threshold")
+
+
+def layer_limits(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
+    """Limits of rate and threshold scale that hold for every layer of every cell, so that cells can be compared."""
+    layers = [layer for cell in cells for epoch in _epochs(cell) for layer in epoch["layers"].values()]
+    rates = [layer["rate"] for layer in layers]
+    scales = [layer["threshold_scale"] for layer in layers if layer["threshold_scale"] is not None]
+    reach = max([2.0, *(max(scale, 1 / scale) for scale in scales)]) * 1.08
+    return {"rate": (0.0, 1.05 * max([0.1, *rates])), "scale": (1 / reach, reach)}
+
+
+def layers_over_time(cell: Cell, limits: dict[str, tuple[float, float]], theme: Theme) -> str:
+    """Firing rate of every layer by epoch, mean over seeds, a panel for each group; below it the threshold scale.
+
+    The colour runs from the group's first layer to its last. The shaded stripe is the band that the controller aims at.
+    """
+    groups = groups_of([cell])
+    regulated = any(layer["threshold_scale"] for epoch in _epochs(cell) for layer in epoch["layers"].values())
+    rows = 2 if regulated else 1
+    figure, axes = grid(rows, len(groups), 1.3, theme, sharex=True, sharey="row")
+    for column, group in enumerate(groups):
+        title(axes[0, column], group)
+        if cell["band"] and group in cell["band"]:
+            axes[0, column].axhspan(*cell["band"][group], color=theme.token("band"), alpha=0.18, linewidth=0)
+        if regulated:
+            axes[1, column].axhline(1, color=theme.token("muted"), linewidth=0.8, linestyle=":")
+        paths = _paths(cell, group)
+        for depth, path in enumerate(paths):
+            step = round((DEPTHS - 1) * depth / max(len(paths) - 1, 1))
+            for row, key in enumerate(("rate", "threshold_scale")[:rows]):
+                epochs, means = _layer_over_epochs(cell, path, key)
+                axes[row, column].plot(
+                    epochs, means, color=theme.token(f"depth{step}"), linewidth=1.4,
+                    marker="." if len(epochs) < 3 else "",
+                )  # fmt: skip
+        _epoch_axis(axes[-1, column])
+    axes[0, 0].set_ylabel("firing rate")
+    axes[0, 0].set_ylim(*limits["rate"])
+    if regulated:
+        axes[1, 0].set_ylabel("threshold scale")
+        axes[1, 0].set_yscale("log")
+        set_ticks(axes[1, 0].yaxis, log_ticks(*limits["scale"], base=2))
+        axes[1, 0].set_ylim(*limits["scale"])
+    what = "Firing rate and threshold scale" if regulated else "Firing rate"
+    return to_svg(figure, theme, f"layers-{_slug(cell)}", f"{what} of every layer of {cell['id']} by epoch")
+
+
+def _runs(cell: Cell) -> list[dict[str, Any]]:
+    """The runs that a cell is drawn from: those that ended well, or, where none did, what the failed ones left."""
+    good = [seed for seed in cell["seeds"] if seed["status"] == "ok"]
+    return good or cell["seeds"]
+
+
+def _epochs(cell: Cell) -> list[dict[str, Any]]:
+    return [epoch for seed in _runs(cell) for epoch in seed["epochs"]]
+
+
+def _over_epochs(cell: Cell, key: str, scale: float) -> tuple[list[int], list[list[float]]]:
+    """Epochs, and for each the value of every seed."""
+    rows: dict[int, list[float]] = {}
+    for epoch in _epochs(cell):
+        rows.setdefault(epoch["epoch"], []).append(scale * epoch[key])
+    return sorted(rows), [rows[epoch] for epoch in sorted(rows)]
+
+
+def _range(rows: list[list[float]]) -> tuple[list[float], list[float]]:
+    return [min(row) for row in rows], [max(row) for row in rows]
+
+
+def _paths(cell: Cell, group: str) -> list[str]:
+    """The paths of a group's layers, in the order that the model runs them."""
+    seen = (path for epoch in _epochs(cell) for path, layer in epoch["layers"].items() if layer["group"] == group)
+    return list(dict.fromkeys(seen))
+
+
+def _layer_over_epochs(cell: Cell, path: str, key: str) -> tuple[list[int], list[float]]:
+    rows: dict[int, list[float]] = {}
+    for epoch in _epochs(cell):
+        if path in epoch["layers"]:
+            rows.setdefault(epoch["epoch"], []).append(epoch["layers"][path][key])
+    return sorted(rows), [sum(rows[epoch]) / len(rows[epoch]) for epoch in sorted(rows)]
+
+
+def _families(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that differ by their starting threshold alone, in its order."""
+    families: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        key = tuple(cell[name] for name in ("model", "dataset", "neuron", "base", "backend", "time_steps"))
+        families.setdefault(key, []).append(cell)
+    return [sorted(family, key=lambda cell: cell["threshold"]) for family in families.values()]
+
+
+def _point(panel: Axes, cell: Cell, x: float, y: float, x_interval: Any, theme: Theme) -> None:
+    """One cell: its marker, and bars to its 95 % intervals where there are any."""
+    style = theme.cells[cell["id"]]
+    colour = theme.token(style.colour)
+    y_interval = cell["ci95"]["acc1"]
+    if y_interval:
+        low, high = (min(max(100 * edge, 0), 100) for edge in y_interval)
+        panel.plot([x, x], [low, high], color=colour, linewidth=1.1, alpha=0.75, zorder=2)
+    if x_interval:
+        panel.plot([max(x_interval[0], 0), x_interval[1]], [y, y], color=colour, linewidth=1.1, alpha=0.75, zorder=2)
+    panel.plot(
+        [x], [y], marker=style.marker, color=colour, markersize=8, linestyle="", zorder=3, clip_on=False,
+        markeredgecolor=theme.token("page"), markeredgewidth=0.8,
+    )  # fmt: skip
+
+
+def _median_epochs(cell: Cell) -> float:
+    """Median over seeds of the epochs to the target; one that never got there counts as one more than it had."""
+    counts = sorted(run["epochs_to_target"] or len(run["epochs"]) + 1 for run in _runs(cell))
+    middle = len(counts) // 2
+    return counts[middle] if len(counts) % 2 else (counts[middle - 1] + counts[middle]) / 2
+
+
+def _epoch_points(panel: Axes, cell: Cell, x: float, theme: Theme) -> None:
+    style = theme.cells[cell["id"]]
+    for run in _runs(cell):
+        reached = run["epochs_to_target"]
+        panel.plot(
+            [x], [reached or len(run["epochs"]) + 1], marker=style.marker, linestyle="", markersize=6,
+            color=theme.token(style.colour), markerfacecolor=theme.token(style.colour) if reached else "none",
+            zorder=3, clip_on=False,
+        )  # fmt: skip
+
+
+def _within(panel: Axes, low: float, high: float) -> None:
+    """Keep an axis from running past values that cannot be, with a little air."""
+    bottom, top = panel.get_ylim()
+    air = 0.02 * (min(top, high) - max(bottom, low))
+    panel.set_ylim(max(bottom, low - air), min(top, high + air))
+
+
+def _epoch_axis(panel: Axes) -> None:
+    panel.set_xlabel("epoch")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _slug(cell: Cell) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in cell["id"])

@@ -1,0 +1,74 @@
+"""The comparison's table for the terminal."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from step_ahsar.report import text
+from step_ahsar.report.plots import groups_of
+
+
+def print_table(summary: dict[str, Any], console: Console) -> None:
+    """Print the cells, the comparisons paired over seeds, and the runs that failed."""
+    cells = summary["cells"]
+    _print(_cells(cells, summary["manifest"]["target"]), console)
+    if any(comparison["seeds"] for comparison in summary["comparisons"]):
+        console.print()
+        _print(_paired(summary["comparisons"]), console)
+    for cell, seed, error in text.failures(cells):
+        console.print(f"failed: {cell}, seed {seed}: {error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _cells(cells: list[dict[str, Any]], target: float | None) -> Table:
+    groups = groups_of(cells)
+    goal = "target" if target is None else f"{100 * target:g} %"
+    table = _table(
+        "cell",
+        "accuracy %\nmean ± 95 %",
+        f"epochs to\n{goal}",
+        "firing rate\n" + "/".join(groups),
+        "ms per\nstep",
+        "seeds",
+    )
+    for position, cell in enumerate(cells):
+        table.add_row(
+            cell["id"],
+            text.accuracy(cell),
+            text.epochs_to_target(cell, target),
+            text.by_group(cell["mean"]["firing_rate"], groups, between="/"),
+            text.with_interval(cell["mean"]["step_ms"], None),
+            text.seeds(cell),
+            end_section=position + 1 < len(cells) and cells[position + 1]["model"] != cell["model"],
+        )
+    return table
+
+
+def _paired(comparisons: list[dict[str, Any]]) -> Table:
+    table = _table("paired over seeds", "accuracy difference\npoints [95 %]", "epochs to target,\nratio [95 %]")
+    for cell, pairs in groupby(comparisons, key=lambda comparison: comparison["cell"]):
+        table.add_row(cell)
+        for pair in pairs:
+            difference, ratio = text.difference(pair["acc1_difference"]), text.ratio(pair["epochs_ratio"])
+            table.add_row(f"  vs {pair['control']}", difference, ratio)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _print(table: Table, console: Console) -> None:
+    """Print at full width, wrapping be what it may: a number that is cut short would be another number."""
+    unlimited = console.options.update(max_width=10_000)
+    console.width = max(Measurement.get(console, unlimited, table).maximum, console.width)
+    console.print(table, crop=False)

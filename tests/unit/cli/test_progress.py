@@ -1,0 +1,98 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from step_ahsar.cli.progress import Bar, Clock, Lines, duration
+from step_ahsar.compare import PlannedRun
+from step_ahsar.config import Config
+
+RUNS = [PlannedRun(cell, seed, 4, Config()) for seed in (0, 1) for cell in ("a", "b")]
+METRICS = {"acc1": 0.5, "train_loss": 1.25}
+
+
+class Time:
+    """A clock that goes when it is told to."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_time_left_comes_from_the_pace_of_each_cell():
+    time = Time()
+    clock = Clock(RUNS, time)
+    assert clock.seconds_left() is None
+    clock.run_started()
+    time.seconds = 2
+    clock.step_ended(RUNS[0], 1, 0.5)  # half an epoch in 2 s: 15.5 epochs of 4 s are left
+    assert clock.seconds_left() == 62
+    time.seconds = 10
+    clock.epoch_ended(RUNS[0], 1)
+    assert clock.seconds_left() == 15 * 10  # nothing is known of b yet
+    for epoch in (2, 3, 4):
+        clock.epoch_ended(RUNS[0], epoch)
+    clock.run_ended(RUNS[0])
+    time.seconds = 100  # the time between runs is nobody's
+    clock.run_started()
+    time.seconds = 140
+    clock.epoch_ended(RUNS[1], 1)
+    # a: 4 epochs of 2.5 s; b: 3 + 4 epochs of 40 s
+    assert clock.seconds_left() == 4 * 2.5 + 7 * 40
+    assert clock.done == 5 / 16
+
+
+def test_epochs_that_came_from_a_checkpoint_took_no_time():
+    time = Time()
+    clock = Clock(RUNS[:1], time)
+    clock.run_started()
+    time.seconds = 6
+    clock.epoch_ended(RUNS[0], 3)  # the first that was trained
+    assert (clock.done, clock.seconds_left()) == (0.75, 6)
+
+
+def test_a_run_that_had_ended_before_is_done_at_once():
+    clock = Clock(RUNS, Time())
+    clock.run_ended(RUNS[0])
+    assert (clock.done, clock.seconds_left()) == (0.25, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "…"), (4.4, "4 s"), (59.4, "59 s"), (65, "1 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def follow(observer):
+    observer.planned(RUNS)
+    observer.run_started(RUNS[0])
+    observer.step_ended(RUNS[0], {"epoch": 1, "epochs": 4, "step": 1, "steps": 2, "loss": 2.5})
+    for epoch in range(1, 5):
+        observer.epoch_ended(RUNS[0], METRICS | {"epoch": epoch})
+    observer.run_ended(RUNS[0], {"status": "ok", "epochs": [METRICS | {"epoch": 4}]})
+    observer.run_started(RUNS[1])
+    observer.run_ended(RUNS[1], {"status": "failed", "error": "loss is nan [at epoch 1]"})
+
+
+def test_a_pipe_gets_a_line_for_every_run():
+    file = io.StringIO()
+    follow(Lines(Console(file=file, width=60)))
+    first, second = file.getvalue().splitlines()
+    assert first.startswith("run 1/4, a, seed 0: done, accuracy 50.0 %, loss 1.250; left ")
+    assert second.startswith("run 2/4, b, seed 0: failed: loss is nan [at epoch 1]; left ")
+
+
+def test_a_terminal_gets_a_bar_and_keeps_the_failures():
+    file = io.StringIO()
+    with Bar(Console(file=file, width=120, force_terminal=True, color_system=None)) as bar:
+        follow(bar)
+        bar.run_started(RUNS[2])
+        bar.epoch_ended(RUNS[2], METRICS | {"epoch": 2})
+    shown = file.getvalue()
+    assert "failed: b, seed 0: loss is nan [at epoch 1]" in shown
+    assert "run 3/4  a  seed 1  epoch 2/4  accuracy 50.0 %, loss 1.250" in shown
+    assert "left" in shown

@@ -1,0 +1,219 @@
+"""The comparison's own work: order, resuming, failures. Training is stood in for, but for its files."""
+
+from pathlib import Path
+
+import pytest
+
+from step_ahsar import engine
+from step_ahsar.compare import Observer, Summary, collect, compare, load
+from step_ahsar.config import load_config
+from step_ahsar.errors import UserError
+
+CELLS = "[{id: lif-1}, {id: ahsar-1, model.neuron: ahsar}]"
+
+
+def config(*overrides):
+    return load_config("quickstart", ["train.epochs=2", "compare.seeds=[0,1]", f"compare.cells={CELLS}", *overrides])
+
+
+class Training:
+    """Stands in for `engine.train`: leaves what it leaves on disk; goes wrong where it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.runs, self.faults = [], {}
+        monkeypatch.setattr(engine, "train", self)
+
+    def __call__(self, config, out, resume, on_epoch, on_step):
+        assert resume
+        assert config.compare is None
+        key = config.model.neuron, config.seed
+        self.runs.append(key)
+        run = engine.Run.open(out, config, resume)
+        dataset = {"name": "digits", "modality": "static", "fingerprint": "sha256:0", "train": 1, "test": 1}
+        run.begin({
+            "seed": config.seed, "started": "2026-01-01T00:00:00+00:00", "task": "classification", "parameters": 7,
+            "device": "cpu", "dataset": dataset, "versions": {"torch": "2"}, "hardware": {"cores": 2},
+            "git_commit": None,
+        })  # fmt: skip
+        done = len(run.metrics())
+        for epoch in range(done + 1, config.train.epochs + 1):
+            if epoch == 2 and key in self.faults:
+                fault = self.faults[key]
+                if isinstance(fault, engine.NonFiniteLoss):
+                    run.write_result(self._result(config, run.metrics(), "failed", str(fault)))
+                raise fault
+            run.add_metrics(self._row(epoch, config.model.neuron))
+            on_epoch(run.metrics()[-1])
+        run.write_result(self._result(config, run.metrics(), "ok", None))
+        return run.result()
+
+    @staticmethod
+    def _row(epoch, neuron):
+        scale = 0.5 if neuron == "ahsar" else None
+        row = {
+            "epoch": epoch, "train_loss": 1 / epoch, "acc1": 0.45 * epoch, "lr": 0.1, "step_ms": 3.0,
+            "firing_rate": {"mlp": 0.2}, "dead_fraction": 0.1, "seconds": 1.0,
+            "layers": {"block.mlp": {"group": "mlp", "rate": 0.2, "threshold_scale": scale}},
+        }  # fmt: skip
+        return row | ({"gamma": {"mlp": 1.0}} if scale else {})
+
+    @staticmethod
+    def _result(config, rows, status, error):
+        results = {
+            "acc1": rows[-1]["acc1"], "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
+            "threshold_scale": None, "dead_fraction": 0.1,
+        }  # fmt: skip
+        if status != "ok":
+            results = dict.fromkeys(results)
+        return {"seed": config.seed, "status": status, "error": error, "epochs": rows, **results}
+
+
+@pytest.fixture
+def training(monkeypatch):
+    return Training(monkeypatch)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def statuses(summary):
+    return {(c["id"], s["seed"]): s["status"] for c in summary["cells"] for s in c["seeds"]}
+
+
+def test_every_cell_is_trained_under_every_seed(training, tmp_path):
+    summary = compare(config(), tmp_path / "out")
+    assert training.runs == [("lif", 0), ("ahsar", 0), ("lif", 1), ("ahsar", 1)]
+    assert set(statuses(summary).values()) == {"ok"}
+    assert load(tmp_path / "out") == summary == Summary.model_validate(summary).model_dump(mode="json")
+    assert summary["manifest"] | {"target": 0.9, "runs": 4, "runs_done": 4, "seeds": [0, 1]} == summary["manifest"]
+    plain, regulated = summary["cells"]
+    assert (plain["neuron"], plain["base"], plain["band"]) == ("lif", None, None)
+    assert (regulated["neuron"], regulated["base"], regulated["band"]) == ("ahsar", "lif", {"mlp": [0.2, 0.4]})
+    assert plain["parameters"] == 7
+    assert [seed["epochs_to_target"] for seed in plain["seeds"]] == [2, 2]  # 0.9 in the second of two epochs
+
+
+def test_what_has_ended_is_not_trained_again(training, tmp_path):
+    first = compare(config(), tmp_path)
+    training.runs.clear()
+    again = compare(config(), tmp_path)
+    assert training.runs == []
+    assert again["cells"] == first["cells"]
+
+
+def test_a_run_that_breaks_off_is_recorded_and_tried_again_next_time(training, tmp_path):
+    training.faults["lif", 0] = RuntimeError("no\n memory")
+    summary = compare(config(), tmp_path)
+    assert statuses(summary)["lif-1", 0] == "failed"
+    assert len(training.runs) == 4
+    failed = summary["cells"][0]["seeds"][0]
+    assert failed["error"] == "RuntimeError: no memory"
+    assert [epoch["epoch"] for epoch in failed["epochs"]] == [1]
+    assert summary["cells"][0]["n"] == 1
+    assert summary["manifest"]["runs_done"] == 4
+    assert "Traceback" in (tmp_path / "runs" / "lif-1" / "0.error.txt").read_text()
+    training.faults.clear()
+    training.runs.clear()
+    summary = compare(config(), tmp_path)
+    assert training.runs == [("lif", 0)]
+    assert set(statuses(summary).values()) == {"ok"}
+    assert not (tmp_path / "runs" / "lif-1" / "0.error.txt").exists()
+
+
+def test_a_run_that_fails_before_it_begins_is_recorded(training, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise UserError("train.amp: fp16 needs an accelerator")
+
+    monkeypatch.setattr(engine, "train", refuse)
+    summary = compare(config(), tmp_path)
+    assert set(statuses(summary).values()) == {"failed"}
+    assert summary["cells"][0]["seeds"][0]["error"] == "train.amp: fp16 needs an accelerator"
+    assert summary["cells"][0]["parameters"] is None
+
+
+def test_a_run_that_diverged_stays_diverged(training, tmp_path):
+    training.faults["ahsar", 1] = engine.NonFiniteLoss("loss is nan", 2, 5)
+    summary = compare(config(), tmp_path)
+    assert statuses(summary)["ahsar-1", 1] == "failed"
+    assert summary["cells"][1]["seeds"][1]["error"] == "loss is nan at epoch 2, step 5"
+    assert len(training.runs) == 4
+    training.runs.clear()
+    assert compare(config(), tmp_path)["cells"] == summary["cells"]
+    assert training.runs == []
+
+
+def test_an_interrupted_comparison_keeps_its_epochs_and_goes_on(training, tmp_path):
+    training.faults["ahsar", 0] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        compare(config(), tmp_path)
+    kept = load(tmp_path)
+    assert statuses(kept) == {("lif-1", 0): "ok", ("ahsar-1", 0): "unfinished"}
+    assert [epoch["epoch"] for epoch in kept["cells"][1]["seeds"][0]["epochs"]] == [1]
+    assert kept["manifest"]["runs_done"] == 1
+    training.faults.clear()
+    training.runs.clear()
+    summary = compare(config(), tmp_path)
+    assert training.runs == [("ahsar", 0), ("lif", 1), ("ahsar", 1)]
+    assert set(statuses(summary).values()) == {"ok"}
+
+
+@pytest.mark.parametrize("change", ["train.lr=0.5", "compare.seeds=[0,1,2]", "compare.target=0.5"])
+def test_another_comparison_in_the_folder_is_left_alone(training, tmp_path, change):
+    compare(config(), tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="holds another comparison"):
+        compare(config(change), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_foreign_folders_and_files_are_left_alone(training, tmp_path):
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(UserError, match="not empty"):
+        compare(config(), tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        compare(config(), tmp_path / "thesis.tex")
+    assert contents(tmp_path) == {"thesis.tex": b"..."}
+
+
+@pytest.mark.parametrize(
+    "overrides", [["compare.cells=[{id: a, model.neuron: liff}]"], ["data.name=digitz"], ["compare=null"]]
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(training, tmp_path, overrides):
+    with pytest.raises(UserError):
+        compare(config(*overrides), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_observers_hear_of_everything(training, tmp_path):
+    heard = []
+
+    class Log(Observer):
+        def planned(self, runs):
+            heard.append(len(runs))
+
+        def run_started(self, run):
+            heard.append((run.cell, run.seed))
+
+        def epoch_ended(self, run, metrics):
+            heard.append(metrics["epoch"])
+
+        def run_ended(self, run, result):
+            heard.append(result["status"])
+
+    training.faults["ahsar", 0] = RuntimeError("x")
+    compare(config("compare.seeds=[0]"), tmp_path, Log())
+    assert heard == [2, ("lif-1", 0), 1, 2, "ok", ("ahsar-1", 0), 1, "failed"]
+
+
+def test_collect_reads_single_runs_and_bare_summaries(training, tmp_path):
+    summary = compare(config(), tmp_path / "out")
+    single = collect(tmp_path / "out" / "runs" / "ahsar-1" / "1")
+    assert (single["manifest"]["runs"], single["manifest"]["target"]) == (1, None)
+    assert single["cells"][0]["mean"]["acc1"] == pytest.approx(0.9)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "summary.json").write_bytes((tmp_path / "out" / "summary.json").read_bytes())
+    assert collect(bare) == summary
+    with pytest.raises(UserError, match=r"summary\.json"):
+        collect(tmp_path)

@@ -1,0 +1,144 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from step_ahsar.compare import load, write
+from step_ahsar.compare.schema import RESULTS, Summary
+from step_ahsar.compare.summary import summarise
+from step_ahsar.errors import UserError
+
+MANIFEST = {
+    "title": "t", "target": 0.9, "seeds": [0, 1], "runs": 2, "runs_done": 2, "started": "", "updated": "",
+    "versions": {}, "hardware": {}, "git_commit": None, "datasets": [], "config": {},
+}  # fmt: skip
+
+
+def run(seed, acc1=0.9, to_target=2, epochs=3, **changes):
+    line = {
+        "train_loss": 0.5, "acc1": acc1, "lr": 0.1, "step_ms": 2.0, "firing_rate": {"mlp": 0.1},
+        "dead_fraction": 0.0, "layers": {}, "seconds": 1.0,
+    }  # fmt: skip
+    return {
+        "seed": seed, "status": "ok", "error": None, "epochs": [line | {"epoch": e + 1} for e in range(epochs)],
+        "acc1": acc1, "epochs_to_target": to_target, "step_ms": 2.0, "peak_memory_mib": None,
+        "firing_rate": {"mlp": 0.1}, "threshold_scale": None, "dead_fraction": 0.0,
+    } | changes  # fmt: skip
+
+
+def failed(seed):
+    return run(seed) | dict.fromkeys(RESULTS) | {"status": "failed", "error": "loss is nan", "epochs": []}
+
+
+def cell(id, seeds, neuron="lif", **changes):
+    return {
+        "id": id, "task": "classification", "modality": "static", "dataset": "digits", "model": "m",
+        "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch", "threshold": 1.0,
+        "time_steps": 4, "parameters": 10, "epochs": 3, "band": None, "seeds": seeds,
+    } | changes  # fmt: skip
+
+
+def test_means_and_intervals_are_over_the_seeds_that_ended_well():
+    found = summarise(MANIFEST, [cell("a", [run(0, 0.8), failed(1), run(2, 0.9)])])["cells"][0]
+    assert found["n"] == 2
+    assert found["mean"]["acc1"] == pytest.approx(0.85)
+    low, high = found["ci95"]["acc1"]
+    assert (low + high) / 2 == pytest.approx(0.85)
+    assert (high - low) / 2 == pytest.approx(12.706 * 0.05, rel=1e-3)  # t(1) times the standard error of 0.8, 0.9
+    assert found["mean"]["firing_rate"] == {"mlp": pytest.approx(0.1)}
+    assert found["mean"]["threshold_scale"] is None
+    assert found["mean"]["peak_memory_mib"] is None
+
+
+def test_epochs_to_target_have_no_mean_where_a_seed_never_got_there():
+    reached, not_all = summarise(
+        MANIFEST, [cell("a", [run(0, to_target=2), run(1, to_target=3)]), cell("b", [run(0), run(1, to_target=None)])]
+    )["cells"]
+    assert (reached["n_reached"], reached["mean"]["epochs_to_target"]) == (2, 2.5)
+    assert (not_all["n_reached"], not_all["mean"]["epochs_to_target"]) == (1, None)
+
+
+def test_a_cell_of_failures_has_nothing_to_average():
+    found = summarise(MANIFEST, [cell("a", [failed(0), failed(1)])])["cells"][0]
+    assert found["n"] == found["n_reached"] == 0
+    assert set(found["mean"].values()) == set(found["ci95"].values()) == {None}
+
+
+def test_cells_are_compared_seed_by_seed():
+    ours = cell("ours", [run(0, 0.9, 2), run(1, 0.8, 3), run(2, 0.7, 1)], "ahsar")
+    theirs = cell("theirs", [run(1, 0.5, None), run(0, 0.6, 3), failed(2)])
+    (pair,) = summarise(MANIFEST, [theirs, ours])["comparisons"]
+    assert (pair["cell"], pair["control"], pair["seeds"]) == ("ours", "theirs", [0, 1])
+    assert pair["acc1_difference"]["values"] == pytest.approx([0.3, 0.3])
+    assert pair["epochs_ratio"]["values"] == pytest.approx([2 / 3, 3 / 4])  # the second control needs 4 or more
+    assert pair["epochs_ratio"]["bounds"] == ["exact", "at_most"]
+    assert pair["epochs_ratio"]["bound"] == "at_most"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "another"},
+        {"dataset": "another"},
+        {"backend": "another"},
+        {"time_steps": 2},
+        {"neuron": "plif"},
+    ],
+)
+def test_a_control_differs_by_the_neuron_alone(change):
+    cells = [cell("ours", [run(0)], "ahsar"), cell("theirs", [run(0)], **change)]
+    assert summarise(MANIFEST, cells)["comparisons"] == []
+
+
+def test_every_plain_threshold_is_a_control():
+    cells = [cell("ours", [run(0)], "ahsar"), *(cell(f"at-{t}", [run(0)], threshold=t) for t in (0.5, 1.0, 2.0))]
+    assert [pair["control"] for pair in summarise(MANIFEST, cells)["comparisons"]] == ["at-0.5", "at-1.0", "at-2.0"]
+
+
+def test_what_is_written_is_read_and_is_strict_json(tmp_path):
+    summary = summarise(MANIFEST, [cell("a", [run(0), failed(1)])])
+    write(summary, tmp_path)
+    assert load(tmp_path) == summary
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)  # neither NaN nor Infinity
+
+
+def test_a_faulty_summary_leaves_the_old_one(tmp_path):
+    summary = summarise(MANIFEST, [cell("a", [run(0)])])
+    write(summary, tmp_path)
+    with pytest.raises(ValueError, match="manifest"):
+        write({"cells": []}, tmp_path)
+    assert load(tmp_path) == summary
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"manifest": {}, "cells": [], "comparisons": []}'])
+def test_a_file_that_is_no_summary_is_named(tmp_path, text):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(UserError, match=r"summary\.json"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_summary_is_named(tmp_path):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+        load(tmp_path)
+
+
+def test_every_field_is_documented():
+    page = (Path(__file__).parents[3] / "docs" / "summary.md").read_text(encoding="utf-8")
+    models, seen = [Summary], set()
+    while models:
+        model = models.pop()
+        for name, field in model.model_fields.items():
+            assert f"`{name}`" in page, f"{model.__name__}.{name} is not in docs/summary.md"
+            found = {t for t in _types(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)}
+            models += found - seen
+            seen |= found
+    assert len(seen) > 8
+
+
+def _types(annotation):
+    yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _types(inner)

@@ -1,0 +1,135 @@
+"""A made-up comparison with everything a report has to show: two models, plain and regulated cells, failures."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+
+from step_ahsar.compare.schema import RESULTS
+from step_ahsar.compare.summary import summarise
+
+_LAYERS = (
+    [(f"patch_embed.stages.{i}.neuron", "stem") for i in range(4)]
+    + [(f"blocks.{b}.attn.{n}", "attention") for b in range(2) for n in ("q", "k", "v", "attn", "proj")]
+    + [(f"blocks.{b}.mlp.{n}", "mlp") for b in range(2) for n in ("fc1", "fc2")]
+)
+
+
+def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -> dict[str, Any]:
+    draw = random.Random(f"{seed} {neuron} {threshold}")
+    pace = speed * (1.0 + 0.1 * draw.random())
+    lines = []
+    for epoch in range(1, epochs + 1):
+        layers = {}
+        for depth, (path, group) in enumerate(_LAYERS):
+            start = 0.35 * math.exp(-0.7 * (threshold - 0.5) - 0.03 * depth)
+            settle = 1 - math.exp(-0.6 * epoch) if neuron == "ahsar" else 0.0
+            rate = start + settle * (0.25 - start) * (0.8 + 0.3 * draw.random()) + 0.02 * draw.random()
+            scale = math.exp(settle * math.log(0.45 / threshold) * (0.7 + 0.5 * depth / len(_LAYERS)))
+            layers[path] = {
+                "group": group, "rate": rate, "threshold_scale": scale if neuron == "ahsar" else None,
+            }  # fmt: skip
+        lines.append({
+            "epoch": epoch,
+            "train_loss": 2.3 * math.exp(-pace * epoch) + 0.03 + 0.02 * draw.random(),
+            "acc1": min(1.0, 1 - 0.9 * math.exp(-1.1 * pace * epoch) - 0.02 * draw.random()),
+            "lr": 1e-3, "step_ms": 20 + draw.random(), "dead_fraction": 0.02 * draw.random(),
+            "firing_rate": _groups(layers, "rate"), "layers": layers, "gamma": None, "seconds": 1.5,
+        })  # fmt: skip
+    last = lines[-1]
+    target = next((line["epoch"] for line in lines if line["acc1"] >= 0.9), None)
+    return {
+        "seed": seed, "status": "ok", "error": None, "epochs": lines, "acc1": last["acc1"],
+        "epochs_to_target": target, "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
+        "firing_rate": last["firing_rate"], "dead_fraction": last["dead_fraction"],
+        "threshold_scale": _groups(last["layers"], "threshold_scale") if neuron == "ahsar" else None,
+    }  # fmt: skip
+
+
+def _groups(layers: dict[str, Any], key: str) -> dict[str, float]:
+    columns: dict[str, list[float]] = {}
+    for layer in layers.values():
+        columns.setdefault(layer["group"], []).append(layer[key])
+    return {group: sum(values) / len(values) for group, values in columns.items()}
+
+
+def _cell(id: str, model: str, neuron: str, threshold: float, speed: float, epochs: int = 8) -> dict[str, Any]:
+    return {
+        "id": id, "task": "classification", "modality": "static", "dataset": "digits", "model": model,
+        "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch",
+        "threshold": threshold, "time_steps": 4, "parameters": 168_394, "epochs": epochs,
+        "band": dict.fromkeys(("stem", "attention", "mlp"), (0.2, 0.4)) if neuron == "ahsar" else None,
+        "seeds": [_seed(seed, neuron, threshold, speed, epochs) for seed in (0, 1, 2)],
+    }  # fmt: skip
+
+
+def fail(cell: dict[str, Any], seed: int, after: int, error: str) -> None:
+    """Turn one run of `cell` into one that failed after `after` epochs."""
+    run = next(s for s in cell["seeds"] if s["seed"] == seed)
+    run.update(dict.fromkeys(RESULTS), status="failed", error=error, epochs=run["epochs"][:after])
+
+
+def manifest(**changes: Any) -> dict[str, Any]:
+    """A made-up manifest."""
+    return {
+        "title": "quickstart", "target": 0.9, "seeds": [0, 1, 2], "runs": 21, "runs_done": 21,
+        "started": "2026-01-05T10:00:00+00:00", "updated": "2026-01-05T10:04:31+00:00",
+        "versions": {"step-ahsar": "0.1.0", "python": "3.11.7", "torch": "2.14.1", "timm": "1.0.31"},
+        "hardware": {"device": "cpu", "cpu": "x86_64", "threads": 2},
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "datasets": [{"name": "digits", "fingerprint": "sha256:" + "ab" * 32, "train": 1297, "test": 500}],
+        "config": {"model": {"name": "spikformer_2_64"}},
+    } | changes  # fmt: skip
+
+
+def cells() -> list[dict[str, Any]]:
+    """The cells of the quick start."""
+    return [
+        _cell("spikformer-lif-0.5", "spikformer_2_64", "lif", 0.5, 0.55),
+        _cell("spikformer-lif-1", "spikformer_2_64", "lif", 1.0, 0.3),
+        _cell("spikformer-lif-2", "spikformer_2_64", "lif", 2.0, 0.08),
+        _cell("spikformer-ahsar-1", "spikformer_2_64", "ahsar", 1.0, 0.5),
+        _cell("spikformer-ahsar-2", "spikformer_2_64", "ahsar", 2.0, 0.45),
+        _cell("qkformer-lif-1", "qkformer_3_64", "lif", 1.0, 0.35),
+        _cell("qkformer-ahsar-1", "qkformer_3_64", "ahsar", 1.0, 0.5),
+    ]
+
+
+@pytest.fixture(scope="session")
+def summary() -> dict[str, Any]:
+    """Seven cells under three seeds, all well."""
+    return summarise(manifest(), cells())
+
+
+@pytest.fixture(scope="session")
+def failed_summary() -> dict[str, Any]:
+    """The same, but one run has failed on the way and one cell altogether, before its first epoch was over."""
+    failed = cells()
+    fail(failed[2], 1, 3, "loss is nan at epoch 4, step 12")
+    for seed in (0, 1, 2):
+        fail(failed[5], seed, 0, "RuntimeError: <b>out of memory</b> & more")
+    return summarise(manifest(), failed)
+
+
+@pytest.fixture(scope="session")
+def begun_summary() -> dict[str, Any]:
+    """A comparison that has one unfinished run and nothing else."""
+    begun = cells()
+    for cell in begun:
+        cell["seeds"], cell["parameters"] = [], None
+    run = _seed(0, "ahsar", 1.0, 0.5, 8)
+    run.update(dict.fromkeys(RESULTS), status="unfinished", epochs=run["epochs"][:1])
+    begun[3]["seeds"] = [run]
+    return summarise(manifest(runs_done=0), begun)
+
+
+@pytest.fixture(scope="session")
+def single_summary() -> dict[str, Any]:
+    """One run, without a target."""
+    cell = cells()[3]
+    cell["seeds"] = cell["seeds"][:1]
+    cell["seeds"][0]["epochs_to_target"] = None
+    return summarise(manifest(target=None, seeds=[0], runs=1, runs_done=1), [cell])

@@ -1,0 +1,189 @@
+"""The page stands alone, is well-formed, and says everything, whatever the state of the comparison."""
+
+import copy
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from step_ahsar.report import print_table, render, write
+from step_ahsar.report.style import Theme
+
+STATES = ["summary", "failed_summary", "begun_summary", "single_summary"]
+VOID = {"meta", "br"}
+
+
+@pytest.fixture(params=STATES, scope="module")
+def state(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page(state, request):
+    return render(request.getfixturevalue(state))
+
+
+class Nesting(HTMLParser):
+    """Fails where tags do not match."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parse(page):
+    parser = Nesting()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_page_is_well_formed_and_stands_alone(page):
+    parser = parse(page)
+    assert len(parser.ids) == len(set(parser.ids))
+    assert not re.search(r"""(?:src|srcset|data|action)\s*=|@import|<script|<link|<iframe""", page)
+    references = re.findall(r"""href=["']([^"']*)|url\(([^)]*)\)""", page)
+    targets = {a or b for a, b in references}
+    assert targets <= {f"#{name}" for name in parser.ids}  # every reference leads to somewhere on the page
+    for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_every_colour_is_declared_for_both_modes(page):
+    style = page[page.index("<style>") : page.index("</style>")]
+    light, dark = style.split("prefers-color-scheme: dark")
+    used = set(re.findall(r"var\((--[\w-]+)\)", page))
+    for mode in (light, dark):
+        assert used <= set(re.findall(r"(--[\w-]+):", mode))
+    assert not re.search("#fe0[0-9a-f]{3}", page)  # no stand-in colour is left over
+
+
+def test_every_cell_is_on_the_page(state, page, request):
+    text = "".join(parse(page).text)
+    for cell in request.getfixturevalue(state)["cells"]:
+        assert cell["id"] in text
+
+
+def test_plots_are_those_that_have_something_to_show(summary, failed_summary, begun_summary, single_summary):
+    def labels(page):
+        return re.findall(r'aria-label="([^"]+)"', page)
+
+    full = labels(render(summary))
+    assert sum(label.startswith("Test accuracy and training loss") for label in full) == 2  # one for each model
+    assert sum("of every layer" in label for label in full) == 7
+    assert sum(label.startswith("Firing rate and threshold scale") for label in full) == 3  # the regulated cells
+    assert sum("against firing rate" in label for label in full) == 1
+    assert sum("against the starting threshold" in label for label in full) == 1
+    assert sum("of every layer" in label for label in labels(render(failed_summary))) == 6  # one has no epoch
+    assert len(labels(render(begun_summary))) == 2
+    assert len(labels(render(single_summary))) == 2
+
+
+def test_failures_are_shown_as_text(failed_summary):
+    page = render(failed_summary)
+    text = "".join(parse(page).text)
+    assert "4 of 21 runs failed" in text
+    assert "loss is nan at epoch 4, step 12" in text
+    assert text.count("RuntimeError: <b>out of memory</b> & more") == 3  # escaped, not markup
+    assert "2, 1 failed" in text
+
+
+def test_an_unfinished_comparison_says_so(begun_summary, summary):
+    assert "0 of 21 runs are done" in "".join(parse(render(begun_summary)).text)
+    assert "Not finished" not in render(summary)
+
+
+def test_a_silent_network_can_be_drawn(single_summary):
+    silent = copy.deepcopy(single_summary)
+    for epoch in silent["cells"][0]["seeds"][0]["epochs"]:
+        epoch["firing_rate"] = dict.fromkeys(epoch["firing_rate"], 0.0)
+        epoch["acc1"] = 0.0
+        for layer in epoch["layers"].values():
+            layer["rate"] = 0.0
+    assert "Firing rate and threshold scale of every layer" in render(silent)
+
+
+def test_same_summary_same_page(summary):
+    assert render(summary) == render(summary)
+
+
+def test_writing_replaces_the_page_whole(begun_summary, tmp_path):
+    path = write(begun_summary, tmp_path)
+    path.write_text("old")
+    assert write(begun_summary, tmp_path) == path
+    assert path.read_text(encoding="utf-8") == render(begun_summary)
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+def luminance(colour):
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_lines_stand_out_from_the_page(dark):
+    """WCAG 2.1, 1.4.11: graphics have a contrast of 3:1; nearly so for the lightest shade of a hue."""
+    neurons = ("ahsar", "a", "b", "c", "d", "e")
+    cells = [
+        {
+            "id": f"{neuron}{t}",
+            "model": "m",
+            "dataset": "d",
+            "neuron": neuron,
+            "threshold": t,
+            "time_steps": 4,
+            "backend": "x",
+        }
+        for neuron in neurons
+        for t in (0.5, 1.0, 2.0)
+    ]
+    theme = Theme(cells)
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", theme.variables(dark)))
+    page = luminance(colours["page"])
+    for name, colour in colours.items():
+        if name.startswith(("cell", "depth", "ink", "muted")):
+            light, deep = sorted((luminance(colour), page), reverse=True)
+            assert (light + 0.05) / (deep + 0.05) >= 2.3, (name, colour)
+    assert len({colours[theme.cells[cell["id"]].colour] for cell in cells}) == len(cells)
+
+
+def test_cells_that_differ_by_anything_look_different():
+    base = {"model": "m", "dataset": "d", "neuron": "lif", "threshold": 1.0, "time_steps": 4, "backend": "torch"}
+    changes = [{}, {"threshold": 2.0}, {"time_steps": 2}, {"backend": "b"}, {"neuron": "plif"}, {"model": "n"}, {}]
+    cells = [base | change | {"id": str(i)} for i, change in enumerate(changes)]
+    theme = Theme(cells)
+    variables = dict(re.findall(r"--(\w+): (#\w{6})", theme.variables(dark=False)))
+    looks = {(variables[s.colour], s.marker) for s in theme.cells.values()}
+    assert len(looks) == len(cells)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_terminals_table_cuts_nothing_short(failed_summary, width):
+    file = io.StringIO()
+    print_table(failed_summary, Console(file=file, width=width))
+    printed = file.getvalue()
+    assert "…" not in printed
+    for cell in failed_summary["cells"]:
+        assert cell["id"] in printed
+    assert "55.5 ± 12.0" in printed
+    assert "0.35/0.28/0.23" in printed
+    assert "failed: spikformer-lif-2, seed 1: loss is nan at epoch 4, step 12" in printed
