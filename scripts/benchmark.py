@@ -76,7 +76,7 @@ def training_step(kind: str) -> Step:
     """One training step of "lif", "ahsar" or "spikingjelly" on the same batch."""
     import timm
 
-    import step_ahsar.models  # registers the models
+    import step_ahsar.models  # noqa: F401  (registers the models)
     from step_ahsar.ahsar import regulate
 
     torch.manual_seed(0)

@@ -11,7 +11,46 @@ from step_ahsar.errors import UserError
 GROUPS = ("stem", "attention", "mlp", "head")
 
 
-class SpikingNeuron(nn.Module):
+class Sensor:
+    """Counts a layer's spikes in training, for the controller to read.
+
+    Attributes:
+        observed: spikes and neuron-steps seen since the controller last looked, [2] fp32; None while not regulated.
+        max_spikes: the most that one neuron emits in one time step; firing rates are divided by it.
+    """
+
+    training: bool
+    max_spikes: float = 1.0
+    observed: Tensor | None = None
+    _seen_forward = False
+
+    def _observing(self) -> bool:
+        """Training forwards count once each, also under activation checkpointing, which runs some of them twice.
+
+        Inside the backward pass a forward is a recomputation. It is the first sight of the activity only under
+        reentrant checkpointing, whose outer forward runs without gradients.
+        """
+        if not (self.training and torch.is_grad_enabled()):
+            return False
+        if torch.compiler.is_compiling():
+            return True
+        if torch._C._current_graph_task_id() != -1:
+            return not self._seen_forward
+        self._seen_forward = True
+        return True
+
+    def _observe(self, count: Tensor, numel: int) -> None:
+        observed = _observed(self)
+        observed[0] += count.detach() / self.max_spikes
+        observed[1] += numel
+
+    def clear_observed(self) -> None:
+        """Forgets what was observed; the controller calls it once per iteration."""
+        _observed(self).zero_()
+        self._seen_forward = False
+
+
+class SpikingNeuron(nn.Module, Sensor):
     """A layer of spiking neurons.
 
     ``forward(x: [T, B, ...]) -> spikes [T, B, ...]``: T time steps first, any rank. Every call is one independent run
@@ -24,18 +63,14 @@ class SpikingNeuron(nn.Module):
 
     Attributes:
         threshold_scale: what AHSAR multiplies the threshold by; 0-d fp32 buffer, None until regulated.
-        observed: spikes and neuron-steps seen in training since the controller last looked, [2] fp32.
-        max_spikes: the most that one neuron emits in one time step; firing rates are divided by it.
     """
 
     name: ClassVar[str] = ""
     backend: ClassVar[str] = ""
-    max_spikes: float = 1.0
     scales_with_input: ClassVar[bool] = False  # x / s at threshold theta spikes exactly as x at s * theta
     without: ClassVar[tuple[str, ...]] = ()  # options of the classes it extends that it does not have
 
     threshold_scale: Tensor | None
-    observed: Tensor | None
 
     def __init__(self, threshold: float = 1.0, group: str | None = None) -> None:
         super().__init__()
@@ -44,8 +79,6 @@ class SpikingNeuron(nn.Module):
         self.threshold = float(threshold)
         self.group = group
         self.register_buffer("threshold_scale", None)
-        self.observed = None
-        self._seen_forward = False
 
     @classmethod
     def option_names(cls) -> list[str]:
@@ -103,31 +136,6 @@ class SpikingNeuron(nn.Module):
         self.register_buffer("threshold_scale", None)
         self.observed = None
 
-    def _observing(self) -> bool:
-        """Training forwards count once each, also under activation checkpointing, which runs some of them twice.
-
-        Inside the backward pass a forward is a recomputation. It is the first sight of the activity only under
-        reentrant checkpointing, whose outer forward runs without gradients.
-        """
-        if not (self.training and torch.is_grad_enabled()):
-            return False
-        if torch.compiler.is_compiling():
-            return True
-        if torch._C._current_graph_task_id() != -1:
-            return not self._seen_forward
-        self._seen_forward = True
-        return True
-
-    def _observe(self, count: Tensor, numel: int) -> None:
-        observed = _observed(self)
-        observed[0] += count.detach() / self.max_spikes
-        observed[1] += numel
-
-    def clear_observed(self) -> None:
-        """Forgets what was observed; the controller calls it once per iteration."""
-        _observed(self).zero_()
-        self._seen_forward = False
-
     def _apply(self, fn: Any, recurse: bool = True) -> "SpikingNeuron":
         """Moves with the model, but the controller's numbers stay fp32 under ``model.half()`` and the like."""
         scale = self.threshold_scale
@@ -151,6 +159,6 @@ def scalar(value: float, x: Tensor) -> Tensor:
     return torch.full((), value, device=x.device, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
-def _observed(neuron: SpikingNeuron) -> Tensor:
-    assert neuron.observed is not None, "not regulated"
-    return neuron.observed
+def _observed(layer: Sensor) -> Tensor:
+    assert layer.observed is not None, "not regulated"
+    return layer.observed

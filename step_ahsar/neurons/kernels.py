@@ -5,8 +5,9 @@ A step equation (functional) is unrolled over the time steps of ``x: [T, ...]`` 
 same pass. Backward keeps nothing but ``x``: it runs the equation again and pulls the gradient back through it
 (``torch.func.vjp``), so one generic kernel serves every neuron.
 
-Both passes go through ``torch.compile`` with every size but T dynamic and every parameter a tensor, so that one graph serves all
-layers, batch sizes and thresholds; where there is no compiler the same code runs eagerly and gives the same spikes.
+Both passes go through ``torch.compile`` with every size but T dynamic and every parameter a tensor, so that one graph
+serves all layers, batch sizes and thresholds; where there is no compiler the same code runs eagerly and gives the same
+spikes.
 """
 
 import functools
@@ -14,7 +15,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ class Dynamics:
         reset: "hard" or "soft".
         detach_reset: no gradient through the spike in the reset.
         unroll_steps: time steps in one graph.
+        compiled: False for an equation so long that compiling it takes minutes.
     """
 
     step: Step
@@ -51,6 +53,7 @@ class Dynamics:
     reset: str
     detach_reset: bool
     unroll_steps: int = UNROLL
+    compiled: bool = True
 
     def unroll(self, xs: tuple[Tensor, ...], state: State | None, fire: Fire, params: Mapping[str, Tensor]) -> list:
         """Spikes of each step in ``xs`` and then the last state, as one flat list."""
@@ -102,6 +105,11 @@ class Dynamics:
 
 
 _RESETS: dict[str, Reset] = {"hard": functional.hard_reset, "soft": functional.soft_reset}
+
+
+def number(spikes: Sequence[Tensor]) -> Tensor:
+    """How many spikes there are in all time steps, 0-d fp32; summed over time first, in the pass that makes them."""
+    return functools.reduce(torch.add, spikes).sum(dtype=torch.float32)
 
 
 def heaviside(u: Tensor) -> Tensor:
@@ -232,7 +240,7 @@ def _forward_pass(
     work = working_dtype(x.dtype)
     out = dynamics.unroll(x.to(work).unbind(0), state, heaviside, params)
     spikes = torch.stack(out[: len(x)])
-    return spikes.to(x.dtype), spikes.sum(dtype=torch.float32), *(out[len(x) :] if hand_out else ())
+    return spikes.to(x.dtype), number(out[: len(x)]), *(out[len(x) :] if hand_out else ())
 
 
 def _backward_pass(
@@ -275,10 +283,12 @@ def _compiler_available(device_type: str) -> bool:
 _broken: set[str] = set()  # device types on which compiling failed once
 
 
-def run_pass(function: Callable[..., Any], static: tuple[Hashable, ...], x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+def run_pass(
+    function: Callable[..., Any], static: tuple[Dynamics, *tuple[Hashable, ...]], x: Tensor, *args: Any
+) -> tuple[Tensor, ...]:
     """``function(*static, x, *args)`` for ``x: [T, ...]``, compiled where that is possible."""
     device = x.device
-    if device.type in _broken or not compiler_available(device):
+    if not static[0].compiled or device.type in _broken or not compiler_available(device):
         return function(*static, x, *args)
     _mark_dynamic((x, args), x.ndim)
     try:

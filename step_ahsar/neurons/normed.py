@@ -7,20 +7,22 @@ the norm runs as the module it is: its rounding, too, is then PyTorch's.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from functools import reduce
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from step_ahsar.neurons.kernels import UNROLL, Dynamics, heaviside, run_pass, working_dtype
+from step_ahsar.neurons.kernels import UNROLL, Dynamics, heaviside, number, run_pass, working_dtype
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
-def can_fuse(norm: nn.Module, x: Tensor) -> bool:
+def can_fuse(norm: nn.Module, x: Tensor) -> TypeGuard[Norm]:
     """Whether ``norm`` over ``x: [T, B, C, ...]`` can be part of the pass; else it runs before it, as a module."""
     return (
-        type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
+        isinstance(norm, Norm)
+        and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
         and norm.training
         and norm.affine
         and norm.running_mean is not None
@@ -73,7 +75,7 @@ class _NormedMultiStep(torch.autograd.Function):
         *params: Tensor,
     ) -> tuple[Tensor, Tensor]:
         scale = torch.rsqrt(var.to(working_dtype(x.dtype)) + eps)
-        by_name = dict(zip(names, params, strict=True))
+        by_name = dict(zip(names, (p.data for p in params), strict=True))
         affine = _affine(weight, bias, mean, scale)
         spikes, count = run_pass(_forward_pass, (dynamics,), _by_channel(x), affine, by_name)
         ctx.save_for_backward(x, weight, bias, mean, scale, alpha, *params)
@@ -92,7 +94,7 @@ class _NormedMultiStep(torch.autograd.Function):
             _by_channel(x),
             _affine(weight, bias, mean, scale),
             (weight.detach(), mean, scale),
-            dict(zip(ctx.names, params, strict=True)),
+            dict(zip(ctx.names, (p.data for p in params), strict=True)),
             alpha,
             _by_channel(grad),
         )
@@ -121,8 +123,8 @@ def _normed(x: Tensor, affine: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
 def _forward_pass(
     dynamics: Dynamics, x: Tensor, affine: tuple[Tensor, Tensor], params: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    spikes = torch.stack(dynamics.unroll(_normed(x, affine), None, heaviside, params)[: len(x)])
-    return spikes.to(x.dtype), spikes.sum(dtype=torch.float32)
+    spikes = dynamics.unroll(_normed(x, affine), None, heaviside, params)[: len(x)]
+    return torch.stack(spikes).to(x.dtype), number(spikes)
 
 
 def _backward_pass(
@@ -138,10 +140,13 @@ def _backward_pass(
     """Gradients of x, of the norm's weight and bias, then of the learnt parameters."""
     work = working_dtype(x.dtype)
     grads = dynamics.pull_back(_normed(x, affine), None, params, learnt, alpha, grad_spikes.to(work).unbind(0), None)
-    grad = torch.stack(grads[: len(x)])
+    steps, grad_steps = x.to(work).unbind(0), grads[: len(x)]
     weight, mean, scale = (v[:, None] for v in norm)
-    centred = (x.to(work) - mean) * scale
-    grad_weight, grad_bias = (grad * centred).sum((0, 1, 3)), grad.sum((0, 1, 3))
-    n = grad.numel() // grad.shape[2]
-    grad = grad - (grad_bias[:, None] + centred * grad_weight[:, None]) / n  # x moves the statistics too
-    return (grad * (weight * scale)).to(x.dtype), grad_weight, grad_bias, *grads[len(x) :]
+    centred = [(step - mean) * scale for step in steps]
+    # summed over time and positions in the pass that makes the gradients, then over the batch
+    grad_bias = reduce(torch.add, grad_steps).sum(-1).sum(0)
+    grad_weight = reduce(torch.add, (g * c for g, c in zip(grad_steps, centred, strict=True))).sum(-1).sum(0)
+    n = x.numel() // len(grad_bias)
+    shift, slope = grad_bias[:, None] / n, grad_weight[:, None] / n  # x moves the batch's statistics too
+    grad = [(g - shift - c * slope) * (weight * scale) for g, c in zip(grad_steps, centred, strict=True)]
+    return torch.stack(grad).to(x.dtype), grad_weight, grad_bias, *grads[len(x) :]

@@ -11,7 +11,9 @@ from step_ahsar.neurons.base import GROUPS, SpikingNeuron
 
 F = TypeVar("F", bound=Callable[..., SpikingNeuron])
 
-_MODULES = {"torch": "step_ahsar.neurons.backends.torch"}
+_MODULES = {
+    name: f"step_ahsar.neurons.backends.{name}" for name in ("torch", "spikingjelly", "braincog", "snntorch", "sinabs")
+}
 ENTRY_POINTS = "step_ahsar.neurons"
 
 _factories: dict[tuple[str, str], Callable[..., SpikingNeuron]] = {}

@@ -16,12 +16,39 @@ OTHER = {  # another value of every option, which must show
     "tau": 5.0,
     "alpha": 0.7,
     "reset": "soft",
-    "detach_reset": False,
+    "max_count": 2,
+    "current_decay": 0.2,
+    "voltage_decay": 0.3,
+    "delta_t": 0.5,
+    "theta_rh": 0.3,
+    "v_rest": 0.2,
+    "v_reset": -0.5,
+    "a0": 0.5,
+    "v_c": 0.5,
+    "tau_w": 5.0,
+    "a": 0.5,
+    "b": 0.5,
+    "current": 40.0,
+    "dt": 0.5,
+    "order": 3,
+    "masking": 0.5,
 }
+GIVEN = {"tau_w": {"a": 0.5}}  # options without which another one has nothing to act on
+SIZES = ("time_steps", "channels")  # options that say what the input is
 
 
 def inputs(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 2
+
+
+def make(name, backend, x, regulated=False, **options):
+    """A neuron for inputs like x, with the same learnt parameters at each call."""
+    known, sizes = neuron_options(name, backend), dict(zip(SIZES, (x.shape[0], *x.shape[2:3]), strict=False))
+    options = {size: value for size, value in sizes.items() if size in known} | options
+    torch.manual_seed(0)
+    if regulated:
+        return create_neuron("ahsar", backend, base=name, **options)
+    return create_neuron(name, backend, **options)
 
 
 def result(neuron, x):
@@ -36,10 +63,17 @@ def result(neuron, x):
 @every_neuron
 @pytest.mark.parametrize("shape", [(4, 3), (1, 2, 5), (2, 2, 3, 4), (3, 2, 2, 3, 3), (2, 1, 2, 2, 2, 2), (20, 2, 3)])
 def test_shapes_and_values(name, backend, shape):
-    neuron = create_neuron(name, backend)
-    spikes, gradient = result(neuron, inputs(*shape))
+    x = inputs(*shape)
+    if name == "hdlif" and x.ndim == 2:
+        with pytest.raises(UserError, match="needs channels"):
+            make(name, backend, x)
+        return
+    neuron = make(name, backend, x)
+    spikes, gradient = result(neuron, x)
     assert spikes.shape == gradient.shape == shape
     assert ((spikes >= 0) & (spikes <= neuron.max_spikes)).all()
+    counts = spikes / neuron.max_spikes * getattr(neuron, "max_count", 1)
+    assert torch.equal(counts, counts.round())
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0
 
@@ -47,32 +81,76 @@ def test_shapes_and_values(name, backend, shape):
 @every_neuron
 def test_too_few_dimensions(name, backend):
     with pytest.raises(UserError, match=r"takes \[T, B, \.\.\.\], got shape \[4\]"):
-        create_neuron(name, backend)(torch.zeros(4))
+        make(name, backend, torch.zeros(4, 1, 1))(torch.zeros(4))
 
 
 @every_neuron
 def test_nothing_leaks_between_calls(name, backend):
-    neuron = create_neuron(name, backend)
     x = inputs(4, 3, 6)
+    neuron = make(name, backend, x)
     first = neuron(x)
-    neuron(inputs(2, 5, 4, seed=3))  # another T and batch
+    neuron(inputs(4 if "time_steps" in neuron.option_names() else 2, 5, 6, seed=3))  # another T and batch
     assert torch.equal(neuron(x), first)
 
 
 @every_neuron
+def test_a_norm_in_front(name, backend):
+    x = inputs(4, 3, 6, 5).double()
+    neuron, norm = make(name, backend, x).double(), torch.nn.BatchNorm1d(6, dtype=torch.float64)
+    torch.nn.init.uniform_(norm.weight, 1, 3)
+    normed = norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]).detach()
+    assert torch.equal(neuron(x, norm), neuron(normed))
+
+
+@every_neuron
+def test_inputs_of_another_size_are_refused(name, backend):
+    x = inputs(4, 3, 6)
+    neuron = make(name, backend, x)
+    for size, wrong in (("time_steps", x[1:]), ("channels", x[..., 1:])):
+        if size in neuron.option_names():
+            with pytest.raises(UserError, match=f"neuron {name!r}.*got shape"):
+                neuron(wrong)
+
+
+@every_neuron
 def test_batch_invariance(name, backend):
-    neuron, x = create_neuron(name, backend), inputs(4, 8, 6)
+    x = inputs(4, 8, 6)
+    neuron = make(name, backend, x)
     assert torch.equal(neuron(x)[:, 2:5], neuron(x[:, 2:5]))
+
+
+def other(neuron, option):
+    """Values of an option that the neuron does not have."""
+    if option == "surrogate":
+        return [s for s in list_surrogates() if s != neuron.surrogate]
+    return [not neuron.detach_reset] if option == "detach_reset" else [OTHER[option]]
+
+
+@every_neuron
+def test_every_parameter_gets_a_gradient(name, backend):
+    x = inputs(6, 4, 50)
+    neuron = make(name, backend, x)
+    neuron(x.requires_grad_()).sum().backward()
+    for parameter in neuron.parameters():
+        assert parameter.grad.isfinite().all()
+        assert (parameter.grad != 0).any()
 
 
 @every_neuron
 def test_every_option_reaches_the_neuron(name, backend):
     x = inputs(6, 4, 50)
-    spikes, gradient = result(create_neuron(name, backend), x)
+    neuron = make(name, backend, x)
     for option in neuron_options(name, backend):
-        values = [s for s in list_surrogates() if s != "sigmoid"] if option == "surrogate" else [OTHER[option]]
-        for value in values:
-            other_spikes, other_gradient = result(create_neuron(name, backend, **{option: value}), x)
+        if option in SIZES:
+            continue
+        given = GIVEN.get(option, {})
+        spikes, gradient = result(make(name, backend, x, **given), x)
+        if option in getattr(neuron, "fixed", {}):  # the library has no other value
+            with pytest.raises(UserError, match=f"{name!r} on backend {backend!r} has {option}=.* only"):
+                make(name, backend, x, **{option: other(neuron, option)[0]})
+            continue
+        for value in other(neuron, option):
+            other_spikes, other_gradient = result(make(name, backend, x, **given, **{option: value}), x)
             changed = not torch.equal(spikes, other_spikes), not torch.equal(gradient, other_gradient)
             if option in ("surrogate", "alpha", "detach_reset"):
                 assert changed == (False, True), f"{option}={value}: spikes stay, gradients change"
@@ -83,32 +161,44 @@ def test_every_option_reaches_the_neuron(name, backend):
 @every_neuron
 def test_threshold_scale_is_a_threshold(name, backend):
     x = inputs(5, 4, 40)
-    regulated = create_neuron("ahsar", backend, base=name, threshold=1.0)
-    assert torch.equal(regulated(x), create_neuron(name, backend, threshold=1.0)(x))
+    regulated = make(name, backend, x, regulated=True, threshold=1.0)
+    assert torch.equal(regulated(x), make(name, backend, x, threshold=1.0)(x))
     for scale in (0.5, 2.0):
         regulated.threshold_scale.fill_(scale)
-        plain = create_neuron(name, backend, threshold=scale)
+        plain = make(name, backend, x, threshold=scale)
         for got, expected in zip(result(regulated, x), result(plain, x), strict=True):
             torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
 @every_neuron
+def test_a_lower_scale_fires_more(name, backend):
+    x = inputs(5, 8, 200)
+    neuron = make(name, backend, x, regulated=True)
+    spikes = []
+    for scale in (0.25, 0.5, 0.8, 1.25, 2.0, 4.0):
+        neuron.threshold_scale.fill_(scale)
+        spikes.append(neuron(x).sum().item())
+    assert spikes == sorted(spikes, reverse=True)
+    assert spikes[0] > 1.2 * spikes[-1]
+
+
+@every_neuron
 def test_scaling_the_input_is_scaling_the_threshold_where_it_is_said_to_be(name, backend):
-    neuron = create_neuron(name, backend, threshold=1.0)
     x = inputs(5, 4, 40)
-    same = torch.equal(neuron(x / 2), create_neuron(name, backend, threshold=2.0)(x))  # / 2 is exact
+    neuron = make(name, backend, x, threshold=1.0)
+    same = torch.equal(neuron(x / 2), make(name, backend, x, threshold=2.0)(x))  # / 2 is exact
     assert same == neuron.scales_with_input
 
 
 @every_neuron
 def test_regulation_adds_no_parameter_and_survives_copies(name, backend):
-    plain, regulated = create_neuron(name, backend), create_neuron("ahsar", backend, base=name)
+    x = inputs(4, 3, 8)
+    plain, regulated = make(name, backend, x), make(name, backend, x, regulated=True)
     assert dict(regulated.named_parameters()).keys() == dict(plain.named_parameters()).keys()
     assert set(regulated.state_dict()) - set(plain.state_dict()) == {"threshold_scale"}
     regulated.threshold_scale.fill_(0.7)
-    twin = create_neuron("ahsar", backend, base=name)
+    twin = make(name, backend, x, regulated=True)
     twin.load_state_dict(regulated.state_dict())
-    x = inputs(4, 3, 8)
     regulated(x).sum()
     assert torch.equal(copy.deepcopy(regulated)(x), regulated(x))
     assert torch.equal(twin(x), regulated(x))
@@ -116,18 +206,22 @@ def test_regulation_adds_no_parameter_and_survives_copies(name, backend):
 
 @every_neuron
 def test_half_precision(name, backend):
-    neuron = create_neuron("ahsar", backend, base=name)
     x = inputs(4, 3, 8).bfloat16()
+    neuron = make(name, backend, x, regulated=True)
     assert neuron(x).dtype == torch.bfloat16
     neuron.threshold_scale.fill_(0.3)
     moved = copy.deepcopy(neuron).to(torch.bfloat16)
     assert moved.threshold_scale.dtype == moved.observed.dtype == torch.float32
     assert moved.threshold_scale == neuron.threshold_scale
+    assert moved(x).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert neuron(x.float()).isfinite().all()
 
 
 @every_neuron
 def test_observes_each_training_forward_once(name, backend):
-    neuron, x = create_neuron("ahsar", backend, base=name), inputs(4, 3, 8)
+    x = inputs(4, 3, 8)
+    neuron = make(name, backend, x, regulated=True)
     seen = neuron(x).sum().item() / neuron.max_spikes
     assert neuron.observed.tolist() == [pytest.approx(seen), x.numel()]
     neuron(x)

@@ -114,6 +114,20 @@ def test_one_graph_serves_layers_batches_and_thresholds(compiled):
 
 
 @needs_compiler
+def test_one_graph_serves_parameters_by_channel_and_time_step(compiled, monkeypatch):
+    torch._dynamo.utils.counters.clear()
+    for shape in ((3, 2, 4, 8), (3, 5, 6, 2, 3), (3, 3, 7, 4)):
+        neuron, x = create_neuron("glif", time_steps=3, channels=shape[2]), torch.randn(shape, requires_grad=True)
+        results = []
+        for compile_it in "10":
+            monkeypatch.setenv("STEP_AHSAR_COMPILE", compile_it)
+            spikes = neuron(x)
+            results.append([spikes, *torch.autograd.grad(spikes.sum(), [x, *neuron.parameters()])])
+        close(*results, 1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # forward and backward
+
+
+@needs_compiler
 def test_a_broken_compiler_is_said_once_and_survived(compiled, monkeypatch):
     def broken(*_):
         raise torch._dynamo.exc.TorchDynamoException("no luck")

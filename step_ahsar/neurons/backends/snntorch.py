@@ -1,0 +1,88 @@
+"""snnTorch's neurons (1.0): ``pip install "step-ahsar[snntorch]"``.
+
+All run on Leaky, ``v <- beta v + x``, with its reset "zero": at the start of the next step and without a gradient, or
+with ``reset_delay=False`` at once and with one. The spike function is the project's: snnTorch's fire on ``>``.
+
+For beta 1 it is IF; for beta 1 - 1 / tau and an input of x / tau it is LIF. That is exact but for rounding: in fp32 a
+membrane may differ in its last bit, and a spike that hangs on it.
+
+What does not map: the reset "subtract", which takes the threshold off after the leak or, without delay, off the next
+step too as long as the rest is above it; and "zero" of Lapicque and of Synaptic (a CUBA-LIF), which deletes the next
+input too or, without delay, has a gradient in any case.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from step_ahsar.neurons.backends import torch as ours
+from step_ahsar.neurons.backends._library import NodeNeuron
+from step_ahsar.neurons.base import scalar
+from step_ahsar.neurons.registry import register_neuron
+
+
+class SnnTorchNeuron(NodeNeuron):
+    """Leaky, driven step by step."""
+
+    module = "snntorch"
+    node_class = "Leaky"
+    fixed: ClassVar = {"reset": "hard"}
+
+    def make_node(self) -> nn.Module:
+        """The node; its beta and threshold come at each call."""
+        snntorch = self.library()
+        node = snntorch.Leaky(0.5, spike_grad=self.fire, reset_mechanism="zero", reset_delay=self.detach_reset)
+        snntorch.SpikingNeuron.instances.remove(node)  # a list that keeps nodes alive for good
+        _clear(node)
+        return node
+
+    def drive(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Leaky's beta, 0-d, and its input."""
+        raise NotImplementedError(f"{type(self).__name__} lacks drive()")
+
+    def run(self, x: Tensor) -> Tensor:
+        """Spikes of ``x: [T, B, ...]``."""
+        node: Any = self.node
+        node.threshold = self.scaled_threshold(x)
+        node.beta, x = self.drive(x)
+        v, spikes = torch.zeros_like(x[0]), []
+        try:
+            for step in x:
+                s, v = node(step, v)
+                spikes.append(s)
+        finally:
+            _clear(node)
+        return torch.stack(spikes)
+
+
+@register_neuron("if", backend="snntorch")
+class IF(SnnTorchNeuron, ours.IF):
+    """Integrate-and-fire: no leak."""
+
+    def drive(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """No leak."""
+        return scalar(1.0, x), x
+
+
+@register_neuron("lif", backend="snntorch")
+class LIF(SnnTorchNeuron, ours.LIF):
+    """Leaky integrate-and-fire: a decayed input."""
+
+    def drive(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A leak of 1 / tau."""
+        return scalar(1 - 1 / self.tau, x), x / self.tau
+
+
+@register_neuron("plif", backend="snntorch")
+class PLIF(SnnTorchNeuron, ours.PLIF):
+    """Parametric LIF: a decayed input, and beta computed from the learnt parameter."""
+
+    def drive(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A learnt leak."""
+        leak = self.w.sigmoid()
+        return 1 - leak, x * leak
+
+
+def _clear(node: Any) -> None:
+    node.mem = node.reset = node.beta = torch.empty(0)
