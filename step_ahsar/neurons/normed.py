@@ -2,8 +2,8 @@
 
 The neuron's pass reads the norm's input and applies the norm's factor and offset on the way; its backward pass does so
 again. Of the three tensors that convolution, norm and neuron would keep for the backward pass, one is gone. Statistics
-come from PyTorch's own batch norm, so running averages are the same to the bit. In eval mode nothing is kept anyway, and
-the norm runs as the module it is: its rounding, too, is then PyTorch's.
+come from PyTorch's own batch norm, so running averages are the same to the bit. In eval mode nothing is kept anyway,
+and the norm runs as the module it is: its rounding, too, is then PyTorch's.
 """
 
 from collections.abc import Mapping

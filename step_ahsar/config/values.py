@@ -1,0 +1,115 @@
+"""Plain nested values on their way into a config: merging, keys that exist, faults in one line."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from functools import reduce
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from step_ahsar.errors import UserError
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` over ``base``, section by section; lists are replaced.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = merge(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def merge_values(values: Mapping[str, Any], dotted: Mapping[str, Any], schema: type) -> dict[str, Any]:
+    """Values by dotted key over nested ones. Raises UserError for a key that ``schema`` does not have."""
+    merged = dict(values)
+    for key, value in dotted.items():
+        *sections, last = key.split(".")
+        nested: dict[str, Any] = reduce(lambda inner, name: {name: inner}, reversed(sections), {last: value})
+        check_keys(nested, schema)
+        merged = merge(merged, nested)
+    return merged
+
+
+def check_keys(values: Mapping[str, Any], schema: type, path: str = "") -> None:
+    """Raises UserError for the first key that ``schema`` does not have, with its dotted path and the nearest one."""
+    sections = _sections(schema)
+    for key, value in values.items():
+        full = f"{path}{key}"
+        if key not in sections:
+            known = [f"{path}{name}" for name in sections]
+            # A key that exists in a section, but stands outside it, is meant more often than a similar one.
+            inside = [f"{full_name}.{key}" for full_name, keys in _keys_inside(sections, path) if key in keys]
+            near = inside or get_close_matches(full, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise UserError(f"unknown key {full!r}{hint} known: {', '.join(known)}")
+        section = sections[key]
+        if section is not None and value is not None:
+            if not isinstance(value, Mapping):
+                raise UserError(f"{full} is a section with keys of its own, got {value!r}")
+            check_keys(value, section, f"{full}.")
+
+
+def explain(error: ValidationError, values: Any) -> UserError:
+    """The first fault in one line: the key, what it must be, what it was."""
+    fault: Any = error.errors(include_url=False)[0]
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):
+        return cause
+    key, got = "", values
+    for part in fault["loc"]:  # as far as it leads into the values; behind that, pydantic names its own branches
+        if isinstance(got, Mapping) and part in got:
+            key, got = f"{key}.{part}" if key else str(part), got[part]
+        elif isinstance(got, list) and isinstance(part, int) and part < len(got):
+            key, got = f"{key}[{part}]", got[part]
+        elif fault["type"] == "missing":
+            return UserError(f"{key}: {part!r} is missing")
+    return UserError(f"{key} {_requirement(fault)}, got {got!r}")
+
+
+def _sections(schema: type) -> dict[str, Any]:
+    """The keys of a section; for those that are sections themselves their schema, else None."""
+    if issubclass(schema, BaseModel):
+        return {name: _section(field.annotation) for name, field in schema.model_fields.items()}
+    assert is_dataclass(schema)
+    return {field.name: None for field in fields(schema)}
+
+
+def _section(annotation: Any) -> type | None:
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    for option in options:
+        if isinstance(option, type) and (issubclass(option, BaseModel) or is_dataclass(option)):
+            return option
+    return None
+
+
+def _keys_inside(sections: Mapping[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"{path}{name}", _sections(section)) for name, section in sections.items() if section is not None]
+
+
+_COMPARISONS = {
+    "greater_than": ("gt", ">"),
+    "greater_than_equal": ("ge", ">="),
+    "less_than": ("lt", "<"),
+    "less_than_equal": ("le", "<="),
+}
+_KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "a text", "finite": "finite"}
+
+
+def _requirement(fault: Mapping[str, Any]) -> str:
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in _COMPARISONS:
+        limit, sign = _COMPARISONS[kind]
+        return f"must be {sign} {context[limit]:g}"
+    if kind == "literal_error":
+        return f"must be one of {context['expected'].replace(' or ', ', ')}"
+    if kind == "string_pattern_mismatch":
+        return f"must match {context['pattern']}"
+    if kind.split("_")[0] in _KINDS:
+        return f"must be {_KINDS[kind.split('_')[0]]}"
+    return f"is wrong: {fault['msg'][0].lower()}{fault['msg'][1:]}"

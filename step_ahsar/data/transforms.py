@@ -1,0 +1,82 @@
+"""From an image to a normalised tensor [C, H, W]: timm's pipeline, set up from a config."""
+
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+from timm.data import create_transform
+from timm.data.auto_augment import AugmentOp, posterize
+from torch import Tensor
+
+from step_ahsar.config import DataConfig
+from step_ahsar.data.registry import DatasetSpec
+from step_ahsar.errors import UserError
+
+
+def is_augmented(config: DataConfig) -> bool:
+    """Whether training images pass through anything random."""
+    crops = (config.scale, config.ratio) != ((1.0, 1.0), (1.0, 1.0))
+    return crops or bool(config.hflip or config.color_jitter or config.auto_augment or config.re_prob)
+
+
+def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Callable[[Any], Tensor]:
+    """The transform of training images, or of test images; the same unless the config augments.
+
+    Raises:
+        UserError: flips of a set whose mirror images are something else, statistics of another number of channels, a
+            policy string that timm does not know.
+    """
+    mean, std = config.mean or spec.mean, config.std or spec.std
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != spec.in_chans:
+            raise UserError(
+                f"data.{key} must have one value per channel, {spec.in_chans} for dataset {config.name!r}, "
+                f"got {list(values)}"
+            )
+    if config.hflip and not spec.mirrors:
+        raise UserError(f"data.hflip must be 0 for dataset {config.name!r}, whose mirrored images mean something else")
+    size = config.img_size or spec.img_size
+    common: dict[str, Any] = {
+        "input_size": (spec.in_chans, size, size),
+        "interpolation": config.interpolation,
+        "mean": mean,
+        "std": std,
+    }
+    if not (training and is_augmented(config)):
+        # There is no random choice of an interpolation outside augmentation.
+        common["interpolation"] = "bilinear" if config.interpolation == "random" else config.interpolation
+        return create_transform(**common, crop_pct=config.crop_pct)
+    try:
+        transform = create_transform(
+            **common,
+            is_training=True,
+            scale=config.scale,
+            ratio=config.ratio,
+            hflip=config.hflip,
+            color_jitter=config.color_jitter,
+            auto_augment=config.auto_augment,
+            re_prob=config.re_prob,
+            re_mode=config.re_mode,
+        )
+    except (AssertionError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "unknown policy"
+        raise UserError(
+            f"data.auto_augment must be a policy of timm, such as rand-m9-mstd0.5-inc1, "
+            f"got {config.auto_augment!r}: {reason}"
+        ) from error
+    for step in transform.transforms:
+        _mend_posterize(getattr(step, "ops", None) or getattr(step, "policy", None) or [])
+    return transform
+
+
+def _mend_posterize(ops: list[Any]) -> None:
+    """Timm posterizes to 0 bits at full magnitude, which Pillow takes for an error from version 13 on."""
+    for op in ops:
+        if isinstance(op, list):
+            _mend_posterize(op)
+        elif isinstance(op, AugmentOp) and op.aug_fn is posterize:
+            op.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    return posterize(image, bits) if bits >= 1 else Image.new(image.mode, image.size)

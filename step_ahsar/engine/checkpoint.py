@@ -1,0 +1,134 @@
+"""Checkpoints: one folder an epoch, written whole or not at all, read without running code.
+
+``checkpoints/epoch-0004/`` holds ``model.safetensors`` (weights and buffers, AHSAR's threshold scales among them),
+``ema.safetensors`` where weights are averaged, and ``state.pt`` (optimiser, scaler, controller, counters; tensors and
+plain values only). The last two epochs and the best one are kept.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from step_ahsar.errors import UserError
+
+_NAME = re.compile(r"epoch-(\d{4,})")
+_KEPT = 2  # the last one, and one to fall back on should the disk have damaged it
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is kept of an epoch.
+
+    Args:
+        epoch: counted from 1.
+        best: the epoch with the best metric so far.
+        model: state dict.
+        ema: state dict of the averaged weights, None where nothing is averaged.
+        state: everything else; tensors, numbers, texts, lists and dicts.
+    """
+
+    epoch: int
+    best: int
+    model: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor] | None
+    state: Mapping[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes ``folder/epoch-<n>`` and removes the checkpoints that are no longer kept. Returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"epoch-{checkpoint.epoch:04d}"
+    partial = folder / f".{target.name}.partial"
+    for old in (partial, target):  # a target exists only where training went back to an earlier epoch
+        if old.exists():
+            shutil.rmtree(old)
+    partial.mkdir()
+    _save_tensors(checkpoint.model, partial / "model.safetensors")
+    if checkpoint.ema is not None:
+        _save_tensors(checkpoint.ema, partial / "ema.safetensors")
+    torch.save({"epoch": checkpoint.epoch, "best": checkpoint.best, **checkpoint.state}, partial / "state.pt")
+    for path in (*partial.iterdir(), partial):
+        _sync(path)
+    partial.rename(target)
+    _sync(folder)
+    for epoch, path in _found(folder)[:-_KEPT]:
+        if epoch != checkpoint.best:
+            shutil.rmtree(path)
+    return target
+
+
+def load(path: Path, device: torch.device) -> Checkpoint:
+    """Reads one checkpoint. Raises UserError if it is damaged."""
+    try:
+        state = torch.load(path / "state.pt", map_location=device, weights_only=True)
+        model = load_file(path / "model.safetensors", device=str(device))
+        averaged = path / "ema.safetensors"
+        ema = load_file(averaged, device=str(device)) if averaged.exists() else None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise UserError(f"checkpoint {path} is damaged or incomplete: {reason}") from error
+    return Checkpoint(state.pop("epoch"), state.pop("best"), model, ema, state)
+
+
+def load_last(folder: Path, device: torch.device) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that can be read, None if there is none, and what was wrong with newer ones.
+
+    Raises:
+        UserError: there are checkpoints and every one is damaged.
+    """
+    faults: list[str] = []
+    for _, path in reversed(_found(folder)):
+        try:
+            return load(path, device), faults
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError(f"no checkpoint in {folder} can be read: {'; '.join(faults)}; train anew in another folder")
+    return None, faults
+
+
+def find(folder: Path, which: str) -> Path:
+    """Path of the "last" or the "best" checkpoint. Raises UserError if there is none."""
+    found = dict(_found(folder))
+    if not found:
+        raise UserError(f"{folder} holds no checkpoint")
+    last = found[max(found)]
+    if which == "last":
+        return last
+    best = load(last, torch.device("cpu")).best
+    if best not in found:
+        raise UserError(f"{folder} holds no checkpoint of the best epoch, {best}")
+    return found[best]
+
+
+def _found(folder: Path) -> list[tuple[int, Path]]:
+    """Checkpoints by epoch."""
+    if not folder.is_dir():
+        return []
+    paths = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in paths if match)
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file or folder is on disk."""
+    if os.name != "posix":  # where a folder cannot be opened, and a file not for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,17 @@
+"""Every packaged config loads, names what exists, and says how it is started."""
+
+import pytest
+
+from step_ahsar.config import list_configs, load_config
+from step_ahsar.engine import validate
+from step_ahsar.paths import configs_dir
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_config(name):
+    config = load_config(name)
+    validate(config)
+    header = (configs_dir() / f"{name}.yaml").read_text().split("\n\n")[0]
+    command = "compare" if config.compare else "train"
+    assert f"step-ahsar {command} " in header
+    assert name in header

@@ -1,0 +1,407 @@
+"""Whole runs: train, stop, resume, diverge, evaluate."""
+
+import json
+import math
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from step_ahsar.config import Config
+from step_ahsar.data import find_dataset, list_datasets, register_dataset
+from step_ahsar.data.digits import ArrayImages, open_digits
+from step_ahsar.engine import NonFiniteLoss, checkpoint, evaluate, read_result, train
+from step_ahsar.errors import UserError
+
+# Few digits of 8x8 pixels, a model of width 16, five steps an epoch: a run takes less than a second.
+TINY = {
+    "data.name": "few_digits",
+    "data.img_size": 8,
+    "data.batch_size": 32,
+    "model.args": {"dim": 16, "heads": 2, "depth": 1},
+    "model.time_steps": 2,
+    "train.epochs": 2,
+    "train.lr": 0.01,
+}
+TIMINGS = ("seconds", "step_ms")
+EVERYTHING = {  # all that has a state, or draws numbers
+    "model.neuron": "ahsar",
+    "model.threshold": 2.0,
+    "data.auto_augment": "rand-m9-n1-mstd0.5-inc1",
+    "data.re_prob": 0.2,
+    "data.batch_size": 16,
+    "train.accumulate": 2,
+    "train.mixup": 0.5,
+    "train.cutmix": 0.5,
+    "train.mixup_off_epoch": 3,
+    "train.label_smoothing": 0.1,
+    "train.ema_decay": 0.8,
+    "train.clip_grad": 1.0,
+    "train.warmup_epochs": 1,
+    "train.cooldown_epochs": 1,
+}
+
+
+class Stop(BaseException):
+    """A run's process being killed, as far as a test in the same process can tell."""
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """Compiling takes longer than these runs do."""
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def open_few(config):
+    splits = open_digits(config)
+    train, test = (
+        ArrayImages(each.pixels[:n], each.labels[:n]) for each, n in ((splits.train, 160), (splits.test, 60))
+    )
+    return replace(splits, train=train, test=test)
+
+
+if "few_digits" not in list_datasets():
+    register_dataset(replace(find_dataset("digits"), name="few_digits", open=open_few))
+
+
+def tiny(values=None, **more):
+    return Config().with_values(TINY | (values or {}) | {key.replace("__", "."): value for key, value in more.items()})
+
+
+def metrics(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMINGS} for row in rows]
+
+
+def last_state(run):
+    """Weights and state of the last checkpoint, as bytes and plain values."""
+    folder = max((run / "checkpoints").iterdir())
+    state = torch.load(folder / "state.pt", weights_only=True)
+    state.pop("peak_memory_mib")
+    weights = {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
+    return folder.name, weights, plain(state)
+
+
+def plain(value):
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+# -- a run, from beginning to end ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An AHSAR run of two epochs with what it said on the way."""
+    out, epochs, steps = tmp_path_factory.mktemp("runs") / "run", [], []
+    os.environ["STEP_AHSAR_COMPILE"] = "0"
+    result = train(tiny(model__neuron="ahsar", model__threshold=2.0), out, on_epoch=epochs.append, on_step=steps.append)
+    return out, result, epochs, steps
+
+
+def test_what_a_run_leaves(finished):
+    out, result, _, _ = finished
+    assert {path.name for path in out.iterdir()} == {
+        "config.yaml",
+        "manifest.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "result.json",
+    }
+    assert read_result(out) == result
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["dataset"]["fingerprint"].startswith("sha256:")
+    parameters = sum(
+        p.numel() for n, p in load_file(max((out / "checkpoints").iterdir()) / "model.safetensors").items()
+    )
+    assert 0 < manifest["parameters"] < parameters  # which counts buffers as well
+    assert manifest["seed"] == 0
+
+
+def test_epochs_are_told_as_they_are_written(finished):
+    out, result, epochs, _ = finished
+    assert epochs == result["epochs"] == [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for number, row in enumerate(epochs, start=1):
+        assert row["epoch"] == number
+        expected = "epoch train_loss acc1 lr step_ms firing_rate dead_fraction layers gamma seconds"
+        assert set(row) == set(expected.split())
+        assert set(row["firing_rate"]) == set(row["gamma"]) == {"stem", "attention", "mlp"}
+        assert 0 <= row["dead_fraction"] <= 1
+        for layer in row["layers"].values():
+            assert set(layer) == {"group", "rate", "threshold_scale"}
+            assert 0 <= layer["rate"] <= 1
+            assert layer["threshold_scale"] != 1.0
+
+
+def test_steps_are_told(finished):
+    _, _, _, steps = finished
+    assert [(s["epoch"], s["step"]) for s in steps] == [(e, s) for e in (1, 2) for s in range(1, 6)]
+    assert all(s["epochs"] == 2 and s["steps"] == 5 and math.isfinite(s["loss"]) for s in steps)
+
+
+def test_the_result_is_that_of_the_last_epoch(finished):
+    _, result, epochs, _ = finished
+    last = epochs[-1]
+    assert (result["seed"], result["status"], result["error"]) == (0, "ok", None)
+    for key in ("acc1", "firing_rate", "dead_fraction"):
+        assert result[key] == last[key]
+    stem = [layer["threshold_scale"] for layer in last["layers"].values() if layer["group"] == "stem"]
+    assert result["threshold_scale"]["stem"] == pytest.approx(sum(stem) / len(stem))
+    assert result["step_ms"] > 0
+
+
+def test_evaluating_gives_what_training_measured(finished):
+    """Though AHSAR's slow loop moves the thresholds after validation."""
+    out, _, epochs, _ = finished
+    for which in ("last", "best"):
+        found = evaluate(out, which)
+        row = epochs[found["epoch"] - 1]
+        for key in ("acc1", "firing_rate", "dead_fraction", "layers"):
+            assert found[key] == row[key], key
+        assert len(found["samples"]) == 8
+        assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
+    assert row["acc1"] == max(row["acc1"] for row in epochs)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    out, result, _, _ = finished
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = train(tiny(model__neuron="ahsar", model__threshold=2.0), out, on_step=pytest.fail)
+    assert again == result
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_evaluation_refuses_other_data(finished, tmp_path):
+    out, _, _, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(out, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["dataset"]["fingerprint"] = "sha256:other"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"is not what .* was trained on"):
+        evaluate(copy)
+
+
+def test_evaluation_of_what_is_not_there(finished, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        evaluate(tmp_path)
+    with pytest.raises(UserError, match="'last' or 'best', got 'first'"):
+        evaluate(finished[0], "first")
+
+
+# -- the same again --------------------------------------------------------------------------------------------------
+
+
+def test_one_seed_repeats_a_run_bit_for_bit(tmp_path):
+    for name in ("a", "b"):
+        train(tiny(EVERYTHING, train__epochs=3), tmp_path / name)
+        torch.rand(7)  # what else the process draws does not matter
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert last_state(tmp_path / "a") == last_state(tmp_path / "b")
+
+
+def test_seeds_differ(tmp_path):
+    losses = {
+        train(tiny(train__epochs=1, seed=seed), tmp_path / str(seed))["epochs"][0]["train_loss"] for seed in (0, 1)
+    }
+    assert len(losses) == 2
+
+
+def test_cells_share_weights_order_and_draws(tmp_path):
+    """AHSAR with its gain at 0 is the plain neuron: only if all else is shared, the runs are equal bit for bit."""
+    values = EVERYTHING | {"ahsar.gamma": 0.0, "ahsar.gamma_min": 0.0}
+    train(tiny(values, train__epochs=3), tmp_path / "ahsar")
+    train(tiny(values, train__epochs=3, model__neuron="lif"), tmp_path / "lif")
+    for ours, theirs in zip(metrics(tmp_path / "ahsar"), metrics(tmp_path / "lif"), strict=True):
+        assert (ours["train_loss"], ours["acc1"]) == (theirs["train_loss"], theirs["acc1"])
+        assert ours["firing_rate"] == theirs["firing_rate"]
+
+
+# -- stopping and going on -------------------------------------------------------------------------------------------
+
+
+def stop_at(epoch, step):
+    def on_step(event):
+        if (event["epoch"], event["step"]) == (epoch, step):
+            raise Stop
+
+    return on_step
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_resumed_run_is_the_run_that_never_stopped(values, tmp_path):
+    config = tiny(values, train__epochs=4)
+    train(config, tmp_path / "straight")
+    for epoch, step in ((1, 3), (3, 2), (4, 5)):  # before any checkpoint, within an epoch, at the end of one
+        with pytest.raises(Stop):
+            train(config, tmp_path / "stopped", resume=True, on_step=stop_at(epoch, step))
+    train(config, tmp_path / "stopped", resume=True)
+    assert metrics(tmp_path / "straight") == metrics(tmp_path / "stopped")
+    assert last_state(tmp_path / "straight") == last_state(tmp_path / "stopped")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is POSIX's")
+def test_a_run_that_was_killed_goes_on(tmp_path):
+    """Kill -9, between the second epoch's line of metrics and its checkpoint."""
+    config, save = tiny(model__neuron="ahsar", train__epochs=3), checkpoint.save
+
+    def save_or_die(folder, kept):
+        return save(folder, kept) if kept.epoch == 1 else os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        checkpoint.save = save_or_die
+        train(config, tmp_path / "killed")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(metrics(tmp_path / "killed")) == 2
+    train(config, tmp_path / "killed", resume=True)
+    train(config, tmp_path / "straight")
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "straight")
+    assert last_state(tmp_path / "killed") == last_state(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "state.pt"])
+def test_a_truncated_checkpoint_costs_an_epoch(file, tmp_path, capsys):
+    config = tiny(model__neuron="ahsar", train__epochs=3)
+    train(config, tmp_path / "straight")
+    with pytest.raises(Stop):
+        train(config, tmp_path / "damaged", on_step=stop_at(3, 1))
+    damaged = tmp_path / "damaged" / "checkpoints" / "epoch-0002" / file
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    epochs = []
+    train(config, tmp_path / "damaged", resume=True, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [2, 3]
+    assert "epoch-0002 is damaged or incomplete" in capsys.readouterr().err
+    assert metrics(tmp_path / "straight") == metrics(tmp_path / "damaged")
+    assert last_state(tmp_path / "straight") == last_state(tmp_path / "damaged")
+
+
+# -- divergence and other faults -------------------------------------------------------------------------------------
+
+
+def test_an_absurd_learning_rate(tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"(loss is nan|loss is inf|a weight is not finite) at epoch \d, step \d"):
+        train(tiny(train__lr=1e38, train__optimizer="sgd"), tmp_path / "run")
+    result = read_result(tmp_path / "run")
+    assert result["status"] == "failed"
+    assert " at epoch " in result["error"]
+    assert result["acc1"] is result["step_ms"] is result["threshold_scale"] is None
+
+
+def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
+    from step_ahsar.tasks.classification import Classification
+
+    config, seen = tiny(train__epochs=3), []
+    honest = Classification.loss
+
+    def poisoned(self, outputs, targets):
+        seen.append(1)
+        return honest(self, outputs, targets) * (float("nan") if len(seen) == 13 else 1.0)
+
+    monkeypatch.setattr(Classification, "loss", poisoned)
+    with pytest.raises(NonFiniteLoss) as error:
+        train(config, tmp_path / "run")
+    assert (error.value.epoch, error.value.step) == (3, 3)
+    assert str(error.value) == read_result(tmp_path / "run")["error"] == "loss is nan at epoch 3, step 3"
+    assert len(read_result(tmp_path / "run")["epochs"]) == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    assert evaluate(tmp_path / "run")["acc1"] == metrics(tmp_path / "run")[-1]["acc1"]
+    train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "straight")
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path):
+    """The last step of an epoch can spoil the weights after its loss was fine."""
+
+    def spoil(event):
+        if (event["epoch"], event["step"]) == (2, 5):
+            models[0].head.bias.data[0] = float("nan")
+
+    from step_ahsar.engine import trainer
+
+    models, build = [], trainer.build_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "build_model", lambda *args: models.append(build(*args)) or models[0])
+        with pytest.raises(NonFiniteLoss, match="a weight is not finite at epoch 2, step 5"):
+            train(tiny(), tmp_path / "run", on_step=spoil)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["epoch-0001"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model.neuron": "liff"}, "unknown neuron 'liff'"),
+        ({"data.img_size": 10}, "cannot take size 10x10"),
+        ({"data.name": "torch/cifar10", "data.root": "/nowhere"}, "looked for cifar-10-batches-py in /nowhere"),
+        ({"data.batch_size": 200}, "data.batch_size must be <= 160"),
+        ({"train.amp": "fp16"}, "train.amp: fp16 needs an accelerator"),
+    ],
+)
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="fp16 is for accelerators")
+def test_faults_leave_no_folder_behind(values, words, tmp_path):
+    with pytest.raises(UserError) as error:
+        train(tiny(values), tmp_path / "run")
+    assert words in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+# -- everything in a config reaches the place it names ---------------------------------------------------------------
+
+CHANGES = [
+    {"train.optimizer": "sgd"},
+    {"train.lr": 0.003},
+    {"train.weight_decay": 0.5},
+    {"train.schedule": "constant"},
+    {"train.min_lr": 0.005},
+    {"train.warmup_epochs": 1},
+    {"train.warmup_epochs": 1, "train.warmup_lr": 0.005},
+    {"train.cooldown_epochs": 1},
+    {"train.loss": "tet"},
+    {"train.label_smoothing": 0.1},
+    {"train.mixup": 0.5},
+    {"train.cutmix": 0.5},
+    {"train.mixup": 0.5, "train.mixup_off_epoch": 1},
+    {"train.ema_decay": 0.5},
+    {"train.amp": "bf16"},
+    {"train.accumulate": 2},
+    {"train.clip_grad": 0.1},
+    {"data.batch_size": 40},
+    {"data.interpolation": "bicubic", "data.img_size": 12},
+    {"model.time_steps": 3},
+    {"model.threshold": 0.5},
+    {"model.attn_threshold": 0.25},
+    {"model.tau": 3.0},
+    {"model.surrogate": "atan"},
+    {"model.alpha": 2.0},
+    {"model.reset": "soft"},
+    {"model.detach_reset": False},
+    {"model.args.depth": 2},
+    {"model.neuron": "if"},
+    {"model.neuron": "ahsar", "ahsar.band": [0.3, 0.5]},
+    {"model.neuron": "ahsar", "ahsar.k": 0.1},
+    {"model.neuron": "ahsar", "model.base": "if"},
+    {"model.neuron": "ahsar"},
+]
+
+
+def test_every_key_changes_the_result(tmp_path):
+    outcomes = {}
+    for i, values in enumerate([{}, *CHANGES]):
+        train(tiny(values), tmp_path / str(i))
+        rows = metrics(tmp_path / str(i))
+        outcomes[json.dumps([(row["train_loss"], row["acc1"], row["firing_rate"]) for row in rows])] = values
+    assert len(outcomes) == len(CHANGES) + 1, "some changes gave the result of another"

@@ -1,0 +1,203 @@
+"""Reading, layering and refusing configs."""
+
+import pytest
+
+from step_ahsar.config import Config, list_configs, load_config
+from step_ahsar.errors import UserError
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_stand_over_the_file_and_that_over_what_it_extends(tmp_path):
+    write(tmp_path, "base.yaml", "train: {epochs: 3, lr: 0.5}\nmodel: {threshold: 2.0}")
+    (tmp_path / "inner").mkdir()
+    path = write(tmp_path / "inner", "child.yaml", "extends: ../base.yaml\ntrain: {lr: 0.25}")
+    config = load_config(path, ["train.epochs=4"])
+    assert (config.train.epochs, config.train.lr, config.model.threshold) == (4, 0.25, 2.0)
+
+
+def test_extends_takes_packaged_configs_by_name(tmp_path):
+    path = write(tmp_path, "mine.yaml", "extends: classification/static/digits\nseed: 7")
+    assert load_config(path) == load_config("classification/static/digits", ["seed=7"])
+
+
+def test_null_leaves_a_section_at_its_defaults_and_drops_a_comparison(tmp_path):
+    path = write(tmp_path, "single.yaml", "extends: quickstart\ncompare: null\ntrain: null")
+    assert load_config(path).compare is None
+    assert load_config(path).train == Config().train
+
+
+def test_an_empty_file_is_the_default_config(tmp_path):
+    assert load_config(write(tmp_path, "empty.yaml", "# nothing\n")) == Config()
+
+
+def test_override_values_are_yaml():
+    config = load_config(
+        "classification/static/digits",
+        ["train.lr=1e-2", "ahsar.band=[0.1, 0.3]", "model.alpha=null", "model.args.depth=1", "data.root=a=b"],
+    )
+    assert config.train.lr == 0.01
+    assert config.ahsar.band == (0.1, 0.3)
+    assert config.model.args == {"depth": 1}
+    assert config.data.root == "a=b"
+
+
+@pytest.mark.parametrize("name", list_configs())
+def test_the_resolved_dump_loads_back_equal(name, tmp_path):
+    config = load_config(name)
+    assert load_config(write(tmp_path, "dump.yaml", config.to_yaml())) == config
+
+
+def test_with_values_leaves_the_original_alone():
+    config = Config()
+    assert config.with_values({"model.threshold": 2.0}).model.threshold == 2.0
+    assert config.model.threshold == 1.0
+
+
+def test_only_neuron_options_that_were_set_are_passed_on():
+    config = Config().with_values({"model.tau": 3.0, "model.detach_reset": False})
+    assert config.model.neuron_options() == {"tau": 3.0, "detach_reset": False}
+
+
+# -- comparisons -----------------------------------------------------------------------------------------------------
+
+
+def comparison(*cells, **more):
+    return Config().with_values({"compare": {"cells": list(cells), **more}})
+
+
+def test_cells_are_the_config_with_their_values():
+    config = comparison({"id": "a", "model.threshold": 2.0}, {"id": "b", "model.args.depth": 1}, seeds=[3, 4])
+    (a, first), (b, second) = config.cells()
+    assert (a, b) == ("a", "b")
+    assert first == Config().with_values({"model.threshold": 2.0})
+    assert second.model.args == {"depth": 1}
+    assert first.compare is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "more", "words"),
+    [
+        ([{"id": "a", "model.treshold": 1}], {}, "compare.cells 'a': unknown key 'model.treshold'"),
+        ([{"id": "a", "model.threshold": 0}], {}, "compare.cells 'a': model.threshold must be > 0, got 0"),
+        ([{"id": "a", "seed": 1}], {}, "compare.cells 'a': a cell cannot set 'seed'"),
+        ([{"id": "a"}, {"id": "a"}], {}, "compare.cells must differ from each other, got 'a' twice"),
+        ([{"id": "../a"}], {}, "compare.cells[0].id must match"),
+        ([{"model.threshold": 1}], {}, "compare.cells[0]: 'id' is missing"),
+        ([], {}, "compare.cells is wrong"),
+        ([{"id": "a"}], {"seeds": [1, 1]}, "compare.seeds must differ from each other, got 1 twice"),
+        ([{"id": "a"}], {"seeds": []}, "compare.seeds is wrong"),
+        ([{"id": "a"}], {"target": 90}, "compare.target must be <= 1, got 90"),
+        ([{"id": "a"}], {"cell": []}, "unknown key 'compare.cell'; did you mean 'compare.cells'?"),
+    ],
+)
+def test_faults_of_a_comparison_name_the_cell(cells, more, words):
+    with pytest.raises(UserError) as error:
+        comparison(*cells, **more)
+    assert words in str(error.value)
+
+
+def test_cells_of_a_single_run():
+    with pytest.raises(UserError, match="no section 'compare'"):
+        Config().cells()
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.treshold=1", "unknown key 'model.treshold'; did you mean 'model.threshold'? known: model.name,"),
+        ("modle.threshold=1", "unknown key 'modle'; did you mean 'model'? known: task, seed, data,"),
+        ("threshold=1", "unknown key 'threshold'; did you mean 'model.threshold'?"),
+        ("ahsar.bands=1", "unknown key 'ahsar.bands'; did you mean 'ahsar.band'?"),
+        ("zzz=1", "unknown key 'zzz'; known: task"),
+        ("model.threshold=0", "model.threshold must be > 0, got 0"),
+        ("model.threshold=-1", "model.threshold must be > 0, got -1"),
+        ("model.threshold=.nan", "model.threshold must be finite, got nan"),
+        ("model.threshold=high", "model.threshold must be a number, got 'high'"),
+        ("model.threshold=null", "model.threshold must be a number, got None"),
+        ("model.threshold=true", "model.threshold must be a number, got True"),
+        ("model.threshold.x=1", "model.threshold must be a number, got {'x': 1}"),
+        ("model.tau=1", "model.tau must be > 1, got 1"),
+        ("model.time_steps=0", "model.time_steps must be >= 1, got 0"),
+        ("model.time_steps=2.5", "model.time_steps must be an integer, got 2.5"),
+        ("model.time_steps=true", "model.time_steps must be an integer, got True"),
+        ("model.reset=sometimes", "model.reset must be one of 'hard', 'soft', got 'sometimes'"),
+        ("model=3", "model is a section with keys of its own, got 3"),
+        ("train.lr=0", "train.lr must be > 0, got 0"),
+        ("train.amp=fp8", "train.amp must be one of 'bf16', 'fp16', got 'fp8'"),
+        ("train.ema_decay=1", "train.ema_decay must be < 1, got 1"),
+        ("train.warmup_epochs=10", "train.warmup_epochs + train.cooldown_epochs must be < train.epochs"),
+        ("seed=-1", "seed must be >= 0, got -1"),
+        ("ahsar.eta=2", "ahsar.eta must be in [1e-06, 1], got 2"),
+        ("ahsar.band=[0.4, 0.2]", "ahsar.band must be [lo, hi]"),
+        ("ahsar.band={mlp: [0.4, 0.2]}", "ahsar.band of group 'mlp' must be [lo, hi]"),
+        ("data.scale=[1]", "data.scale"),
+        ("train.lr", "an override is key=value"),
+        ("=3", "an override is key=value"),
+        ("train.lr=[1", "value of 'train.lr', line 1: not valid YAML"),
+    ],
+)
+def test_faults_are_one_line_with_the_key_and_what_would_be_right(override, words):
+    with pytest.raises(UserError) as error:
+        load_config("classification/static/digits", [override])
+    message = str(error.value)
+    assert words in message
+    assert "\n" not in message
+
+
+def test_images_are_mixed_in_pairs():
+    with pytest.raises(UserError, match=r"data\.batch_size must be even to mix images in pairs, got 3"):
+        Config().with_values({"train.cutmix": 1.0, "data.batch_size": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: {threshol: 1}", "unknown key 'model.threshol'; did you mean 'model.threshold'?"),
+        ("seed: 1\nseed: 2", "line 2: not valid YAML: key 'seed' is given twice"),
+        ("model: {name: [}", "not valid YAML"),
+        ("- 1\n- 2", "must hold keys and values, got a list"),
+        ("extends: [a, b]", "extends must be the path of one config"),
+        ("extends: missing.yaml", "no config file 'missing.yaml'"),
+        ("extends: quikstart", "unknown config 'quikstart'; did you mean 'quickstart'?"),
+    ],
+)
+def test_faults_in_files_name_the_file(text, words, tmp_path):
+    path = write(tmp_path, "faulty.yaml", text)
+    with pytest.raises(UserError) as error:
+        load_config(path)
+    assert words in str(error.value)
+    assert "faulty.yaml" in str(error.value) or "extends" in text
+
+
+def test_configs_that_extend_each_other(tmp_path):
+    write(tmp_path, "a.yaml", "extends: b.yaml")
+    path = write(tmp_path, "b.yaml", "extends: a.yaml")
+    with pytest.raises(UserError, match=r"in a circle: .*b\.yaml -> .*a\.yaml -> .*b\.yaml"):
+        load_config(path)
+
+
+def test_files_that_are_not_there_or_not_text(tmp_path):
+    with pytest.raises(UserError, match="no config file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="did you mean 'quickstart'"):
+        load_config("quickstrt")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot read config"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_list_configs_leaves_fragments_out():
+    names = list_configs()
+    assert "quickstart" in names
+    assert not any(name.rsplit("/", 1)[-1].startswith("_") for name in names)

@@ -1,0 +1,114 @@
+"""Images from disk."""
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from step_ahsar.config import DataConfig
+from step_ahsar.data import find_dataset, list_datasets, open_data, register_dataset
+from step_ahsar.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train: 3 images of each of 2 classes; val: 2 of each. Class k is of brightness 100 k."""
+    for split, count in (("train", 3), ("val", 2)):
+        for k, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                path = tmp_path / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (10, 12), (100 * k,) * 3).save(path)
+    return tmp_path
+
+
+def opened(root, **config):
+    return open_data(DataConfig(name="folder", root=str(root), img_size=8, batch_size=2, **config))
+
+
+def test_folder(folder):
+    data = opened(folder)
+    assert (len(data.splits.train), len(data.splits.test), data.splits.classes) == (6, 4, ("cat", "dog"))
+    images = torch.cat([x for x, _ in data.test_batches()])
+    labels = torch.cat([y for _, y in data.test_batches()])
+    assert images.shape == (4, 3, 8, 8)
+    brightness = images[:, 0, 0, 0] * 0.229 + 0.485
+    torch.testing.assert_close(brightness, labels * 100 / 255)
+
+
+def test_a_folder_may_carry_a_title(folder):
+    data = open_data(DataConfig(name="folder/pets", root=str(folder), batch_size=2))
+    assert data.describe()["name"] == "folder/pets"
+
+
+def test_fingerprint_follows_the_files_and_not_where_they_are(folder, tmp_path_factory):
+    before = opened(folder).splits.fingerprint
+    moved = folder.rename(tmp_path_factory.mktemp("elsewhere") / "data")
+    assert opened(moved).splits.fingerprint == before
+    Image.new("RGB", (9, 9)).save(moved / "train" / "cat" / "new.png")
+    assert opened(moved).splits.fingerprint != before
+
+
+def test_test_images_of_a_class_without_training_images(folder):
+    path = folder / "val" / "fish" / "0.png"
+    path.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(UserError, match=r"classes that .*train lacks: fish"):
+        opened(folder)
+
+
+def test_a_class_without_test_images_is_allowed(folder):
+    for file in (folder / "val" / "dog").iterdir():
+        file.unlink()
+    assert opened(folder).splits.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(("split", "words"), [("train", "train or training"), ("val", "val or valid or validation")])
+def test_a_split_that_is_missing_or_empty(folder, split, words):
+    for file in folder.glob(f"{split}/*/*"):
+        file.unlink()
+    with pytest.raises(UserError, match="Found 0 images"):
+        opened(folder)
+    for path in sorted(folder.glob(f"{split}/**/"), reverse=True):
+        path.rmdir()
+    with pytest.raises(UserError) as error:
+        opened(folder)
+    assert words in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name in list_datasets() if name != "digits"])
+def test_data_that_are_not_there(name, tmp_path):
+    with pytest.raises(UserError) as error:
+        open_data(DataConfig(name=name))
+    assert "data.root is not set" in str(error.value)
+    with pytest.raises(UserError) as error:
+        open_data(DataConfig(name=name, root=str(tmp_path)))
+    assert "looked for" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_torchvision_sets(tmp_path):
+    """MNIST's own format, two images."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    pixels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
+    for split in ("train", "t10k"):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 2, 28, 28) + pixels.tobytes())
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 2) + bytes([3, 7]))
+    data = open_data(DataConfig(name="torch/mnist", root=str(tmp_path), batch_size=2))
+    images, labels = next(iter(data.test_batches()))
+    assert labels.tolist() == [3, 7]
+    torch.testing.assert_close(images[:, 0] * 0.3081 + 0.1307, torch.from_numpy(pixels) / 255)
+    assert data.num_classes == 10
+
+
+def test_unknown_and_duplicate_names():
+    with pytest.raises(UserError, match="unknown dataset 'digit'; did you mean 'digits'"):
+        find_dataset("digit")
+    with pytest.raises(UserError, match="already registered"):
+        register_dataset(find_dataset("digits"))

@@ -1,0 +1,92 @@
+"""Checkpoints: written whole, read without running code, damage noticed."""
+
+import pickle
+
+import pytest
+import torch
+
+from step_ahsar.engine import checkpoint as checkpoints
+from step_ahsar.engine.checkpoint import Checkpoint
+from step_ahsar.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def make(epoch, best=1, ema=None):
+    model = {"w": torch.full((2, 3), float(epoch)).T, "n": torch.tensor(epoch), "s": torch.tensor(0.5)}
+    return Checkpoint(epoch, best, model, ema, {"x": {"y": [torch.ones(2), 3, None, "text"]}})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_round_trip(tmp_path):
+    path = checkpoints.save(tmp_path, make(3, best=2, ema={"w": torch.zeros(1)}))
+    found = checkpoints.load(path, CPU)
+    assert (found.epoch, found.best) == (3, 2)
+    assert torch.equal(found.model["w"], torch.full((3, 2), 3.0))
+    assert found.model["n"].dtype == torch.int64
+    assert found.model["s"].shape == ()
+    assert torch.equal(found.ema["w"], torch.zeros(1))
+    y = found.state["x"]["y"]
+    assert torch.equal(y[0], torch.ones(2))
+    assert y[1:] == [3, None, "text"]
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path):
+    for epoch, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
+        checkpoints.save(tmp_path, make(epoch, best))
+    assert names(tmp_path) == ["epoch-0002", "epoch-0004", "epoch-0005"]
+    checkpoints.save(tmp_path, make(6, 6))
+    assert names(tmp_path) == ["epoch-0005", "epoch-0006"]
+    assert checkpoints.find(tmp_path, "last").name == checkpoints.find(tmp_path, "best").name == "epoch-0006"
+
+
+def test_an_interrupted_write_leaves_no_checkpoint(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, make(1))
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save(tmp_path, make(2))
+    monkeypatch.undo()
+    found, faults = checkpoints.load_last(tmp_path, CPU)
+    assert (found.epoch, faults) == (1, [])
+    checkpoints.save(tmp_path, make(2))
+    assert checkpoints.load_last(tmp_path, CPU)[0].epoch == 2
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "state.pt"])
+@pytest.mark.parametrize("size", [0, 40, -8, None])
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, file, size):
+    checkpoints.save(tmp_path, make(1))
+    damaged = checkpoints.save(tmp_path, make(2)) / file
+    content = damaged.read_bytes()
+    damaged.unlink() if size is None else damaged.write_bytes(content[:size])
+    found, faults = checkpoints.load_last(tmp_path, CPU)
+    assert found.epoch == 1
+    assert len(faults) == 1
+    assert "epoch-0002 is damaged or incomplete" in faults[0]
+    assert "\n" not in faults[0]
+
+
+def test_nothing_but_damage(tmp_path):
+    (checkpoints.save(tmp_path, make(1)) / "state.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+        checkpoints.load_last(tmp_path, CPU)
+
+
+def test_no_checkpoint(tmp_path):
+    assert checkpoints.load_last(tmp_path / "none", CPU) == (None, [])
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        checkpoints.find(tmp_path / "none", "last")
+
+
+def test_loading_runs_no_code(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (pytest.fail, ("code ran",))
+
+    path = checkpoints.save(tmp_path, make(1))
+    (path / "state.pt").write_bytes(pickle.dumps(Malicious(), protocol=2))
+    with pytest.raises(UserError, match="damaged"):
+        checkpoints.load(path, CPU)

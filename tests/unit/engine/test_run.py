@@ -1,0 +1,91 @@
+"""Who may write into a folder."""
+
+import pytest
+
+from step_ahsar.config import Config
+from step_ahsar.engine.run import Run
+from step_ahsar.errors import UserError
+
+
+@pytest.fixture
+def begun(tmp_path):
+    run = Run.open(tmp_path / "run", Config(), resume=False)
+    run.begin({"seed": 0})
+    return run
+
+
+def tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_opening_writes_nothing(tmp_path):
+    Run.open(tmp_path / "new" / "run", Config(), resume=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_says_what_it_is(begun):
+    assert Run.existing(begun.path).config == Config()
+    assert begun.manifest() == {"seed": 0}
+    assert begun.result() is None
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_folders_that_hold_something_else(begun, tmp_path, resume):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="not empty and holds no run"):
+        Run.open(other, Config(), resume)
+    with pytest.raises(UserError, match="is a file"):
+        Run.open(other / "thesis.tex", Config(), resume)
+    with pytest.raises(UserError, match=r"another config: model\.threshold is 1\.0 there and 2\.0 here; give"):
+        Run.open(begun.path, Config().with_values({"model.threshold": 2.0}), resume)
+    assert tree(tmp_path) == before
+
+
+def test_an_unfinished_run_is_continued_only_on_request(begun):
+    with pytest.raises(UserError, match="holds an unfinished run of this config; resume it"):
+        Run.open(begun.path, Config(), resume=False)
+    Run.open(begun.path, Config(), resume=True)
+    begun.write_result({"status": "failed"})
+    with pytest.raises(UserError, match="unfinished"):
+        Run.open(begun.path, Config(), resume=False)
+    begun.write_result({"status": "ok"})
+    assert Run.open(begun.path, Config(), resume=False).result() == {"status": "ok"}
+
+
+def test_a_resumed_run_keeps_its_manifest_and_forgets_its_failure(begun):
+    begun.write_result({"status": "failed"})
+    begun.begin({"seed": 1})
+    assert begun.manifest() == {"seed": 0}
+    assert begun.result() is None
+
+
+def test_many_differences_are_counted(begun):
+    values = {"model.threshold": 2.0, "seed": 3, "train.lr": 1.0, "train.epochs": 2, "data.img_size": 8}
+    with pytest.raises(UserError, match="; and 2 more; give another folder"):
+        Run.open(begun.path, Config().with_values(values), resume=False)
+
+
+def test_metrics_survive_a_line_that_was_cut_off(begun):
+    for epoch in (1, 2, 3):
+        begun.add_metrics({"epoch": epoch})
+    file = begun.path / "metrics.jsonl"
+    file.write_bytes(file.read_bytes()[:-4])
+    assert [row["epoch"] for row in begun.metrics()] == [1, 2]
+    assert begun.keep_metrics(1) == [{"epoch": 1}]
+    assert file.read_text() == '{"epoch": 1}\n'
+    with pytest.raises(UserError, match="lacks lines of epochs 1 to 2"):
+        begun.keep_metrics(2)
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        Run.existing(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to output folder"):
+        Run(tmp_path / "file" / "run", Config()).begin({})
