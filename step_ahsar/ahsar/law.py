@@ -42,7 +42,7 @@ class AHSARConfig:
     band: Band | Mapping[str, Band] = (0.2, 0.4)
     eta: float = 0.1
     k: float = 0.2
-    leak: float = 0.02
+    leak: float = 0.005
     diffusion: float = 0.05
     a: float = math.log(4.0)
     eps: float = 1e-3

@@ -143,7 +143,8 @@ class SpikingNeuron(nn.Module, Sensor):
         if scale is not None:
             assert self.threshold_scale is not None
             self.threshold_scale = scale.to(self.threshold_scale.device)
-            self.observed = _observed(self).to(self.threshold_scale.device)
+            if self.observed is not None:
+                self.observed = self.observed.to(self.threshold_scale.device)
         return self
 
     def extra_repr(self) -> str:

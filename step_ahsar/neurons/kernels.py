@@ -147,7 +147,9 @@ def multi_step(
     chunks = x.split(size)
     for i, chunk in enumerate(chunks):
         hand_out = keep_state or i + 1 < len(chunks)
-        now = [p[i * size : (i + 1) * size] if p.ndim == GRID else p for p in params.values()]
+        now = list(params.values())
+        if len(chunks) > 1:
+            now = [p[i * size : (i + 1) * size] if p.ndim == GRID else p for p in now]
         out, count, *new_state = _MultiStep.apply(dynamics, hand_out, names, chunk, alpha, *now, *(state or ()))
         state = tuple(new_state) if hand_out else ()
         spikes.append(out)
@@ -178,10 +180,11 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def _layout(x: Tensor, params: Iterable[Tensor]) -> tuple[int, ...]:
     """The shape that ``x: [T, ...]`` is run in: [T, N], or [T, B, C, L] where a parameter is not 0-d."""
-    if any(p.ndim for p in params):
-        steps, batch, channels, *rest = *x.shape, 1
-        return steps, batch, channels, math.prod(rest)
-    return len(x), math.prod(x.shape[1:])
+    for p in params:
+        if p.ndim:
+            steps, batch, channels, *rest = *x.shape, 1
+            return steps, batch, channels, math.prod(rest)
+    return len(x), x.numel() // len(x)
 
 
 class _MultiStep(torch.autograd.Function):
@@ -324,6 +327,6 @@ def _mark_dynamic(arg: Any, over_time: int) -> None:
                 torch._dynamo.mark_static(arg, dim)
             elif size > 1:
                 torch._dynamo.mark_dynamic(arg, dim)
-    elif isinstance(arg, (tuple, dict)):
+    elif arg is not None:
         for item in arg.values() if isinstance(arg, dict) else arg:
             _mark_dynamic(item, over_time)

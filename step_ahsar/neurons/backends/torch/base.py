@@ -81,12 +81,11 @@ class TorchNeuron(SpikingNeuron):
 
     def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """``x: [T, B, ...]`` to spikes of the same shape and dtype, through a norm over [T*B, ...] first if given."""
-        if x.ndim > 1 and self.time_steps not in (None, len(x)):
-            raise UserError(
-                f"neuron {self.name!r} was made for time_steps={self.time_steps}, got shape {list(x.shape)}"
-            )
-        if x.ndim > 1 and self.channels is not None and x.shape[2:3] != (self.channels,):
-            raise UserError(f"neuron {self.name!r} takes [T, B, {self.channels}, ...], got shape {list(x.shape)}")
+        if x.ndim > 1:
+            if self.time_steps is not None and self.time_steps != len(x):
+                raise UserError(f"neuron {self.name!r} has time_steps={self.time_steps}, got shape {list(x.shape)}")
+            if self.channels is not None and x.shape[2:3] != (self.channels,):
+                raise UserError(f"neuron {self.name!r} takes [T, B, {self.channels}, ...], got shape {list(x.shape)}")
         return super().forward(x, norm)
 
     def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
