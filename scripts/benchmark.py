@@ -22,6 +22,8 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when torch is loaded
+
 import torch
 
 PARTS = ("neuron", "model", "ahsar", "compile")

@@ -14,10 +14,15 @@ from step_ahsar.errors import UserError
 
 
 class Regulated(Protocol):
-    """What the controller needs of a layer. Every SpikingNeuron has it."""
+    """What the controller needs of a layer: a SpikingNeuron, or a ForeignLayer around another library's."""
 
-    threshold_scale: Tensor | None
-    observed: Tensor | None
+    @property
+    def threshold_scale(self) -> Tensor | None:
+        """What the threshold is multiplied by, 0-d; None unless regulated. Written in place."""
+
+    @property
+    def observed(self) -> Tensor | None:
+        """Spikes and neuron-steps seen in training, [2] fp32; None unless regulated. Written in place."""
 
     def clear_observed(self) -> None:
         """Sets ``observed`` to 0 for the next iteration."""
@@ -58,19 +63,20 @@ class Controller:
         self._found = [
             None if layer.threshold_scale is None else layer.threshold_scale.clone() for layer in self._layers
         ]
+        self.hooks: list[Any] = []  # what drives it, with regulate(auto=True)
         for name, layer in zip(self._names, self._layers, strict=True):
             try:
                 layer.start_regulation()
             except UserError as error:
+                self.release()
                 raise UserError(f"layer {name!r}: {error}") from None
         self._gamma = torch.full((len(self.groups),), config.gamma)
         self._rate, self._seen = torch.zeros(n), torch.zeros(n, dtype=torch.bool)
         self.skipped = torch.zeros(n, dtype=torch.int64)
-        scale = torch.stack([_scale(layer).detach().cpu() for layer in self._layers])
+        scale = torch.stack([_scale(layer).detach().to(self._gamma.device) for layer in self._layers])
         self._h = law.state_of_scale(scale, self._gamma[self._group], config.a)
         self._best: float | None = None
         self._paused = False
-        self.hooks: list[Any] = []  # what drives it, with regulate(auto=True)
 
     # -- the two loops -----------------------------------------------------------------------------------------------
 
@@ -160,10 +166,10 @@ class Controller:
             hook.remove()
         self.hooks.clear()
         for layer, found in zip(self._layers, self._found, strict=True):
-            if found is None:
-                layer.stop_regulation()
-            else:
+            if found is not None:
                 _scale(layer).copy_(found)
+            elif layer.threshold_scale is not None:
+                layer.stop_regulation()
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
-"""Folding: the scales move from the thresholds into the weights in front of them."""
+"""Folding: the scales move from the thresholds into the weights in front of them, and a plain model is left."""
 
 from copy import deepcopy
 from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
+from step_ahsar.ahsar.foreign import find_layer
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import SpikingNeuron
 
@@ -22,26 +23,39 @@ class Foldable(Protocol):
 
 
 def fold(model: M) -> M:
-    """A copy of ``model`` for inference with plain neurons at their published thresholds, and the same spikes.
+    """A copy of ``model`` for inference with plain neurons, and the same spikes.
 
-    A LIF-like neuron with input x / s and threshold theta fires exactly when one with input x and threshold s * theta
-    does, so s goes into the normalisation (or the attention's scale) in front of the neuron.
+    Models of this package come out with their published thresholds. A LIF-like neuron with input x / s and threshold
+    theta fires exactly when one with input x and threshold s * theta does, so s goes into the normalisation (or the
+    attention's scale) in front of the neuron.
+
+    Nothing is known of the layers around neurons of other libraries: their own thresholds are replaced by s * theta.
 
     Raises:
         UserError: a regulated neuron for which this is not exact, or one whose layer does not say how to fold.
     """
     folded = deepcopy(model)
     owners = {id(m.neuron): m for m in folded.modules() if isinstance(m, Foldable)}
-    for name, neuron in folded.named_modules():
-        if not isinstance(neuron, SpikingNeuron) or neuron.threshold_scale is None:
-            continue
-        if not neuron.scales_with_input:
-            raise UserError(
-                f"layer {name!r}: {neuron.name!r} cannot be folded, scaling its input is not scaling its threshold"
-            )
-        owner = owners.get(id(neuron))
-        if owner is None:
-            raise UserError(f"layer {name!r} cannot be folded: the module around it has no fold_scale(scale)")
-        owner.fold_scale(neuron.threshold_scale.item())
-        neuron.stop_regulation()
+    for name, module in folded.named_modules():
+        try:
+            if isinstance(module, SpikingNeuron):
+                _fold(module, owners.get(id(module)))
+            elif (layer := find_layer(module)) is not None and layer.threshold_scale is not None:
+                layer.settle()
+        except UserError as error:
+            raise UserError(f"layer {name!r} cannot be folded: {error}") from None
     return folded
+
+
+def _fold(neuron: SpikingNeuron, owner: Foldable | None) -> None:
+    if neuron.threshold_scale is None:
+        return
+    if not neuron.scales_with_input:
+        raise UserError(
+            f"scaling the input of {neuron.name!r} is not scaling its threshold; keep the regulated model, whose "
+            "scales are in its state dict"
+        )
+    if owner is None:
+        raise UserError("the module around it has no fold_scale(scale), which divides what the neuron receives")
+    owner.fold_scale(neuron.threshold_scale.item())
+    neuron.stop_regulation()

@@ -1,7 +1,7 @@
 """Attaching AHSAR to a model: finding its spiking neurons, grouping them, driving the controller."""
 
-from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
+import itertools
+import weakref
 from typing import Any
 
 import torch
@@ -9,12 +9,11 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from step_ahsar.ahsar.controller import Controller
+from step_ahsar.ahsar.foreign import LIBRARIES, ForeignLayer, find_layer
+from step_ahsar.ahsar.grouping import Grouping, group_neurons
 from step_ahsar.ahsar.law import AHSARConfig
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import SpikingNeuron
-
-Patterns = Mapping[str, str | Sequence[str]]
-Grouping = Patterns | Callable[[str, nn.Module], str | None]
 
 
 def regulate(
@@ -23,11 +22,12 @@ def regulate(
     """Puts the spiking neurons of ``model`` under AHSAR. Model, loss and gradients stay as they are.
 
     Args:
-        model: any module that holds neurons of the registry.
-        groups: which layers are regulated together. None takes each neuron's own group (neurons without one form the
-            group "all"). A mapping gives name patterns (``*`` matches anything) per group, against the neurons' names
-            in the model; a callable ``(name, neuron) -> group or None`` decides one by one. Neurons in no group are
-            left as they are.
+        model: any module that holds neurons of the registry, or of SpikingJelly, BrainCog or snnTorch.
+        groups: which layers are regulated together. None takes each neuron's own group, else the one that its place in
+            the model tells (:func:`step_ahsar.ahsar.grouping.default_group`; "other" if none), or "all" in models
+            without attention. A mapping gives name patterns (``*`` matches anything) per group, against the neurons'
+            names in the model; a callable ``(name, neuron) -> group or None`` decides one by one. Neurons in no group
+            are left as they are.
         config: the law's constants.
         auto: drive the controller from hooks, for training loops that cannot be edited: the fast loop after each step
             of an optimiser that holds parameters of the model, the slow loop (without a metric) when training goes
@@ -35,7 +35,7 @@ def regulate(
 
     Returns:
         The controller. Without ``auto``, call ``step()`` after the optimiser's step and ``epoch_end(metric)`` after
-        validation.
+        validation. ``release()`` gives the model back as it was.
 
     Raises:
         UserError: no spiking neuron, a pattern that matches none, a neuron in two groups, a neuron that cannot be
@@ -47,10 +47,20 @@ def regulate(
     >>> controller.groups
     ('mlp',)
     """
-    neurons = {name: module for name, module in model.named_modules() if isinstance(module, SpikingNeuron)}
-    if not neurons:
-        raise UserError(f"{type(model).__name__} holds no spiking neuron of the registry; nothing to regulate")
-    controller = Controller(_group(neurons, groups), config or AHSARConfig())
+    layers = _layers(model)
+    if not layers:
+        raise UserError(
+            f"{type(model).__name__} holds no spiking neuron that is known; known are those of step_ahsar.neurons and "
+            f"of {', '.join(LIBRARIES)}"
+        )
+    neurons = {name: layer.node if isinstance(layer, ForeignLayer) else layer for name, layer in layers.items()}
+    grouped = group_neurons(model, neurons, groups)
+    device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    with device:
+        controller = Controller(
+            {group: {name: layers[name] for name in names} for group, names in grouped.items()},
+            config or AHSARConfig(),
+        )
     if auto:
         _drive(model, controller)
     return controller
@@ -58,57 +68,37 @@ def regulate(
 
 def is_regulated(model: nn.Module) -> bool:
     """Whether the model holds `ahsar` neurons, or neurons that :func:`regulate` was called on."""
-    return any(isinstance(m, SpikingNeuron) and m.threshold_scale is not None for m in model.modules())
+    return any(layer.threshold_scale is not None for layer in _layers(model).values())
 
 
-def _group(neurons: Mapping[str, SpikingNeuron], groups: Grouping | None) -> dict[str, dict[str, SpikingNeuron]]:
-    """The neurons of each group in the order of the model."""
-    if groups is None:
-        groups_of = {name: [neuron.group or "all"] for name, neuron in neurons.items()}
-    elif callable(groups):
-        groups_of = {name: [group] if (group := groups(name, n)) else [] for name, n in neurons.items()}
-    else:
-        groups_of = {name: _matching(name, groups) for name in neurons}
-        for group in groups:
-            if not any(group in of for of in groups_of.values()):
-                raise UserError(
-                    f"group {group!r}: {groups[group]!r} matches no spiking neuron; the model has {_some(neurons)}"
-                )
-    members: dict[str, dict[str, SpikingNeuron]] = {}
-    for name, of in groups_of.items():
-        if len(of) > 1:
-            raise UserError(f"neuron {name!r} is in more than one group: {', '.join(of)}; narrow their patterns")
-        if of:
-            members.setdefault(of[0], {})[name] = neurons[name]
-    if not members:
-        raise UserError(f"no spiking neuron was put in a group; the model has {_some(neurons)}")
-    return members
-
-
-def _matching(name: str, groups: Patterns) -> list[str]:
-    return [
-        group
-        for group, patterns in groups.items()
-        if any(fnmatchcase(name, p) for p in ([patterns] if isinstance(patterns, str) else patterns))
-    ]
-
-
-def _some(names: Mapping[str, Any], limit: int = 6) -> str:
-    listed = list(names)
-    return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
+def _layers(model: nn.Module) -> dict[str, SpikingNeuron | ForeignLayer]:
+    """Every spiking neuron by its name in the model."""
+    found = {}
+    for name, module in model.named_modules():
+        layer = module if isinstance(module, SpikingNeuron) else find_layer(module)
+        if layer is not None:
+            found[name] = layer
+    return found
 
 
 def _drive(model: nn.Module, controller: Controller) -> None:
     """Hooks that call the controller where a training loop would."""
+    # The first hook outlives the model, which holds the controller by the second one.
+    the_model, the_controller = weakref.ref(model), weakref.ref(controller)
     was_training = model.training
 
     def after_optimizer_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        model, controller = the_model(), the_controller()
+        if model is None or controller is None:
+            return
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if any(id(p) in held for p in model.parameters()):
             controller.step()
 
     def before_forward(module: nn.Module, _: Any) -> None:
         nonlocal was_training
+        if module is not the_model():  # a copy
+            return
         if module.training and not was_training:
             controller.epoch_end()
         was_training = module.training

@@ -121,6 +121,22 @@ def evaluate(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    to: Annotated[str, typer.Option(metavar="torch|spikingjelly|braincog", help="Whose model is to load it.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/export/<library>.safetensors.")] = None,
+    checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
+) -> None:
+    """Write a trained model's weights for another library's model.
+
+    As safetensors, in that library's key layout; AHSAR's scales are folded into the weights.
+    """
+    from step_ahsar import engine
+
+    typer.echo(engine.export(run, to, out, checkpoint))
+
+
+@app.command()
 def compare(
     config: _Config,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The comparison's folder: new, or of the same comparison.")],

@@ -108,7 +108,7 @@ class Data:
         else:
             samples = PlainSamples(self.splits.train, transform)
         sampler = EpochSampler(size, seed)
-        loader = self._loader(samples, sampler=sampler, drop_last=True)
+        loader = self._loader(samples, self.config.batch_size, sampler=sampler, drop_last=True)
 
         def batches(epoch: int) -> "DataLoader[Any]":
             sampler.epoch = epoch
@@ -117,8 +117,9 @@ class Data:
         return batches
 
     def test_batches(self) -> "DataLoader[Any]":
-        """Every test sample once, in order."""
-        return self._loader(PlainSamples(self.splits.test, build_transform(self.config, self.spec, training=False)))
+        """Every test sample once, in order; in larger batches, since no activations are kept for a backward pass."""
+        samples = PlainSamples(self.splits.test, build_transform(self.config, self.spec, training=False))
+        return self._loader(samples, 4 * self.config.batch_size)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -131,10 +132,10 @@ class Data:
             "classes": self.num_classes,
         }
 
-    def _loader(self, samples: Dataset[Any], **options: Any) -> "DataLoader[Any]":
+    def _loader(self, samples: Dataset[Any], batch_size: int, **options: Any) -> "DataLoader[Any]":
         return DataLoader(
             samples,
-            batch_size=self.config.batch_size,
+            batch_size=batch_size,
             num_workers=self.config.workers,
             persistent_workers=self.config.workers > 0,
             pin_memory=torch.cuda.is_available(),

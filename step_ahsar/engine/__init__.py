@@ -3,6 +3,7 @@
 from step_ahsar.engine.build import build_model, validate
 from step_ahsar.engine.errors import NonFiniteLoss
 from step_ahsar.engine.evaluation import evaluate
+from step_ahsar.engine.export import export, export_model
 from step_ahsar.engine.manifest import git_commit, hardware, versions
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.training import read_result, train
@@ -12,6 +13,8 @@ __all__ = [
     "Run",
     "build_model",
     "evaluate",
+    "export",
+    "export_model",
     "git_commit",
     "hardware",
     "read_result",

@@ -39,8 +39,8 @@ def train(
             directory without a run begins one.
         on_epoch: called after each epoch, once it is on disk, with its line of metrics.jsonl: ``epoch`` (from 1),
             ``train_loss``, ``acc1``, ``lr``, ``step_ms`` (median), ``firing_rate`` {group: rate}, ``dead_fraction``,
-            ``layers`` {name: {group, rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. All but
-            the loss are measured on the whole test set.
+            ``layers`` {name: {group, rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. Accuracy
+            and firing are those of the whole test set.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
 
     Returns:
@@ -88,9 +88,9 @@ def train(
             if on_epoch is not None:
                 on_epoch(row)
     except NonFiniteLoss as error:
-        run.write_result(_result(config.seed, rows, error=str(error)))
+        run.write_result(_result(config.seed, metric, rows, error=str(error)))
         raise
-    result = _result(config.seed, rows, peak_memory_mib=trainer.memory.mib)
+    result = _result(config.seed, metric, rows, peak_memory_mib=trainer.memory.mib)
     run.write_result(result)
     return result
 
@@ -130,7 +130,7 @@ def _manifest(trainer: Trainer, data: Data) -> dict[str, Any]:
 
 
 def _result(
-    seed: int, rows: list[dict[str, Any]], peak_memory_mib: float | None = None, error: str | None = None
+    seed: int, metric: str, rows: list[dict[str, Any]], peak_memory_mib: float | None = None, error: str | None = None
 ) -> dict[str, Any]:
     """The entry of `seeds` in summary.json; of a failed run the epochs before the failure, and no results."""
     last = rows[-1] if rows and error is None else None
@@ -143,7 +143,7 @@ def _result(
         "status": "ok" if error is None else "failed",
         "error": error,
         "epochs": rows,
-        "acc1": last["acc1"] if last else None,
+        metric: last[metric] if last else None,
         "step_ms": median(row["step_ms"] for row in rows) if last else None,
         "peak_memory_mib": peak_memory_mib,
         "firing_rate": last["firing_rate"] if last else None,

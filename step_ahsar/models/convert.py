@@ -1,56 +1,56 @@
 """State dicts in the key layout of other libraries' models, and back."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError, unknown
-from step_ahsar.layers import SpikingConv, SpikingSelfAttention
-from step_ahsar.models.qkformer import QKFormer, Stage
-from step_ahsar.models.spikformer import Spikformer
+from step_ahsar.layers import SpikingConv, SpikingSelfAttention, TokenQKAttention
+from step_ahsar.models.layouts import Layout, Link, layout_of, list_layouts
+from step_ahsar.neurons import SpikingNeuron
 
 StateDict = dict[str, Tensor]
+M = TypeVar("M", bound=nn.Module)
 
 _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-@dataclass(frozen=True)
-class _Link:
-    """Where one convolution and its norm live: here (several, if the other model joins their channels), and there."""
-
-    ours: tuple[str, ...]
-    conv: str
-    norm: str
-    bias: bool  # whether their convolution has one
+_OURS = "step_ahsar"
 
 
 def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module, to: str = "spikingjelly") -> StateDict:
     """Weights of ``model`` in another library's layout, or that library's weights in ours.
 
     In eval mode both models then give the same logits. A bias that the other side has no place for moves into the
-    running mean of the norm behind it, which is exact in eval mode; a bias that it has besides is 0.
+    running mean of the norm behind it, which is exact in eval mode but for rounding; a bias that it has besides is 0.
+    BrainCog's layout has keys for thresholds and alphas: they are those of ``model``.
 
     Args:
-        state_dict: of ``model`` for ``to="spikingjelly"``; of SpikingJelly's model for ``to="step_ahsar"``.
+        state_dict: of ``model`` for the name of another library; of that library's model for ``to="step_ahsar"``.
         model: a Spikformer or QKFormer of this package, as built for these weights.
-        to: "spikingjelly" (2.0, ``spikingjelly.activation_based.model.spikformer`` and ``.qkformer``) or "step_ahsar".
+        to: "spikingjelly" or "braincog" (see :mod:`step_ahsar.models.layouts`), or "step_ahsar" from either.
 
     Raises:
         UserError: the other library has no such model, or a key is missing or has no counterpart.
     """
-    if to not in ("spikingjelly", "step_ahsar"):
-        raise unknown("layout", to, ["spikingjelly", "step_ahsar"])
+    if to not in (*list_layouts(), _OURS):
+        raise unknown("layout", to, [*list_layouts(), _OURS])
     left = dict(state_dict)
+    library = _library_of(left, model) if to == _OURS else to
+    layout = layout_of(model, library)
     converted: StateDict = {}
-    for link in _spikingjelly_links(model):
-        if to == "spikingjelly":
-            _put(converted, link.conv, link.norm, _join([_take(left, *_ours(path)) for path in link.ours]), link.bias)
+    for link in layout.links:
+        if to == _OURS:
+            _take_theirs(left, converted, link, model)
         else:
-            parts = _split(_take(left, link.conv, link.norm), len(link.ours))
-            for path, part in zip(link.ours, parts, strict=True):
-                _put(converted, *_ours(path), part, bias=_conv(model, path).conv.bias is not None)
+            _put_theirs(left, converted, link)
+    if library == "braincog":
+        node_state = _node_state(model, layout)
+        if to == _OURS:
+            _check_nodes(left, node_state)
+        else:
+            converted.update(node_state)
     for key in ("head.weight", "head.bias"):
         if key in left:
             converted[key] = left.pop(key)
@@ -62,74 +62,95 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module, to: s
     return converted
 
 
-def _spikingjelly_links(model: nn.Module) -> Iterator[_Link]:
-    if isinstance(model, Spikformer):
-        links = _spikformer_links(model)
-    elif isinstance(model, QKFormer):
-        links = _qkformer_links(model)
-    else:
-        raise UserError(f"no layout of SpikingJelly's is known for {type(model).__name__}; known: Spikformer, QKFormer")
-    if model.ndim != 2:
-        raise UserError("SpikingJelly's models take images, not sequences")
-    for name, module in model.named_modules():
-        if isinstance(module, SpikingConv) and module.pool is not None and not module.pool_first:
-            raise UserError(
-                f"SpikingJelly's models pool before the neuron, {name!r} after it; build with pool_first=True"
-            )
-        if isinstance(module, SpikingSelfAttention) and module.scale != 0.125:
-            raise UserError(f"SpikingJelly's attention has the scale 0.125, {name!r} has {module.scale:g}")
-    return links
+def node_attributes(model: nn.Module, library: str) -> dict[str, Any]:
+    """What the keys of ``library``'s layout do not say of its neurons: attribute values by path.
+
+    Raises:
+        UserError: a neuron that is not the library's LIF (or IF, in SpikingJelly) with other numbers.
+    """
+    attributes: dict[str, Any] = {}
+    for here, there in layout_of(model, library).neurons():
+        neuron = model.get_submodule(here)
+        assert isinstance(neuron, SpikingNeuron)
+        if neuron.name not in (("if", "lif") if library == "spikingjelly" else ("lif",)):
+            raise UserError(f"layer {here!r}: the models of {library!r} have no neuron {neuron.name!r}; they have LIF")
+        soft = getattr(neuron, "reset", "hard") == "soft"
+        if library == "spikingjelly":
+            attributes[f"{there}.v_threshold"] = neuron.threshold
+            attributes[f"{there}.v_reset"] = None if soft else 0.0
+        elif soft:
+            raise UserError(f"layer {here!r}: the models of {library!r} have no soft reset")
+        if neuron.name == "lif":
+            attributes[f"{there}.tau"] = getattr(neuron, "tau", None)
+    return attributes
 
 
-def _spikformer_links(model: Spikformer) -> Iterator[_Link]:
-    pools = [conv.pool is not None for conv in model.patch_embed.stages]
-    if pools not in ([False, False, True, True], [True] * 4):
-        raise UserError("SpikingJelly's Spikformer pools in the last two stages (patch_size 4) or in all four (16)")
-    for i in range(len(pools)):
-        yield _numbered(f"patch_embed.stages.{i}", there=f"patch_embed.stages.{i}.conv_bn.block")
-    yield _numbered("patch_embed.position", there="patch_embed.positional_encoding.conv_bn.block")
-    for i in range(len(model.blocks)):
-        here = f"blocks.{i}"
-        yield from _attention_links(f"{here}.attn", there=f"{here}.attn", joined="qkv")
-        yield _numbered(f"{here}.mlp.fc1", there=f"{here}.mlp.fc1")
-        yield _numbered(f"{here}.mlp.fc2", there=f"{here}.mlp.fc2")
+def with_attention_thresholds(model: M) -> M:
+    """A copy of a regulated model in which the neurons behind the attention's product have their scaled thresholds.
+
+    In front of them there is no weight that could take the scale, and a state dict has no key for a factor.
+    """
+    model = deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, (SpikingSelfAttention, TokenQKAttention)) and module.neuron.threshold_scale is not None:
+            module.neuron.threshold = float(module.neuron.threshold * module.neuron.threshold_scale)
+            module.neuron.stop_regulation()
+    return model
 
 
-def _qkformer_links(model: QKFormer) -> Iterator[_Link]:
-    if model.form != "imagenet" or len(model.stages) != 3:
-        raise UserError("SpikingJelly's QKFormer has the ImageNet form and three stages")
-    for s, stage in enumerate(model.stages):
-        assert isinstance(stage, Stage)
-        here, embed = f"stages.{s}", f"patch_embed{s + 1}"
-        convs = [f"stem.{i}" for i in range(len(stage.patch_embed.stem))] + ["main.0", "main.1"]
-        for i, conv in enumerate(convs, start=1):
-            yield _Link((f"{here}.patch_embed.{conv}",), f"{embed}.conv{i}", f"{embed}.bn{i}", bias=True)
-        yield _numbered(f"{here}.patch_embed.shortcut", there=f"{embed}.shortcut", bias=True)
-        joined = "qkv" if s == 2 else "qk"
-        for j in range(len(stage.blocks)):
-            block, there = f"{here}.blocks.{j}", f"stage{s + 1}.{j}"
-            yield from _attention_links(f"{block}.attn", there=f"{there}.attn", joined=joined)
-            for i in (1, 2):
-                yield _Link((f"{block}.mlp.fc{i}",), f"{there}.mlp.fc{i}", f"{there}.mlp.bn{i}", bias=True)
+def _library_of(state_dict: StateDict, model: nn.Module) -> str:
+    """Whose weights these are."""
+    missing: list[str] = []
+    for library in list_layouts():
+        try:
+            first = layout_of(model, library).links[0]
+        except UserError as error:
+            missing.append(str(error))
+            continue
+        if f"{first.conv}.weight" in state_dict:
+            return library
+        missing.append(f"{library}: the state dict has no '{first.conv}.weight'")
+    raise UserError(f"the state dict belongs to no known model of another library ({'; '.join(missing)})")
 
 
-def _attention_links(here: str, there: str, joined: str) -> Iterator[_Link]:
-    yield _numbered(*(f"{here}.{letter}" for letter in joined), there=f"{there}.{joined}_conv_bn")
-    yield _numbered(f"{here}.proj", there=f"{there}.proj_conv_bn")
+# -- BrainCog's keys of neurons ----------------------------------------------------------------------------------------
 
 
-def _numbered(*ours: str, there: str, bias: bool = False) -> _Link:
-    return _Link(ours, f"{there}.0", f"{there}.1", bias)
+def _node_state(model: nn.Module, layout: Layout) -> StateDict:
+    found: StateDict = {}
+    for here, there in layout.neurons():
+        neuron: Any = model.get_submodule(here)
+        found[f"{there}.threshold"] = torch.tensor(neuron.threshold)
+        found[f"{there}.act_fun.alpha"] = torch.tensor(float(getattr(neuron, "alpha", 4.0)))
+    return found
 
 
-def _ours(path: str) -> tuple[str, str]:
-    return f"{path}.conv", f"{path}.norm"
+def _check_nodes(left: StateDict, expected: StateDict) -> None:
+    """Removes the keys of neurons; thresholds must be those of the model."""
+    for key, value in expected.items():
+        found = left.pop(key, value)
+        if key.endswith(".threshold") and not torch.equal(found.float(), value):
+            raise UserError(f"{key!r} is {found.item():g}, the model was built with {value.item():g}")
 
 
-def _conv(model: nn.Module, path: str) -> SpikingConv:
-    module = model.get_submodule(path)
-    assert isinstance(module, SpikingConv)
-    return module
+# -- one convolution with its norm -------------------------------------------------------------------------------------
+
+
+def _put_theirs(left: StateDict, converted: StateDict, link: Link) -> None:
+    layer = _join([_take(left, f"{path}.conv", f"{path}.norm") for path in link.ours])
+    if link.axes is not None:
+        layer["conv"] = layer["conv"].reshape(*layer["conv"].shape[:2], *[1] * link.axes)
+    _put(converted, link.conv, link.norm, layer, link.bias)
+
+
+def _take_theirs(left: StateDict, converted: StateDict, link: Link, model: nn.Module) -> None:
+    parts = _split(_take(left, link.conv, link.norm), len(link.ours))
+    for path, part in zip(link.ours, parts, strict=True):
+        ours = model.get_submodule(path)
+        assert isinstance(ours, SpikingConv)
+        if link.axes is not None:
+            part["conv"] = part["conv"].reshape(*part["conv"].shape[:2], *ours.conv.weight.shape[2:])
+        _put(converted, f"{path}.conv", f"{path}.norm", part, bias=ours.conv.bias is not None)
 
 
 def _take(state_dict: StateDict, conv: str, norm: str) -> StateDict:

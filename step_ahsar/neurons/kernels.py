@@ -293,7 +293,6 @@ def run_pass(
     device = x.device
     if not static[0].compiled or device.type in _broken or not compiler_available(device):
         return function(*static, x, *args)
-    _mark_dynamic((x, args), x.ndim)
     try:
         return _compiled(function, static, len(x), x.dtype, device.type)(x, *args)
     except Exception as error:
@@ -316,7 +315,16 @@ def _compiled(function: Callable[..., Any], static: tuple[Hashable, ...], *key: 
         return function(*static, *args)
 
     graph.__code__ = graph.__code__.replace()  # Dynamo limits recompilations by code object: each graph has its own
-    return torch.compile(graph, fullgraph=True)
+    compiled, general = torch.compile(graph, fullgraph=True), False
+
+    def call(x: Tensor, *args: Any) -> Any:
+        nonlocal general
+        if not general:  # made from marked sizes above 1, the graph serves all others
+            _mark_dynamic((x, args), x.ndim)
+            general = 1 not in x.shape[1:]
+        return compiled(x, *args)
+
+    return call
 
 
 def _mark_dynamic(arg: Any, over_time: int) -> None:

@@ -27,9 +27,24 @@ def regulated_model(name, **kwargs):
 
 
 @pytest.mark.parametrize("name", ["spikformer_2_64", "qkformer_3_64"])
-@pytest.mark.parametrize("options", [{}, {"base": "plif"}, {"base": "if", "reset": "soft"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"base": "plif"},
+        {"base": "if", "reset": "soft"},
+        {"base": "nilif"},
+        {"backend": "spikingjelly"},
+        {"backend": "spikingjelly", "base": "klif"},
+        {"backend": "braincog"},
+        {"backend": "braincog", "base": "plif"},
+    ],
+    ids=lambda options: "-".join(options.values()) or "lif",
+)
 def test_folded_model_is_plain_and_spikes_the_same(name, options):
     """Invariant 9."""
+    if "backend" in options:
+        pytest.importorskip(options["backend"])
     model, x = regulated_model(name, **options)
     folded = fold(model)
     assert not is_regulated(folded)
@@ -64,5 +79,5 @@ def test_what_cannot_be_folded_is_named():
 
     model = nn.Sequential(Odd())
     regulate(model)
-    with pytest.raises(UserError, match="layer '0': 'lif' cannot be folded"):
+    with pytest.raises(UserError, match="layer '0' cannot be folded: scaling the input of 'lif'"):
         fold(model)

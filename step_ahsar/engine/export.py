@@ -1,0 +1,94 @@
+"""A trained model as a file that other libraries' models of the same architecture load. docs/export.md shows how."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from step_ahsar.ahsar import fold
+from step_ahsar.data import find_dataset
+from step_ahsar.engine import checkpoint as checkpoints
+from step_ahsar.engine.build import build_model
+from step_ahsar.engine.run import Run
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.models import convert_state_dict, list_layouts, node_attributes, with_attention_thresholds
+from step_ahsar.neurons import SpikingNeuron
+from step_ahsar.tasks import create_task
+
+
+def export(run: str | Path, to: str, out: str | Path | None = None, which: str = "last") -> Path:
+    """Writes the model of a run for ``to``, as safetensors in that library's key layout.
+
+    The metadata hold layout, model, neuron, time_steps, and as JSON under "attributes" what the keys do not say.
+
+    Args:
+        run: the run's directory.
+        to: "torch" (this package's models with plain neurons), "spikingjelly" or "braincog".
+        out: the file; None is ``export/<to>.safetensors`` in the run's directory.
+        which: "last", or "best" by the task's metric.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        UserError: no run, no readable checkpoint, a model that the library does not have, a neuron that cannot be
+            folded, or a file that is there already.
+    """
+    if which not in ("last", "best"):
+        raise UserError(f"which checkpoint: 'last' or 'best', got {which!r}")
+    _check(to)
+    opened = Run.existing(Path(run))
+    config = opened.config
+    path = opened.path / "export" / f"{to}.safetensors" if out is None else Path(out)
+    if path.exists():
+        raise UserError(f"{path} exists; remove it or give another file")
+    saved = checkpoints.load(checkpoints.find(opened.checkpoints, which), torch.device("cpu"))
+    weights = saved.model if saved.ema is None else saved.ema
+    spec = find_dataset(config.data.name)
+    task = create_task(config.task, config.train, [str(i) for i in range(len(weights["head.weight"]))])
+    model = build_model(config.model, task, spec.in_chans, config.data.img_size or spec.img_size)
+    model.load_state_dict(weights)
+    state, attributes = export_model(model.eval(), to)
+    metadata = {
+        "format": "pt",
+        "layout": to,
+        "model": config.model.name,
+        "neuron": (config.model.base or "lif") if config.model.neuron == "ahsar" else config.model.neuron,
+        "time_steps": str(config.model.time_steps),
+        "attributes": json.dumps(attributes),
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, partial, metadata)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    return path
+
+
+def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of ``model`` in the layout of ``to``, and the attributes that its keys do not hold, by path.
+
+    Scales of regulated neurons go into the norm in front of them, see :func:`step_ahsar.ahsar.fold`. In front of the
+    attention's own neuron there is none, and no key for a factor: its threshold takes the scale.
+
+    Raises:
+        UserError: as :func:`export`.
+    """
+    _check(to)
+    model = fold(with_attention_thresholds(model))
+    if to == "torch":
+        neurons = ((name, module) for name, module in model.named_modules() if isinstance(module, SpikingNeuron))
+        state, attributes = model.state_dict(), {f"{name}.threshold": neuron.threshold for name, neuron in neurons}
+    else:
+        state, attributes = convert_state_dict(model.state_dict(), model, to), node_attributes(model, to)
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, attributes
+
+
+def _check(to: str) -> None:
+    if to not in ("torch", *list_layouts()):
+        raise unknown("library to export to:", to, ["torch", *list_layouts()])
