@@ -22,7 +22,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does; read when torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does; read when torch is loaded
 
 import torch
 
