@@ -301,6 +301,8 @@ def run_pass(
 
         if not isinstance(error, (TorchDynamoException, InductorError)):
             raise
+        if device.type == "cpu" and _test_instruction_sets():
+            return run_pass(function, static, x, *args)
         _broken.add(device.type)
         reason = str(error).strip().splitlines()[0]
         warnings.warn(f"spiking neurons run uncompiled on {device.type}, which is slower: {reason}", stacklevel=2)
@@ -314,6 +316,7 @@ def _compiled(function: Callable[..., Any], static: tuple[Hashable, ...], *key: 
     def graph(*args: Any) -> Any:
         return function(*static, *args)
 
+    _take_instruction_sets_as_given()
     graph.__code__ = graph.__code__.replace()  # Dynamo limits recompilations by code object: each graph has its own
     compiled, general = torch.compile(graph, fullgraph=True), False
 
@@ -325,6 +328,30 @@ def _compiled(function: Callable[..., Any], static: tuple[Hashable, ...], *key: 
         return compiled(x, *args)
 
     return call
+
+
+def _take_instruction_sets_as_given() -> None:
+    """Inductor tests each instruction set of the CPU by compiling and running a program, a third of a cold start."""
+    from torch._inductor import config
+
+    if config.cpp.vec_isa_ok is None and not _instruction_sets_failed:
+        config.cpp.vec_isa_ok = True
+
+
+_instruction_sets_failed: list[bool] = []  # the compiler may be older than the CPU
+
+
+def _test_instruction_sets() -> bool:
+    """After a failure: lets Inductor test them after all, if it did not; whether there is reason to try again."""
+    from torch._inductor import config, cpu_vec_isa
+
+    if _instruction_sets_failed or config.cpp.vec_isa_ok is not True:
+        return False
+    _instruction_sets_failed.append(True)
+    config.cpp.vec_isa_ok = None
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    _compiled.cache_clear()
+    return True
 
 
 def _mark_dynamic(arg: Any, over_time: int) -> None:

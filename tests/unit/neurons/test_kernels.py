@@ -158,3 +158,26 @@ def test_inside_a_compiled_model(compiled):
         for scale in (0.5, 0.7, 2.0):
             neuron.threshold_scale.fill_(scale)
             assert torch.equal(whole(x), model(x))
+
+
+@needs_compiler
+def test_a_compiler_older_than_the_cpu_gets_a_second_chance(compiled, monkeypatch):
+    """Instruction sets are taken as given; after a failure Inductor tests them, and nothing runs uncompiled."""
+    from torch._inductor import config
+
+    working, tries = kernels._compiled, []
+
+    def refuses_once(*key):
+        tries.append(config.cpp.vec_isa_ok)
+        if len(tries) == 1:
+            raise torch._dynamo.exc.TorchDynamoException("unknown flag -mamx-fp16")
+        return working(*key)
+
+    refuses_once.cache_clear = working.cache_clear
+    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)
+    monkeypatch.setattr(kernels, "_instruction_sets_failed", [])
+    monkeypatch.setattr(kernels, "_broken", set())
+    monkeypatch.setattr(kernels, "_compiled", refuses_once)
+    create_neuron("lif")(torch.randn(2, 3, 4))
+    assert tries == [True, None]
+    assert not kernels._broken
