@@ -174,10 +174,10 @@ def test_a_compiler_older_than_the_cpu_gets_a_second_chance(compiled, monkeypatc
         return working(*key)
 
     refuses_once.cache_clear = working.cache_clear
-    monkeypatch.setattr(config.cpp, "vec_isa_ok", True)
     monkeypatch.setattr(kernels, "_instruction_sets_failed", [])
     monkeypatch.setattr(kernels, "_broken", set())
     monkeypatch.setattr(kernels, "_compiled", refuses_once)
-    create_neuron("lif")(torch.randn(2, 3, 4))
+    with config.patch({"cpp.vec_isa_ok": True}):
+        create_neuron("lif")(torch.randn(2, 3, 4))
     assert tries == [True, None]
     assert not kernels._broken
