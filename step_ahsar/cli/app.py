@@ -95,6 +95,7 @@ def train(
     from step_ahsar import engine
     from step_ahsar.compare import PlannedRun
     from step_ahsar.config import load_config
+    from step_ahsar.report import text
 
     settings = load_config(config, overrides or ())
     run = PlannedRun(settings.model.name, settings.seed, settings.train.epochs, settings)
@@ -106,18 +107,30 @@ def train(
         except engine.NonFiniteLoss as fault:
             _say(f"error: training diverged: {fault}; what it had before is kept in {out}")
             raise typer.Exit(_FAILED) from None
-    _show(result["epochs"][-1], out)
+    _show(out, result["metric"], result["epochs"][-1])
+    for line in text.skipped([engine.Run.existing(out).manifest()["dataset"]]):
+        typer.echo(line)
 
 
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
+    corrupt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:SEVERITY", help="Corrupt the test data, see `list corruptions`; may be repeated."),
+    ] = None,
 ) -> None:
-    """Measure a trained model on its test set."""
+    """Measure a trained model on its test set, as it is or corrupted."""
     from step_ahsar import engine
 
-    _show(engine.evaluate(run, checkpoint), run)
+    if not corrupt:
+        found = engine.evaluate(run, checkpoint)
+        _show(run, found["metric"], found)
+    for corruption in corrupt or ():
+        found = engine.evaluate(run, checkpoint, corruption)
+        score = _percent(found["metrics"], found["metric"])
+        typer.echo(f"{run}: epoch {found['epoch']}, {corruption}, test {score}; {_firing(found)}")
 
 
 @app.command()
@@ -189,10 +202,24 @@ def main() -> None:
     app()
 
 
-def _show(epoch: dict[str, Any], run: Path) -> None:
+def _show(run: Path, metric: str, epoch: dict[str, Any]) -> None:
+    """What was measured on the test set: the metric that counts, then the others, if there are any, then firing."""
+    metrics = epoch["metrics"]
+    typer.echo(f"{run}: epoch {epoch['epoch']}, test {_percent(metrics, metric)}")
+    if others := [name for name in metrics if name != metric]:
+        typer.echo(", ".join(_percent(metrics, name) for name in others))
+    typer.echo(_firing(epoch))
+
+
+def _percent(metrics: dict[str, float], name: str) -> str:
+    from step_ahsar.report import text
+
+    return f"{text.metric(name)} {100 * metrics[name]:.2f} %"
+
+
+def _firing(epoch: dict[str, Any]) -> str:
     rates = ", ".join(f"{group} {rate:.3f}" for group, rate in epoch["firing_rate"].items())
-    typer.echo(f"{run}: epoch {epoch['epoch']}, test accuracy {100 * epoch['acc1']:.2f} %")
-    typer.echo(f"firing rate: {rates}; {100 * epoch['dead_fraction']:.1f} % of neurons silent")
+    return f"firing rate: {rates}; {100 * epoch['dead_fraction']:.1f} % of neurons silent"
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import typer
 from step_ahsar.errors import UserError
 
 app = typer.Typer(
-    help="List neurons, models, surrogates, datasets or configs.", no_args_is_help=True, rich_markup_mode=None
+    help="List neurons, models, surrogates, datasets, encoders, corruptions or configs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -57,13 +59,36 @@ def surrogates() -> None:
 
 @app.command()
 def datasets() -> None:
-    """Data sets."""
+    """Data sets, and the tasks that their targets are good for."""
     from step_ahsar.data import find_dataset, list_datasets
 
     specs = [find_dataset(name) for name in list_datasets()]
     _print(
-        ["dataset", "modality", "classes"],
-        [[spec.name, spec.modality, str(spec.num_classes or "as found")] for spec in specs],
+        ["dataset", "modality", "tasks", "classes"],
+        [[spec.name, spec.modality, ", ".join(spec.tasks), str(spec.num_classes or "as found")] for spec in specs],
+    )
+
+
+@app.command()
+def encoders() -> None:
+    """Encoders from images to time steps, for data.encoder."""
+    from step_ahsar.data.encoders import ENCODERS
+
+    _print(None, [[name] for name in ("direct", *ENCODERS)])
+
+
+@app.command()
+def corruptions() -> None:
+    """Corruptions of test data, at severities 1 to 5, and the kinds of data that have them."""
+    from step_ahsar.data.events.corruptions import CORRUPTIONS as OF_EVENTS
+    from step_ahsar.data.images.corruptions import CORRUPTIONS as OF_IMAGES
+
+    _print(
+        ["corruption", "static", "event"],
+        [
+            [name, *("yes" if name in kind else "-" for kind in (OF_IMAGES, OF_EVENTS))]
+            for name in sorted({*OF_IMAGES, *OF_EVENTS})
+        ],
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from step_ahsar.compare import Observer, PlannedRun
+from step_ahsar.report import text
 
 _LINE_EVERY = 10.0  # seconds between plain lines within a run
 
@@ -159,5 +160,6 @@ class Bar(Observer):
         )
 
 
-def _figures(metrics: dict[str, Any]) -> str:
-    return f"accuracy {100 * metrics['acc1']:.1f} %, loss {metrics['train_loss']:.3f}"
+def _figures(epoch: dict[str, Any]) -> str:
+    name = epoch["metric"]
+    return f"{text.metric(name)} {100 * epoch['metrics'][name]:.1f} %, loss {epoch['train_loss']:.3f}"

@@ -11,7 +11,9 @@ report.html
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,14 @@ from step_ahsar.compare.summary import load, summarise
 from step_ahsar.config import Config, load_config
 from step_ahsar.data import find_dataset
 from step_ahsar.engine import Run
+from step_ahsar.errors import UserError
 
 COMPARISON = "comparison.yaml"
+
+# What a regulated cell and its control may differ in, besides the section `ahsar`.
+_NEURON = {
+    "neuron", "base", "threshold", "attn_threshold", "tau", "surrogate", "alpha", "reset", "detach_reset"
+}  # fmt: skip
 
 
 def run_path(directory: Path, cell: str, seed: int) -> Path:
@@ -46,6 +54,15 @@ def collect(directory: Path) -> dict[str, Any]:
     if (directory / "config.yaml").is_file():
         return _single(directory)
     return load(directory)
+
+
+def conditions(config: Config) -> str:
+    """A digest of all that a regulated cell must share with its control: the config but for the neuron and its options.
+
+    The seed does not count: cells are compared seed by seed.
+    """
+    shared = config.model_dump(mode="json", exclude={"seed": True, "compare": True, "ahsar": True, "model": _NEURON})
+    return sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _comparison(directory: Path) -> dict[str, Any]:
@@ -86,16 +103,47 @@ def _entry(run: Run, target: float | None, error: str | None) -> dict[str, Any] 
         if not epochs and error is None:
             return None
         result = _broken(run.config.seed, error) | {"epochs": epochs}
-    reached = None
+    epochs, reached = result["epochs"], None
     if target is not None and result["status"] == "ok":
-        reached = statistics.epochs_to_target([epoch["acc1"] for epoch in result["epochs"]], target)
-    return result | {"epochs_to_target": reached}
+        metric = _metric(run)
+        reached = statistics.epochs_to_target([epoch["metrics"][metric] for epoch in epochs], target)
+    return _without(result, "metric") | {
+        "epochs": [_without(epoch, "metric", "layers") for epoch in epochs],
+        "layers": _over_epochs(epochs),
+        "epochs_to_target": reached,
+    }
+
+
+def _without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in keys}
+
+
+def _over_epochs(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """{name: {group, rate, threshold_scale}} of every epoch -> the same once, with lists over the epochs."""
+    layers = {}
+    for name, first in epochs[0]["layers"].items() if epochs else ():
+        rows = [epoch["layers"][name] for epoch in epochs]
+        scales = [row["threshold_scale"] for row in rows]
+        layers[name] = {
+            "group": first["group"],
+            "rate": [row["rate"] for row in rows],
+            "threshold_scale": None if None in scales else scales,
+        }
+    return layers
+
+
+def _metric(run: Run) -> str:
+    """The metric that the run is judged by."""
+    manifest = run.manifest()
+    if "metric" not in manifest:
+        raise UserError(f"{run.path} holds a run of an earlier version: its manifest.json names no metric")
+    return manifest["metric"]
 
 
 def _broken(seed: int, error: str | None) -> dict[str, Any]:
     """The entry of a run without a result: it failed with `error`, or goes on, or was interrupted."""
     status = "unfinished" if error is None else "failed"
-    return {"seed": seed, "status": status, "error": error, "epochs": []} | dict.fromkeys(RESULTS)
+    return {"seed": seed, "status": status, "error": error, "epochs": [], "layers": {}} | dict.fromkeys(RESULTS)
 
 
 def _cell(name: str, config: Config, runs: list[Run], seeds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -104,6 +152,7 @@ def _cell(name: str, config: Config, runs: list[Run], seeds: list[dict[str, Any]
     return {
         "id": name,
         "task": config.task,
+        "metric": _metric(runs[0]) if runs else None,
         "modality": find_dataset(config.data.name).modality,
         "dataset": config.data.name,
         "model": model.name,
@@ -112,6 +161,7 @@ def _cell(name: str, config: Config, runs: list[Run], seeds: list[dict[str, Any]
         "backend": model.backend,
         "threshold": model.threshold,
         "time_steps": model.time_steps,
+        "conditions": conditions(config),
         "parameters": runs[0].manifest()["parameters"] if runs else None,
         "epochs": config.train.epochs,
         "band": {group: config.ahsar.band_of(group) for group in groups} if regulated else None,

@@ -42,4 +42,4 @@ class Observer:
         """An epoch of `run` has ended, with its line of metrics.jsonl."""
 
     def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:
-        """`run` has ended, or had ended before: its entry of `seeds` in summary.json."""
+        """`run` has ended, or had ended before, with the result that :func:`step_ahsar.engine.train` returns."""

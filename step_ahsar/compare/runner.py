@@ -41,8 +41,8 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
     _check_folder(out, config)
     engine.validate(config)
     cells = config.cells()
-    for data in {repr(cell.data): cell.data for _, cell in cells}.values():
-        open_data(data)
+    for cell in {repr((cell.task, cell.data)): cell for _, cell in cells}.values():
+        open_data(cell)
     _begin(out, config)
     runs = [
         PlannedRun(name, seed, cell.train.epochs, cell.with_values({"seed": seed}))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,25 +14,28 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Metrics = dict[str, Annotated[float, Field(ge=0, le=1)]]
+Interval = tuple[float, float]
+
+
 class Layer(_Strict):
-    """One spiking layer at the end of one epoch."""
+    """One spiking layer of one run, after each of its epochs."""
 
     group: str
-    rate: float
-    threshold_scale: float | None
+    rate: list[float]
+    threshold_scale: list[float] | None
 
 
 class Epoch(_Strict):
-    """One epoch of one run: a line of the run's metrics.jsonl."""
+    """One epoch of one run: a line of the run's metrics.jsonl, but for its layers, which are in `Seed.layers`."""
 
     epoch: int = Field(ge=1)
     train_loss: float
-    acc1: float = Field(ge=0, le=1)
+    metrics: Metrics
     lr: float
     step_ms: float
     firing_rate: dict[str, float]
     dead_fraction: float
-    layers: dict[str, Layer]
     gamma: dict[str, float] | None = None
     seconds: float
 
@@ -44,7 +47,8 @@ class Seed(_Strict):
     status: Literal["ok", "failed", "unfinished"]
     error: str | None
     epochs: list[Epoch]
-    acc1: float | None
+    layers: dict[str, Layer]
+    metrics: Metrics | None
     epochs_to_target: int | None
     step_ms: float | None
     peak_memory_mib: float | None
@@ -54,13 +58,21 @@ class Seed(_Strict):
 
 
 # What a run has to say only if it ended well.
-RESULTS = ("acc1", "epochs_to_target", "step_ms", "peak_memory_mib", "firing_rate", "threshold_scale", "dead_fraction")
+RESULTS = (
+    "metrics",
+    "epochs_to_target",
+    "step_ms",
+    "peak_memory_mib",
+    "firing_rate",
+    "threshold_scale",
+    "dead_fraction",
+)
 
 
 class Mean(_Strict):
     """Means over the seeds that ended well; null where there is nothing to average."""
 
-    acc1: float | None
+    metrics: dict[str, float] | None
     train_loss: float | None
     epochs_to_target: float | None
     step_ms: float | None
@@ -70,13 +82,10 @@ class Mean(_Strict):
     dead_fraction: float | None
 
 
-Interval = tuple[float, float]
-
-
 class Interval95(_Strict):
     """95 % Student-t intervals (low, high) of the means; null for fewer than two seeds."""
 
-    acc1: Interval | None
+    metrics: dict[str, Interval] | None
     train_loss: Interval | None
     epochs_to_target: Interval | None
     step_ms: Interval | None
@@ -91,6 +100,7 @@ class Cell(_Strict):
 
     id: str
     task: str
+    metric: str | None
     modality: str
     dataset: str
     model: str
@@ -99,6 +109,7 @@ class Cell(_Strict):
     backend: str
     threshold: float
     time_steps: int = Field(ge=1)
+    conditions: str
     parameters: int | None
     epochs: int = Field(ge=1)
     band: dict[str, Interval] | None
@@ -110,7 +121,7 @@ class Cell(_Strict):
 
 
 class Difference(_Strict):
-    """Accuracy of the cell minus that of its control, seed by seed."""
+    """The cell's judged metric minus that of its control, seed by seed."""
 
     values: list[float]
     mean: float | None
@@ -128,12 +139,12 @@ class EpochsRatio(_Strict):
 
 
 class Comparison(_Strict):
-    """A regulated cell beside one plain control of the same model and data, paired over the seeds that both ended."""
+    """A regulated cell beside one plain control under equal conditions, paired over the seeds that both ended."""
 
     cell: str
     control: str
     seeds: list[int]
-    acc1_difference: Difference
+    metric_difference: Difference
     epochs_ratio: EpochsRatio
 
 

@@ -37,13 +37,13 @@ def interval95(values: Sequence[float]) -> tuple[float, float] | None:
     return centre - half, centre + half
 
 
-def epochs_to_target(accuracies: Sequence[float], target: float) -> int | None:
-    """The first epoch (1-based) whose accuracy is at least `target`; None when none is.
+def epochs_to_target(metrics: Sequence[float], target: float) -> int | None:
+    """The first epoch (1-based) whose metric is at least `target`; None when none is.
 
     >>> epochs_to_target([0.4, 0.91, 0.89], 0.9)
     2
     """
-    return next((epoch for epoch, accuracy in enumerate(accuracies, start=1) if accuracy >= target), None)
+    return next((epoch for epoch, metric in enumerate(metrics, start=1) if metric >= target), None)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,17 @@ from step_ahsar.errors import UserError
 
 SUMMARY = "summary.json"
 
-# What two cells must share for one to be the control of the other: everything but the neuron and its options.
-_SHARED = ("task", "modality", "dataset", "model", "backend", "time_steps")
+DIGITS = 6  # significant ones of every number; more would say nothing, and make the file several times as long
 
 
 def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """The summary (`schema.Summary`) of `cells`, each a `schema.Cell` without n, n_reached, mean and ci95."""
-    finished = [cell | _over_seeds(cell["seeds"]) for cell in cells]
-    summary = {"manifest": manifest, "cells": finished, "comparisons": _comparisons(finished)}
+    """The summary (`schema.Summary`) of `cells`, each a `schema.Cell` without n, n_reached, mean and ci95.
+
+    Its numbers, but for the manifest's, have DIGITS significant digits. The runs' are rounded before they are averaged,
+    so that whoever averages what the file says finds what the file says.
+    """
+    finished = [_rounded(cell | _over_seeds(cell["seeds"])) for cell in _rounded(cells)]
+    summary = {"manifest": manifest, "cells": finished, "comparisons": _rounded(_comparisons(finished))}
     return Summary.model_validate(summary).model_dump(mode="json")
 
 
@@ -45,7 +48,7 @@ def load(directory: Path) -> dict[str, Any]:
     path = directory / SUMMARY
     try:
         return Summary.model_validate_json(path.read_bytes()).model_dump(mode="json")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{directory} holds no {SUMMARY}: give the folder of a comparison or of a run") from None
     except ValidationError as fault:
         first = fault.errors()[0]
@@ -53,19 +56,28 @@ def load(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a summary of this version: {where}: {first['msg']}") from None
 
 
+def _rounded(value: Any) -> Any:
+    """`value` with its floats, however deep inside, rounded to DIGITS significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Counts, means and intervals over the seeds that ended well."""
     good = [seed for seed in seeds if seed["status"] == "ok"]
     reached = [seed["epochs_to_target"] for seed in good if seed["epochs_to_target"] is not None]
     columns: dict[str, Any] = {
-        "acc1": [seed["acc1"] for seed in good],
+        "metrics": _by_name(seed["metrics"] for seed in good),
         "train_loss": [seed["epochs"][-1]["train_loss"] for seed in good],
         # A mean over the seeds that got there alone would flatter a cell whose other seeds did not.
         "epochs_to_target": reached if len(reached) == len(good) else [],
         "step_ms": [seed["step_ms"] for seed in good],
         "peak_memory_mib": [seed["peak_memory_mib"] for seed in good],
-        "firing_rate": _by_group(seed["firing_rate"] for seed in good),
-        "threshold_scale": _by_group(seed["threshold_scale"] for seed in good),
+        "firing_rate": _by_name(seed["firing_rate"] for seed in good),
+        "threshold_scale": _by_name(seed["threshold_scale"] for seed in good),
         "dead_fraction": [seed["dead_fraction"] for seed in good],
     }
     return {
@@ -76,40 +88,41 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _by_group(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] | None:
-    """[{group: value}, ...] -> {group: [value, ...]}; None where no row has any."""
+def _by_name(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] | None:
+    """[{name: value}, ...] -> {name: [value, ...]}; None where no row has any."""
     columns: dict[str, list[float]] = {}
     for row in rows:
-        for group, value in (row or {}).items():
-            columns.setdefault(group, []).append(value)
+        for name, value in (row or {}).items():
+            columns.setdefault(name, []).append(value)
     return columns or None
 
 
 def _each(statistic: Any, column: Any) -> Any:
-    """Apply a statistic to a column of values (nulls dropped), or to each group of a grouped column."""
+    """Apply a statistic to a column of values (nulls dropped), or to each of several by name."""
     if column is None:
         return None
     if isinstance(column, dict):
-        groups = {group: statistic(values) for group, values in column.items()}
-        return groups if all(value is not None for value in groups.values()) else None
+        known = {name: statistic(values) for name, values in column.items()}
+        return {name: value for name, value in known.items() if value is not None} or None
     return statistic([value for value in column if value is not None])
 
 
 def _comparisons(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every regulated cell beside every plain cell of its base neuron that shares model and data."""
+    """Every regulated cell beside every plain cell of its base neuron under equal conditions."""
     return [
         _compare(cell, control)
         for cell in cells
         if cell["neuron"] == "ahsar"
         for control in cells
-        if control["neuron"] == cell["base"] and all(control[key] == cell[key] for key in _SHARED)
+        if control["neuron"] == cell["base"] and control["conditions"] == cell["conditions"]
     ]
 
 
 def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
     ours, theirs = ({s["seed"]: s for s in c["seeds"] if s["status"] == "ok"} for c in (cell, control))
     paired = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
-    differences = [a["acc1"] - b["acc1"] for a, b in paired]
+    metric = cell["metric"]
+    differences = [a["metrics"][metric] - b["metrics"][metric] for a, b in paired]
     ratios = [
         statistics.epochs_ratio(a["epochs_to_target"], len(a["epochs"]), b["epochs_to_target"], len(b["epochs"]))
         for a, b in paired
@@ -119,7 +132,7 @@ def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
         "cell": cell["id"],
         "control": control["id"],
         "seeds": [a["seed"] for a, _ in paired],
-        "acc1_difference": {
+        "metric_difference": {
             "values": differences,
             "mean": statistics.mean(differences),
             "ci95": statistics.interval95(differences),

@@ -5,14 +5,27 @@ one extends), the file itself, the overrides. Keys are checked where they stand,
 """
 
 from step_ahsar.config.loading import list_configs, load_config
-from step_ahsar.config.schema import CellConfig, CompareConfig, Config, DataConfig, ModelConfig, TrainConfig
+from step_ahsar.config.schema import (
+    CellConfig,
+    CompareConfig,
+    Config,
+    DataConfig,
+    EventsConfig,
+    HeadConfig,
+    ModelConfig,
+    SequenceConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "CellConfig",
     "CompareConfig",
     "Config",
     "DataConfig",
+    "EventsConfig",
+    "HeadConfig",
     "ModelConfig",
+    "SequenceConfig",
     "TrainConfig",
     "list_configs",
     "load_config",

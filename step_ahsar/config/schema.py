@@ -23,15 +23,58 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class EventsConfig(_Section):
+    """From an event recording to frames [T, P, H, W], T being model.time_steps; and augmentation of the events."""
+
+    representation: Literal["time", "count", "window", "voxel_grid", "time_surface"] = Field(
+        default="time", description="T slices of equal duration, of equal count, of window_ms each; or as named"
+    )
+    window_ms: Positive | None = Field(default=None, description="duration of a slice, for `window`")
+    tau_ms: Positive | None = Field(default=None, description="decay of a time surface; null = a slice's duration")
+    hflip: Fraction = Field(default=0.0, description="probability of a left-right flip")
+    roll: Index = Field(default=0, description="greatest shift in pixels, either way; what leaves comes in again")
+    rotate: NotNegative = Field(default=0.0, description="greatest rotation in degrees, either way")
+    cutout: Fraction = Field(default=0.0, description="side of a square without events, of the sensor's shorter side")
+    drop: Fraction = Field(default=0.0, description="probability of EventDrop")
+    jitter_us: NotNegative = Field(default=0.0, description="standard deviation of a shift of each timestamp")
+
+
+class SequenceConfig(_Section):
+    """How a series enters a model."""
+
+    axis: Literal["tokens", "time"] = Field(
+        default="tokens", description="its samples are tokens, shown T times; or they play over the T time steps"
+    )
+    permute: bool = Field(default=False, description="pixel sequences in one fixed random order")
+    bins: Count = Field(default=100, description="time bins of spike audio")
+    channels: Count = Field(default=140, description="channels of spike audio, merged from the cochlea's 700")
+    mels: Count = Field(default=40, description="mel bands of a waveform")
+
+
 class DataConfig(_Section):
     """What is trained and tested on. The augmentation keys are timm's; left alone, there is no augmentation."""
 
     name: str = Field(default="digits", description="see `step-ahsar list datasets`")
-    root: str | None = Field(default=None, description="folder that holds the data set; embedded ones need none")
+    root: str | None = Field(default=None, description="where the data set is on disk; embedded ones need none")
     download: bool = Field(default=False, description="fetch the data set if it is not under root")
-    img_size: Count | None = Field(default=None, description="height and width in pixels; null = the data set's own")
+    train_limit: Count | None = Field(default=None, description="train on so many samples, always the same ones")
+    test_limit: Count | None = Field(default=None, description="test on so many samples, always the same ones")
+    on_error: Literal["raise", "skip"] = Field(default="raise", description="files that cannot be used: stop, or skip")
+    cache: str | None = Field(default=None, description="folder for frames of events; null = ~/.cache/step-ahsar")
+    img_size: Count | tuple[Count, Count] | None = Field(
+        default=None, description="pixels, or [height, width]; of a series its length; null = the data set's own"
+    )
+    test_size: Count | tuple[Count, Count] | None = Field(default=None, description="of test data; null = img_size")
     batch_size: Count = 64
     workers: Index = Field(default=0, description="loading processes; results do not depend on it")
+    prefetch: Count = Field(default=2, description="batches that each loading process prepares ahead")
+    pin_memory: bool | None = Field(default=None, description="page-locked batches; null = where there is a GPU")
+    encoder: Literal["direct", "rate", "ttfs", "phase", "delta", "burst"] = Field(
+        default="direct", description="from images to T steps; direct shows the image at each"
+    )
+    corruption: str | None = Field(default=None, description="of test data: name:severity, such as gaussian_noise:3")
+    events: EventsConfig = EventsConfig()
+    sequence: SequenceConfig = SequenceConfig()
     mean: tuple[Number, ...] | None = Field(
         default=None, description="per channel, of pixels in [0, 1]; null = the data set's"
     )
@@ -82,12 +125,13 @@ class TrainConfig(_Section):
     warmup_lr: NotNegative = 1e-5
     min_lr: NotNegative = 0.0
     cooldown_epochs: Index = Field(default=0, description="the last of the epochs, spent at min_lr")
-    loss: Literal["ce", "tet"] = Field(
-        default="ce", description="cross-entropy of the mean logits, or of each time step's"
+    loss: Literal["ce", "tet", "dice", "ce+dice"] = Field(
+        default="ce", description="cross-entropy of the mean logits, or of each time step's (tet); dice of masks"
     )
     label_smoothing: Annotated[NotNegative, Field(lt=1)] = 0.0
     mixup: NotNegative = 0.0
     cutmix: NotNegative = 0.0
+    eventmix: Fraction = Field(default=0.0, description="probability that a batch of event frames is mixed")
     mixup_off_epoch: Index = Field(default=0, description="epoch after which there is no mixing; 0 = mix to the end")
     ema_decay: Annotated[Positive, Field(lt=1)] | None = None
     amp: Literal["bf16", "fp16"] | None = None
@@ -104,6 +148,22 @@ class TrainConfig(_Section):
         return self
 
 
+class HeadConfig(_Section):
+    """What stands on the backbone in segmentation and detection."""
+
+    name: Literal["fcn", "fpn", "upernet", "retinanet", "fcos", "faster_rcnn", "mask_rcnn"] | None = Field(
+        default=None, description="null = fpn for segmentation, fcos for detection"
+    )
+    channels: Count = Field(default=64, description="width of the feature pyramid and of the head")
+    spiking: bool = Field(default=False, description="with the model's neurons, in group `head`")
+    anchor_scale: Positive = Field(default=4.0, description="side of the smallest anchor at a level, of its stride")
+    score_threshold: Fraction = Field(default=0.05, description="detections below are dropped")
+    test_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        default=(1.0,), description="sizes at which test images are seen, of their own; predictions are merged"
+    )
+    test_flip: bool = Field(default=False, description="see test images mirrored as well")
+
+
 class CellConfig(BaseModel):
     """One cell of a comparison: an id, and dotted keys with the values that set it apart."""
 
@@ -118,7 +178,7 @@ class CellConfig(BaseModel):
 class CompareConfig(_Section):
     """A comparison: every cell is trained once per seed."""
 
-    target: Fraction | None = Field(default=None, description="accuracy whose first epoch is reported")
+    target: Fraction | None = Field(default=None, description="of the task's metric; its first epoch is reported")
     seeds: Annotated[list[Index], Field(min_length=1)] = Field(default_factory=lambda: [0])
     cells: Annotated[list[CellConfig], Field(min_length=1)]
 
@@ -139,6 +199,7 @@ class Config(_Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     ahsar: AHSARConfig = AHSARConfig()
+    head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
     compare: CompareConfig | None = None
 

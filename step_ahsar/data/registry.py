@@ -2,16 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from step_ahsar.config import DataConfig
 from step_ahsar.errors import UserError, unknown
 
+Size = int | tuple[int, int]  # pixels: a square's side, or (H, W); of a series its length
+
 
 class Samples(Protocol):
-    """A random-access set of (PIL image, class index) pairs."""
+    """A random-access set of (input, target) pairs.
 
-    def __getitem__(self, index: int) -> tuple[Any, int]: ...
+    The input is a PIL image, a :class:`step_ahsar.data.events.Recording`, a series (float32 array [C, L]) or a moving
+    picture (uint8 array [T, H, W] or [T, H, W, 3]). The target is a class index, or a
+    :class:`step_ahsar.data.scenes.Scene` of what is to be segmented or detected.
+    """
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]: ...
 
     def __len__(self) -> int: ...
 
@@ -23,14 +30,22 @@ class Splits:
     Args:
         train: samples to learn from.
         test: samples to measure on.
-        classes: names, by class index.
+        classes: names, by class index; of objects, where the targets are scenes.
         fingerprint: identifies the data's content, see :mod:`step_ahsar.data.fingerprint`.
+        skipped: files that could not be used and were left out (``on_error: skip``), each as "file: fault".
+        in_chans: channels, where only the data tell.
+        size: pixels or length, where only the data tell.
+        pixel_classes: names of the classes of pixels, where the targets are scenes whose pixels have classes.
     """
 
     train: Samples
     test: Samples
     classes: tuple[str, ...]
     fingerprint: str
+    skipped: tuple[str, ...] = ()
+    in_chans: int | None = None
+    size: Size | None = None
+    pixel_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,25 +54,30 @@ class DatasetSpec:
 
     Args:
         name: the name in configs.
-        in_chans: channels of an image.
-        img_size: height and width unless the config says otherwise.
-        mean: per channel, of pixels in [0, 1].
+        in_chans: channels of an image or series, 2 (polarities) of events; None where only the data tell.
+        size: pixels of an image or of the sensor, or length of a series, unless the config says otherwise; None where
+            only the data tell.
+        mean: per channel, of values in [0, 1]; empty where values are not to be normalised.
         std: per channel.
         num_classes: None where only the data themselves tell.
         open: reads it, and raises UserError saying what was looked for if it is not there.
         mirrors: whether an image's mirror image is of the same class.
-        modality: "static".
+        modality: what kind of data it is.
+        ndim: 2 for images, events and moving pictures, 1 for series.
+        tasks: what its targets are good for.
     """
 
     name: str
-    in_chans: int
-    img_size: int
+    in_chans: int | None
+    size: Size | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     num_classes: int | None
     open: Callable[[DataConfig], Splits]
     mirrors: bool = True
-    modality: str = "static"
+    modality: Literal["static", "event", "sequence"] = "static"
+    ndim: int = 2
+    tasks: tuple[str, ...] = ("classification",)
 
 
 _datasets: dict[str, DatasetSpec] = {}
@@ -77,8 +97,8 @@ def list_datasets() -> list[str]:
 
 
 def find_dataset(name: str) -> DatasetSpec:
-    """The data set of that name. Raises UserError if there is none."""
-    spec = _datasets.get("folder" if name.startswith("folder/") else name)
+    """The data set of that name; a title behind a slash is the user's own. Raises UserError if there is none."""
+    spec = _datasets.get(name) or _datasets.get(name.partition("/")[0])
     if spec is None:
         raise unknown("dataset", name, list_datasets())
     return spec

@@ -9,14 +9,21 @@ from torch import nn
 
 import step_ahsar.models as zoo
 from step_ahsar.config import Config, ModelConfig
-from step_ahsar.data import build_transform, find_dataset
+from step_ahsar.data import Size, build_pipeline, check_options, find_dataset, model_input
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.neurons import list_neurons
 from step_ahsar.tasks import Task, create_task
 
 
-def build_model(config: ModelConfig, task: Task, in_chans: int, img_size: int) -> nn.Module:
+def build_model(config: ModelConfig, task: Task, in_chans: int, size: Size | None, ndim: int = 2) -> nn.Module:
     """The model of a config with the task's head, its weights drawn from torch's generator.
+
+    Args:
+        config: the config's section.
+        task: completes the backbone.
+        in_chans: channels of its input.
+        size: height and width, or length; None where it is not known yet.
+        ndim: 2 for images, 1 for series.
 
     Raises:
         UserError: an unknown model, neuron, backend, surrogate or option, or an image size that the model cannot take.
@@ -27,12 +34,13 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, img_size: int) -
     def backbone(**options: Any) -> nn.Module:
         given = {
             "in_chans": in_chans,
-            "img_size": img_size,
+            "img_size": size,
             "time_steps": config.time_steps,
             "neuron": config.neuron,
             "backend": config.backend,
             "threshold": config.threshold,
             "attn_threshold": config.attn_threshold,
+            **({"ndim": 1} if ndim == 1 else {}),
             **config.neuron_options(),
             **config.args,
         }
@@ -60,13 +68,16 @@ def validate(config: Config) -> None:
                 raise UserError(f"compare.cells {name!r}: {error}") from None
         return
     spec = find_dataset(config.data.name)
-    for training in (True, False):
-        build_transform(config.data, spec, training)
+    check_options(config, spec)
+    in_chans, size = model_input(config, spec)
+    if in_chans is not None and size is not None:
+        for training in (True, False):
+            build_pipeline(config, spec, training)
     optimizers = [str(name) for name in list_optimizers()]
     if config.train.optimizer not in optimizers:
         raise unknown("optimizer", config.train.optimizer, optimizers)
-    # The classes of a data set that was not opened may be unknown; their number does not matter here.
-    task = create_task(config.task, config.train, [str(i) for i in range(spec.num_classes or 2)])
+    # What only the data tell (classes, channels, size) does not matter here.
+    task = create_task(config, [str(i) for i in range(spec.num_classes or 2)])
     list_neurons(config.model.backend)  # loads the backend, which may compute constants: not possible on "meta"
     with torch.device("meta"):
-        build_model(config.model, task, spec.in_chans, config.data.img_size or spec.img_size)
+        build_model(config.model, task, in_chans or 1, size, spec.ndim)

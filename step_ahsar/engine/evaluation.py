@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from PIL import Image
 from torch import Tensor, nn
 
 from step_ahsar.data import Data, open_data
@@ -46,6 +47,15 @@ def autocast(device: torch.device, amp: str | None) -> AbstractContextManager[An
     return torch.autocast(device.type, _AMP[amp])
 
 
+def move(batch: Any, device: torch.device) -> Any:
+    """Inputs or targets, in whatever lists and dicts they come, on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {name: move(value, device) for name, value in batch.items()}
+    return [move(each, device) for each in batch]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured over a whole test set.
@@ -56,6 +66,7 @@ class Evaluation:
         dead_fraction: share of neurons that never fired.
         layers: by the layer's name in the model: group, rate, threshold_scale (None for neurons not regulated).
         samples: truth and prediction of the first few.
+        pictures: the same drawn over the input, where the task draws and was asked to.
     """
 
     metrics: dict[str, float]
@@ -63,22 +74,31 @@ class Evaluation:
     dead_fraction: float
     layers: dict[str, dict[str, Any]]
     samples: list[dict[str, Any]]
+    pictures: list["Image.Image"]
 
 
 @torch.inference_mode()
-def measure(model: nn.Module, task: Task, batches: Iterable[Any], device: torch.device, amp: str | None) -> Evaluation:
+def measure(
+    model: nn.Module, task: Task, batches: Iterable[Any], device: torch.device, amp: str | None, draw: bool = False
+) -> Evaluation:
     """Evaluates ``model`` on all batches; it is in eval mode afterwards."""
     model.eval()
     metrics = task.metrics()
     samples: list[dict[str, Any]] = []
+    pictures: list[Image.Image] = []
     with FiringRateMeter(model) as meter:
         for inputs, targets in batches:
-            inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+            inputs, targets = move(inputs, device), move(targets, device)
             with autocast(device, amp):
-                outputs = model(inputs)
+                outputs = task.predict(model, inputs)
             metrics.update(outputs, targets)
             if len(samples) < _SHOWN:
-                samples += task.show(outputs, targets)[: _SHOWN - len(samples)]
+                few = _SHOWN - len(samples)
+                if draw:
+                    pictures += task.draw(
+                        inputs[:, :few] if inputs.ndim == 5 else inputs[:few], outputs[:few], targets[:few]
+                    )
+                samples += task.show(outputs, targets)[:few]
     layers = {}
     for name, layer in meter.layers().items():
         scale = model.get_submodule(name).threshold_scale
@@ -87,37 +107,42 @@ def measure(model: nn.Module, task: Task, batches: Iterable[Any], device: torch.
             "rate": layer.rate,
             "threshold_scale": scale.item() if isinstance(scale, Tensor) else None,
         }
-    return Evaluation(metrics.compute(), meter.groups(), meter.dead_fraction(), layers, samples)
+    return Evaluation(metrics.compute(), meter.groups(), meter.dead_fraction(), layers, samples, pictures)
 
 
-def evaluate(run: str | Path, which: str = "last") -> dict[str, Any]:
+def evaluate(run: str | Path, which: str = "last", corruption: str | None = None) -> dict[str, Any]:
     """Evaluates a checkpoint of a run on the run's test set.
 
     Args:
         run: the run's directory.
         which: "last", or "best" by the task's metric on this same test set.
+        corruption: what is done to the test data, ``name:severity``; None = what the run's config says.
 
     Returns:
-        ``epoch``, the task's metrics (``acc1``), ``firing_rate``, ``dead_fraction``, ``layers`` (see
-        :class:`Evaluation`), ``samples`` (truth and prediction of the first images).
+        ``epoch``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``firing_rate``,
+        ``dead_fraction``, ``layers`` (see :class:`Evaluation`), ``samples`` (truth and prediction of the first).
 
     Raises:
-        UserError: no run, no readable checkpoint, or data that are not those the run was trained on.
+        UserError: no run, no readable checkpoint, an unknown corruption, or data that are not those the run was
+            trained on.
     """
     if which not in ("last", "best"):
         raise UserError(f"which checkpoint: 'last' or 'best', got {which!r}")
     opened = Run.existing(Path(run))
     config, device = opened.config, find_device()
-    data = open_data(config.data)
+    if corruption is not None:
+        config = config.with_values({"data.corruption": corruption})
+    data = open_data(config)
     _same_data(opened, data)
-    task = create_task(config.task, config.train, data.splits.classes)
-    model = build_model(config.model, task, data.spec.in_chans, data.img_size).to(device)
+    task = create_task(config, data.classes)
+    model = build_model(config.model, task, data.in_chans, data.size, data.spec.ndim).to(device)
     checkpoint = checkpoints.load(checkpoints.find(opened.checkpoints, which), device)
     model.load_state_dict(checkpoint.model if checkpoint.ema is None else checkpoint.ema)
     found = measure(model, task, data.test_batches(), device, config.train.amp)
     return {
         "epoch": checkpoint.epoch,
-        **found.metrics,
+        "metric": task.metric,
+        "metrics": found.metrics,
         "firing_rate": found.firing_rate,
         "dead_fraction": found.dead_fraction,
         "layers": found.layers,
@@ -129,6 +154,6 @@ def _same_data(run: Run, data: Data) -> None:
     trained_on = run.manifest()["dataset"]
     if trained_on["fingerprint"] != data.splits.fingerprint:
         raise UserError(
-            f"dataset {data.config.name!r} in {data.config.root} is not what {run.path} was trained on: fingerprint "
+            f"dataset {data.spec.name!r} in {data.config.data.root} is not what {run.path} was trained on: fingerprint "
             f"{data.splits.fingerprint[:23]}..., was {trained_on['fingerprint'][:23]}..."
         )

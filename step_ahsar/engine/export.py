@@ -1,6 +1,7 @@
 """A trained model as a file that other libraries' models of the same architecture load. docs/export.md shows how."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,15 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
     path = opened.path / "export" / f"{to}.safetensors" if out is None else Path(out)
     if path.exists():
         raise UserError(f"{path} exists; remove it or give another file")
+    if config.task != "classification":
+        raise UserError(
+            f"{path.parent.parent if out is None else run} is a run of {config.task}; other libraries' models classify"
+        )
     saved = checkpoints.load(checkpoints.find(opened.checkpoints, which), torch.device("cpu"))
     weights = saved.model if saved.ema is None else saved.ema
     spec = find_dataset(config.data.name)
-    task = create_task(config.task, config.train, [str(i) for i in range(len(weights["head.weight"]))])
-    model = build_model(config.model, task, spec.in_chans, config.data.img_size or spec.img_size)
+    task = create_task(config, [str(i) for i in range(len(weights["head.weight"]))])
+    model = build_model(config.model, task, _in_chans(weights), None, spec.ndim)
     model.load_state_dict(weights)
     state, attributes = export_model(model.eval(), to)
     metadata = {
@@ -87,6 +92,11 @@ def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str
     else:
         state, attributes = convert_state_dict(model.state_dict(), model, to), node_attributes(model, to)
     return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, attributes
+
+
+def _in_chans(weights: Mapping[str, Tensor]) -> int:
+    """Channels of the input: those of the first convolution, which is the model's first weight with positions."""
+    return next(weight for weight in weights.values() if weight.ndim >= 3).shape[1]
 
 
 def _check(to: str) -> None:

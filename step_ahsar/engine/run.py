@@ -4,6 +4,7 @@ config.yaml      the resolved config
 manifest.json    versions, hardware, commit, data set with fingerprint, parameters
 metrics.jsonl    a line an epoch
 checkpoints/     see checkpoint.py
+predictions/     of the first test samples, after the last epoch: input, truth and prediction, where a task draws
 result.json      the run's result once it has ended, well or not
 """
 
@@ -12,6 +13,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from step_ahsar.config import Config, load_config
 from step_ahsar.errors import UserError
@@ -123,6 +126,15 @@ class Run:
             file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
+
+    def write_pictures(self, pictures: list[Image.Image]) -> None:
+        """Replaces the pictures of predictions."""
+        folder = self.path / "predictions"
+        folder.mkdir(exist_ok=True)
+        for i, picture in enumerate(pictures):
+            partial = folder / f".{i:02d}.partial"
+            picture.save(partial, format="PNG")
+            partial.replace(folder / f"{i:02d}.png")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         if not self._metrics_file.exists():

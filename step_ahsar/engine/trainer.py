@@ -19,7 +19,7 @@ from step_ahsar.data import Data, derive_seed, seeded
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.checkpoint import Checkpoint
 from step_ahsar.engine.errors import NonFiniteLoss
-from step_ahsar.engine.evaluation import Evaluation, autocast, measure
+from step_ahsar.engine.evaluation import Evaluation, autocast, measure, move
 from step_ahsar.engine.memory import PeakMemory
 from step_ahsar.tasks import create_task
 
@@ -56,9 +56,9 @@ class Trainer:
         self.config, self.device = config, device
         train = config.train
         autocast(device, train.amp)  # refuses what the device cannot do
-        self.task = create_task(config.task, train, data.splits.classes)
+        self.task = create_task(config, data.classes)
         torch.manual_seed(derive_seed(config.seed, "weights"))
-        self.model = build_model(config.model, self.task, data.spec.in_chans, data.img_size).to(device)
+        self.model = build_model(config.model, self.task, data.in_chans, data.size, data.spec.ndim).to(device)
         self.controller = regulate(self.model, config=config.ahsar) if is_regulated(self.model) else None
         self.optimizer = create_optimizer_v2(
             self.model, opt=train.optimizer, lr=train.lr, weight_decay=train.weight_decay
@@ -119,10 +119,10 @@ class Trainer:
         self._warm = True
         return EpochResult(sum(losses) / len(losses), lr, median(timed))
 
-    def evaluate(self) -> Evaluation:
+    def evaluate(self, draw: bool = False) -> Evaluation:
         """Measures the averaged model if there is one, else the model, on the test set."""
         model = self.model if self.ema is None else self.ema.module
-        return measure(model, self.task, self._test_batches, self.device, self.config.train.amp)
+        return measure(model, self.task, self._test_batches, self.device, self.config.train.amp, draw)
 
     def end_epoch(self, epoch: int, best: int, metric: float) -> Checkpoint:
         """Lets the controller know how the epoch's validation went; returns what is to be kept of the epoch.
@@ -160,11 +160,11 @@ class Trainer:
         """One update from the batches' joint gradient; returns the mean loss."""
         train, total = self.config.train, 0.0
         for part, (inputs, targets) in enumerate(batches):
-            inputs, targets = self._move(inputs), self._move(targets)
+            inputs, targets = move(inputs, self.device), move(targets, self.device)
             with seeded(self.config.seed, "mix", epoch, step, part):
                 inputs, targets = self.task.mix(inputs, targets, epoch)
             with autocast(self.device, train.amp):
-                loss = self.task.loss(self.model(inputs), targets) / len(batches)
+                loss = self.task.loss(self.model, inputs, targets) / len(batches)
             value = loss.item()
             if not abs(value) < float("inf"):
                 raise NonFiniteLoss(f"loss is {value}", epoch, step)
@@ -184,9 +184,6 @@ class Trainer:
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
         return total
-
-    def _move(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
 
     def _resident_bytes(self) -> int:
         """Weights, buffers, averaged weights and optimiser state, which stay between steps."""

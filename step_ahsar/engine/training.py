@@ -38,15 +38,17 @@ def train(
         resume: continue an unfinished run from its last good checkpoint, bit for bit as if it had never stopped; a
             directory without a run begins one.
         on_epoch: called after each epoch, once it is on disk, with its line of metrics.jsonl: ``epoch`` (from 1),
-            ``train_loss``, ``acc1``, ``lr``, ``step_ms`` (median), ``firing_rate`` {group: rate}, ``dead_fraction``,
-            ``layers`` {name: {group, rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. Accuracy
-            and firing are those of the whole test set.
+            ``train_loss``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``lr``, ``step_ms``
+            (median), ``firing_rate`` {group: rate}, ``dead_fraction``, ``layers`` {name: {group, rate,
+            threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. Metrics and firing are those of the
+            whole test set.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
 
     Returns:
-        The run's entry of `seeds` in summary.json: ``seed``, ``status``, ``error``, ``epochs``, ``acc1`` (of the last
-        epoch), ``step_ms`` (median over the epochs'), ``peak_memory_mib`` (see :class:`PeakMemory`), ``firing_rate``,
-        ``threshold_scale`` {group: mean}, ``dead_fraction``. A run that had finished before is not trained again.
+        The run's entry of `seeds` in summary.json: ``seed``, ``status``, ``error``, ``epochs``, ``metric`` (the name of
+        the one that counts), ``metrics`` (of the last epoch), ``step_ms`` (median over the epochs'),
+        ``peak_memory_mib`` (see :class:`PeakMemory`), ``firing_rate``, ``threshold_scale`` {group: mean},
+        ``dead_fraction``. A run that had finished before is not trained again.
 
     Raises:
         UserError: a config that cannot be run, or an output folder that holds something else.
@@ -58,7 +60,7 @@ def train(
     if result is not None and result["status"] == "ok":
         return result
     validate(config)
-    data = open_data(config.data)
+    data = open_data(config)
     trainer = Trainer(config, data, find_device())
     run.begin(_manifest(trainer, data))
     rows = _go_on(run, trainer)
@@ -67,11 +69,12 @@ def train(
         for epoch in range(len(rows) + 1, config.train.epochs + 1):
             began = perf_counter()
             trained = trainer.train_epoch(epoch, on_step)
-            found = trainer.evaluate()
+            found = trainer.evaluate(draw=epoch == config.train.epochs)
             row: dict[str, Any] = {
                 "epoch": epoch,
                 "train_loss": trained.train_loss,
-                **found.metrics,
+                "metric": metric,
+                "metrics": found.metrics,
                 "lr": trained.lr,
                 "step_ms": trained.step_ms,
                 "firing_rate": found.firing_rate,
@@ -79,12 +82,14 @@ def train(
                 "layers": found.layers,
             }
             rows.append(row)
-            checkpoint = trainer.end_epoch(epoch, best=_best(rows, metric), metric=row[metric])
+            checkpoint = trainer.end_epoch(epoch, best=_best(rows, metric), metric=row["metrics"][metric])
             if trainer.controller is not None:
                 row["gamma"] = trainer.controller.gammas()
             row["seconds"] = perf_counter() - began
             run.add_metrics(row)
             checkpoints.save(run.checkpoints, checkpoint)
+            if found.pictures:
+                run.write_pictures(found.pictures)
             if on_epoch is not None:
                 on_epoch(row)
     except NonFiniteLoss as error:
@@ -112,7 +117,7 @@ def _go_on(run: Run, trainer: Trainer) -> list[dict[str, Any]]:
 
 def _best(rows: list[dict[str, Any]], metric: str) -> int:
     """The epoch with the greatest metric, the first of equals."""
-    return max(rows, key=lambda row: row[metric])["epoch"]
+    return max(rows, key=lambda row: row["metrics"][metric])["epoch"]
 
 
 def _manifest(trainer: Trainer, data: Data) -> dict[str, Any]:
@@ -120,6 +125,7 @@ def _manifest(trainer: Trainer, data: Data) -> dict[str, Any]:
         "seed": trainer.config.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": trainer.config.task,
+        "metric": trainer.task.metric,
         "parameters": trainer.parameters,
         "device": str(trainer.device),
         "dataset": data.describe(),
@@ -143,7 +149,8 @@ def _result(
         "status": "ok" if error is None else "failed",
         "error": error,
         "epochs": rows,
-        metric: last[metric] if last else None,
+        "metric": metric,
+        "metrics": last["metrics"] if last else None,
         "step_ms": median(row["step_ms"] for row in rows) if last else None,
         "peak_memory_mib": peak_memory_mib,
         "firing_rate": last["firing_rate"] if last else None,

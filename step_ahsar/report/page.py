@@ -1,8 +1,11 @@
-"""The report as one HTML page that needs nothing but itself: styles and plots are inside."""
+"""The report as one HTML page that needs nothing but itself: styles, plots and pictures are inside."""
 
 from __future__ import annotations
 
+import io
 import os
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -11,19 +14,26 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from step_ahsar.errors import UserError
 from step_ahsar.report import plots, text
 from step_ahsar.report.style import DEPTHS, Theme
 
 REPORT = "report.html"
+PICTURES = 3  # of each cell
+LARGE = 150_000  # bytes; beyond that a picture goes into the page as JPEG, so that the page stays small
 
 Summary = dict[str, Any]
 
 
 def write(summary: Summary, directory: Path) -> Path:
-    """Write DIRECTORY/report.html, atomically, and return its path."""
-    page = render(summary)
+    """Write DIRECTORY/report.html, atomically, and return its path.
+
+    Predictions are shown where DIRECTORY has pictures of them: in runs/<cell>/<seed>/predictions, or, if it is the
+    folder of a single run, in predictions.
+    """
+    page = render(summary, find_pictures(summary, directory))
     temporary = directory / f"{REPORT}.partial"
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -35,13 +45,32 @@ def write(summary: Summary, directory: Path) -> Path:
         raise UserError(f"cannot write {directory / REPORT}: {error}") from error
 
 
-def render(summary: Summary) -> str:
-    """The page of a summary in the format of docs/summary.md."""
+def find_pictures(summary: Summary, directory: Path) -> dict[str, list[Path]]:
+    """By cell, the first few pictures of the first seed that has any."""
+    found = {}
+    for cell in summary["cells"]:
+        folders = [directory / "runs" / cell["id"] / str(seed["seed"]) for seed in cell["seeds"]]
+        if len(summary["cells"]) == 1:
+            folders.append(directory)
+        of_runs = (sorted((folder / "predictions").glob("*.png")) for folder in folders)
+        if pictures := next(filter(None, of_runs), []):
+            found[cell["id"]] = pictures[:PICTURES]
+    return found
+
+
+def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = None) -> str:
+    """The page of a summary in the format of docs/summary.md.
+
+    Args:
+        summary: the summary.
+        pictures: by cell, PNG files that show input, truth and prediction of the first samples of the test set.
+    """
     manifest, cells = summary["manifest"], summary["cells"]
     theme = Theme(cells)
     started = [cell for cell in cells if any(seed["epochs"] for seed in cell["seeds"])]
     ended = [cell for cell in cells if cell["n"]]
     limits = plots.layer_limits(started)
+    pictures = pictures or {}
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -54,15 +83,25 @@ def render(summary: Summary) -> str:
         cells=cells,
         comparisons=summary["comparisons"],
         failures=text.failures(cells),
+        skipped=text.skipped(manifest["datasets"]),
         groups=plots.groups_of(cells),
-        models=[list(group) for _, group in groupby(cells, key=lambda cell: (cell["model"], cell["dataset"]))],
+        metric=text.common_metric(cells),
+        models=[list(group) for _, group in groupby(cells, key=_place)],
+        further=[(same, names) for same in plots.by_metric(ended) if (names := _further(same))],
+        pictures=[(cell, [_inline(path) for path in paths]) for cell in cells if (paths := pictures.get(cell["id"]))],
         light=Markup(theme.variables(dark=False)),
         dark=Markup(theme.variables(dark=True)),
         depths=DEPTHS,
         config=yaml.safe_dump(manifest["config"], sort_keys=False, default_flow_style=None, width=110),
         curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
-        rate=Markup(plots.accuracy_against_rate(ended, theme)) if len(ended) > 1 else None,
-        threshold=Markup(plots.against_threshold(ended, manifest["target"], theme) or "") if ended else None,
+        rates=[
+            (same, Markup(plots.metric_against_rate(same, theme))) for same in plots.by_metric(ended) if len(same) > 1
+        ],
+        thresholds=[
+            (same, Markup(plot))
+            for same in plots.by_metric(ended)
+            if (plot := plots.against_threshold(same, manifest["target"], theme))
+        ],
         layers=[(cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell)) for cell in started],
     )
 
@@ -71,7 +110,7 @@ def _headline(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> str:
     """What was compared, in one line."""
     models = list(dict.fromkeys(cell["model"] for cell in cells))
     neurons = list(dict.fromkeys(text.neuron(cell) for cell in cells))
-    data = list(dict.fromkeys(cell["dataset"] for cell in cells))
+    data = list(dict.fromkeys(text.place(cell) for cell in cells))
     count = f"{len(cells)} cells × {len(manifest['seeds'])} seeds" if len(cells) > 1 else f"seed {manifest['seeds'][0]}"
     return f"{_and(models)} with {_and(neurons)} on {_and(data)}: {count}"
 
@@ -85,18 +124,41 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     records = [("versions", manifest["versions"]), ("hardware", manifest["hardware"])]
     records += [("data", data) for data in manifest["datasets"]]
     facts = [
-        (name, ", ".join(f"{key} {value}" for key, value in record.items() if value is not None))
+        (name, ", ".join(f"{key} {value}" for key, value in record.items() if value is not None and key != "skipped"))
         for name, record in records
     ]
     return [*facts, ("git commit", manifest["git_commit"] or "none")]
 
 
 def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Cells of the same model and data together, in the order of their first."""
+    """Cells of the same model, task and data together, in the order of their first."""
     models: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
-        models.setdefault((cell["model"], cell["dataset"]), []).append(cell)
+        models.setdefault(_place(cell), []).append(cell)
     return list(models.values())
+
+
+def _place(cell: dict[str, Any]) -> tuple[str, str]:
+    return cell["model"], text.place(cell)
+
+
+def _further(cells: list[dict[str, Any]]) -> list[str]:
+    """Names of the metrics beside the one that the cells are judged by."""
+    return list(dict.fromkeys(name for cell in cells for name in cell["mean"]["metrics"] if name != cell["metric"]))
+
+
+def _inline(path: Path) -> str:
+    """A PNG file as a URL that holds it, as JPEG if that is shorter and the file is large."""
+    png = path.read_bytes()
+    if len(png) > LARGE and len(jpeg := _jpeg(png)) < len(png):
+        return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+    return f"data:image/png;base64,{b64encode(png).decode()}"
+
+
+def _jpeg(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(buffer := io.BytesIO(), format="JPEG", quality=88, optimize=True)
+    return buffer.getvalue()
 
 
 def _gains(cell: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from step_ahsar.report import text
 from step_ahsar.report.figure import grid, log_ticks, set_ticks, title, to_svg
 from step_ahsar.report.style import DEPTHS, Theme
 
@@ -22,51 +23,63 @@ def groups_of(cells: Sequence[Cell]) -> list[str]:
     return [group for group in _GROUPS if group in seen] + sorted(seen - set(_GROUPS))
 
 
+def by_metric(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that are judged by the same metric together, in the order of their first; plots have one axis for it."""
+    metrics: dict[str, list[Cell]] = {}
+    for cell in cells:
+        metrics.setdefault(cell["metric"], []).append(cell)
+    return list(metrics.values())
+
+
 def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -> str:
-    """Test accuracy and training loss by epoch: the mean over seeds, shaded from the lowest to the highest seed."""
+    """The judged metric and the training loss by epoch: mean over seeds, shaded from the lowest to the highest seed.
+
+    The cells are of one task, as are those of :func:`metric_against_rate` and :func:`against_threshold`.
+    """
     figure, axes = grid(1, 2, 2.4, theme)
-    accuracy, loss = axes[0]
+    score, loss = axes[0]
+    name = text.metric(cells[0]["metric"])
     losses: list[float] = []
     for cell in cells:
         style = theme.cells[cell["id"]]
         colour = theme.token(style.colour)
-        for panel, key, scale in ((accuracy, "acc1", 100.0), (loss, "train_loss", 1.0)):
-            epochs, rows = _over_epochs(cell, key, scale)
+        for panel, value in ((score, _percent), (loss, _loss)):
+            epochs, rows = _over_epochs(cell, value)
             panel.fill_between(epochs, *_range(rows), color=colour, alpha=0.16, linewidth=0)
             panel.plot(
                 epochs, [sum(row) / len(row) for row in rows], color=colour, linewidth=style.width,
                 dashes=style.dash or (None, None), marker=style.marker if len(epochs) <= 12 else "", markersize=4,
             )  # fmt: skip
-            if key == "train_loss":
-                losses += [value for row in rows for value in row if value > 0]
+            if panel is loss:
+                losses += [each for row in rows for each in row if each > 0]
     if target is not None:
-        accuracy.axhline(100 * target, color=theme.token("muted"), linewidth=0.9, linestyle=":")
-        accuracy.annotate(
+        score.axhline(100 * target, color=theme.token("muted"), linewidth=0.9, linestyle=":")
+        score.annotate(
             f"target {100 * target:g} %", (0, 100 * target), xycoords=("axes fraction", "data"), xytext=(4, 3),
             textcoords="offset points", ha="left", va="bottom", color=theme.token("muted"), fontsize=8,
         )  # fmt: skip
     loss.set_yscale("log")
     if losses:
         set_ticks(loss.yaxis, log_ticks(min(losses), max(losses)))
-    accuracy.set_ylabel("test accuracy (%)")
+    score.set_ylabel(f"test {name} (%)")
     loss.set_ylabel("training loss (log scale)")
-    for panel in (accuracy, loss):
+    for panel in (score, loss):
         _epoch_axis(panel)
-    return to_svg(figure, theme, f"curves-{_slug(cells[0])}", "Test accuracy and training loss by epoch")
+    return to_svg(figure, theme, f"curves-{_slug(cells[0])}", f"Test {name} and training loss by epoch")
 
 
-def accuracy_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
-    """Final test accuracy against the mean firing rate of each group; 95 % intervals over seeds on both axes.
+def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
+    """The judged metric after the last epoch against each group's mean firing rate, with 95 % intervals over seeds.
 
     A thin line joins the fixed thresholds of one plain neuron in one model, in order: the curve that tuning the
     threshold walks along.
     """
-    groups = groups_of(cells)
+    groups, name = groups_of(cells), text.metric(cells[0]["metric"])
     figure, axes = grid(1, len(groups), 2.4, theme, sharey=True)
-    shown = [cell for cell in cells if cell["mean"]["acc1"] is not None and cell["mean"]["firing_rate"]]
+    shown = [cell for cell in cells if cell["mean"]["metrics"] and cell["mean"]["firing_rate"]]
     for panel, group in zip(axes[0], groups, strict=True):
         for family in _families(shown):
-            points = [(cell["mean"]["firing_rate"].get(group), 100 * cell["mean"]["acc1"]) for cell in family]
+            points = [(cell["mean"]["firing_rate"].get(group), _percent(cell, cell["mean"])) for cell in family]
             placed = [(cell, x, y) for cell, (x, y) in zip(family, points, strict=True) if x is not None]
             if family[0]["neuron"] != "ahsar":
                 panel.plot(
@@ -79,22 +92,25 @@ def accuracy_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
         panel.set_xlabel("firing rate (spikes per neuron and step)")
         panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5))
-    axes[0, 0].set_ylabel("test accuracy (%)")
+    axes[0, 0].set_ylabel(f"test {name} (%)")
     _within(axes[0, 0], 0, 100)
-    return to_svg(figure, theme, "rate", "Final test accuracy against firing rate, by group of layers")
+    return to_svg(
+        figure, theme, f"rate-{_slug(cells[0])}", f"Final test {name} against firing rate, by group of layers"
+    )
 
 
 def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme) -> str | None:
-    """Accuracy and epochs to the target against the starting threshold; None where no neuron has two thresholds.
+    """The judged metric and epochs to the target against the starting threshold; None where no neuron has two.
 
     A seed that never reached the target is drawn hollow, above its number of epochs.
     """
     families = [family for family in _families(cells) if len({cell["threshold"] for cell in family}) > 1]
     if not families:
         return None
+    name = text.metric(cells[0]["metric"])
     figure, axes = grid(1, 2, 2.2, theme)
     for index, family in enumerate(families):
-        known = [cell for cell in family if cell["mean"]["acc1"] is not None]
+        known = [cell for cell in family if cell["mean"]["metrics"]]
         # Families stand a little apart, else those that did as well as each other would hide each other.
         at = [cell["threshold"] * 1.035 ** (index - (len(families) - 1) / 2) for cell in known]
         style = theme.cells[family[0]["id"]]
@@ -102,10 +118,10 @@ def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme)
             "color": theme.token(theme.cells[family[len(family) // 2]["id"]].colour), "linewidth": style.width,
             "dashes": style.dash or (None, None), "zorder": 2,
         }  # fmt: skip
-        axes[0, 0].plot(at, [100 * cell["mean"]["acc1"] for cell in known], **line)
+        axes[0, 0].plot(at, [_percent(cell, cell["mean"]) for cell in known], **line)
         axes[0, 1].plot(at, [_median_epochs(cell) for cell in known], **line)
         for cell, x in zip(known, at, strict=True):
-            _point(axes[0, 0], cell, x, 100 * cell["mean"]["acc1"], None, theme)
+            _point(axes[0, 0], cell, x, _percent(cell, cell["mean"]), None, theme)
             _epoch_points(axes[0, 1], cell, x, theme)
     thresholds = sorted({cell["threshold"] for family in families for cell in family})
     for panel in axes[0]:
@@ -113,19 +129,20 @@ def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme)
         set_ticks(panel.xaxis, thresholds)
         panel.set_xlim(thresholds[0] / 1.25, thresholds[-1] * 1.25)
         panel.set_xlabel("starting threshold")
-    axes[0, 0].set_ylabel("test accuracy (%)")
+    axes[0, 0].set_ylabel(f"test {name} (%)")
     _within(axes[0, 0], 0, 100)
     axes[0, 1].set_ylabel(f"epochs to {100 * target:g} %" if target is not None else "epochs to the target")
     axes[0, 1].set_ylim(bottom=0)
     axes[0, 1].yaxis.set_major_locator(MaxNLocator(integer=True))
-    return to_svg(figure, theme, "threshold", "Accuracy and epochs to the target against the starting threshold")
+    label = f"Test {name} and epochs to the target against the starting threshold"
+    return to_svg(figure, theme, f"threshold-{_slug(cells[0])}", label)
 
 
 def layer_limits(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
     """Limits of rate and threshold scale that hold for every layer of every cell, so that cells can be compared."""
-    layers = [layer for cell in cells for epoch in _epochs(cell) for layer in epoch["layers"].values()]
-    rates = [layer["rate"] for layer in layers]
-    scales = [layer["threshold_scale"] for layer in layers if layer["threshold_scale"] is not None]
+    layers = [layer for cell in cells for run in _runs(cell) for layer in run["layers"].values()]
+    rates = [rate for layer in layers for rate in layer["rate"]]
+    scales = [scale for layer in layers for scale in layer["threshold_scale"] or ()]
     reach = max([2.0, *(max(scale, 1 / scale) for scale in scales)]) * 1.08
     return {"rate": (0.0, 1.05 * max([0.1, *rates])), "scale": (1 / reach, reach)}
 
@@ -136,7 +153,7 @@ def layers_over_time(cell: Cell, limits: dict[str, tuple[float, float]], theme: 
     The colour runs from the group's first layer to its last. The shaded stripe is the band that the controller aims at.
     """
     groups = groups_of([cell])
-    regulated = any(layer["threshold_scale"] for epoch in _epochs(cell) for layer in epoch["layers"].values())
+    regulated = any(layer["threshold_scale"] for run in _runs(cell) for layer in run["layers"].values())
     rows = 2 if regulated else 1
     figure, axes = grid(rows, len(groups), 1.3, theme, sharex=True, sharey="row")
     for column, group in enumerate(groups):
@@ -176,11 +193,20 @@ def _epochs(cell: Cell) -> list[dict[str, Any]]:
     return [epoch for seed in _runs(cell) for epoch in seed["epochs"]]
 
 
-def _over_epochs(cell: Cell, key: str, scale: float) -> tuple[list[int], list[list[float]]]:
+def _percent(cell: Cell, record: dict[str, Any]) -> float:
+    """The metric that the cell is judged by, of one of its epochs or of its means."""
+    return 100 * record["metrics"][cell["metric"]]
+
+
+def _loss(cell: Cell, epoch: dict[str, Any]) -> float:
+    return epoch["train_loss"]
+
+
+def _over_epochs(cell: Cell, value: Callable[[Cell, dict[str, Any]], float]) -> tuple[list[int], list[list[float]]]:
     """Epochs, and for each the value of every seed."""
     rows: dict[int, list[float]] = {}
     for epoch in _epochs(cell):
-        rows.setdefault(epoch["epoch"], []).append(scale * epoch[key])
+        rows.setdefault(epoch["epoch"], []).append(value(cell, epoch))
     return sorted(rows), [rows[epoch] for epoch in sorted(rows)]
 
 
@@ -190,23 +216,25 @@ def _range(rows: list[list[float]]) -> tuple[list[float], list[float]]:
 
 def _paths(cell: Cell, group: str) -> list[str]:
     """The paths of a group's layers, in the order that the model runs them."""
-    seen = (path for epoch in _epochs(cell) for path, layer in epoch["layers"].items() if layer["group"] == group)
+    seen = (path for run in _runs(cell) for path, layer in run["layers"].items() if layer["group"] == group)
     return list(dict.fromkeys(seen))
 
 
 def _layer_over_epochs(cell: Cell, path: str, key: str) -> tuple[list[int], list[float]]:
+    """Epochs, and for each the mean over seeds of the layer's rate or threshold scale; nothing where it has none."""
     rows: dict[int, list[float]] = {}
-    for epoch in _epochs(cell):
-        if path in epoch["layers"]:
-            rows.setdefault(epoch["epoch"], []).append(epoch["layers"][path][key])
+    for run in _runs(cell):
+        values = run["layers"].get(path, {}).get(key) or ()
+        for epoch, value in zip(run["epochs"], values, strict=False):
+            rows.setdefault(epoch["epoch"], []).append(value)
     return sorted(rows), [sum(rows[epoch]) / len(rows[epoch]) for epoch in sorted(rows)]
 
 
 def _families(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that differ by their starting threshold alone, in its order."""
+    """Cells of one neuron under equal conditions, in order of their starting threshold."""
     families: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        key = tuple(cell[name] for name in ("model", "dataset", "neuron", "base", "backend", "time_steps"))
+        key = tuple(cell[name] for name in ("conditions", "neuron", "base"))
         families.setdefault(key, []).append(cell)
     return [sorted(family, key=lambda cell: cell["threshold"]) for family in families.values()]
 
@@ -215,7 +243,7 @@ def _point(panel: Axes, cell: Cell, x: float, y: float, x_interval: Any, theme: 
     """One cell: its marker, and bars to its 95 % intervals where there are any."""
     style = theme.cells[cell["id"]]
     colour = theme.token(style.colour)
-    y_interval = cell["ci95"]["acc1"]
+    y_interval = (cell["ci95"]["metrics"] or {}).get(cell["metric"])
     if y_interval:
         low, high = (min(max(100 * edge, 0), 100) for edge in y_interval)
         panel.plot([x, x], [low, high], color=colour, linewidth=1.1, alpha=0.75, zorder=2)

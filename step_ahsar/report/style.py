@@ -105,7 +105,7 @@ def _variants(cells: Sequence[dict[str, Any]]) -> list[tuple[float, int, str, in
     variants = []
     for cell in cells:
         variant = (cell["threshold"], cell["time_steps"], cell["backend"])
-        key = (cell["model"], cell["dataset"], cell["neuron"], *variant)
+        key = (cell["model"], cell["task"], cell["dataset"], cell["neuron"], *variant)
         variants.append((*variant, seen.setdefault(key, 0)))
         seen[key] += 1
     return variants

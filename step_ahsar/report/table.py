@@ -15,22 +15,24 @@ from step_ahsar.report.plots import groups_of
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """Print the cells, the comparisons paired over seeds, and the runs that failed."""
+    """Print the cells, the comparisons paired over seeds, the runs that failed and the files that were left out."""
     cells = summary["cells"]
     _print(_cells(cells, summary["manifest"]["target"]), console)
     if any(comparison["seeds"] for comparison in summary["comparisons"]):
         console.print()
-        _print(_paired(summary["comparisons"]), console)
+        _print(_paired(summary["comparisons"], text.common_metric(cells)), console)
     for cell, seed, error in text.failures(cells):
         console.print(f"failed: {cell}, seed {seed}: {error}", markup=False, highlight=False, soft_wrap=True)
+    for line in text.skipped(summary["manifest"]["datasets"]):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(cells: list[dict[str, Any]], target: float | None) -> Table:
-    groups = groups_of(cells)
+    groups, metric = groups_of(cells), text.common_metric(cells)
     goal = "target" if target is None else f"{100 * target:g} %"
     table = _table(
         "cell",
-        "accuracy %\nmean ± 95 %",
+        f"{metric or 'metric'} %\nmean ± 95 %",
         f"epochs to\n{goal}",
         "firing rate\n" + "/".join(groups),
         "ms per\nstep",
@@ -39,22 +41,28 @@ def _cells(cells: list[dict[str, Any]], target: float | None) -> Table:
     for position, cell in enumerate(cells):
         table.add_row(
             cell["id"],
-            text.accuracy(cell),
+            text.named_score(cell, metric),
             text.epochs_to_target(cell, target),
             text.by_group(cell["mean"]["firing_rate"], groups, between="/"),
             text.with_interval(cell["mean"]["step_ms"], None),
             text.seeds(cell),
-            end_section=position + 1 < len(cells) and cells[position + 1]["model"] != cell["model"],
+            end_section=position + 1 < len(cells) and _place(cells[position + 1]) != _place(cell),
         )
     return table
 
 
-def _paired(comparisons: list[dict[str, Any]]) -> Table:
-    table = _table("paired over seeds", "accuracy difference\npoints [95 %]", "epochs to target,\nratio [95 %]")
+def _place(cell: dict[str, Any]) -> tuple[str, str]:
+    return cell["model"], text.place(cell)
+
+
+def _paired(comparisons: list[dict[str, Any]], metric: str | None) -> Table:
+    table = _table(
+        "paired over seeds", f"{metric or 'metric'} difference\npoints [95 %]", "epochs to target,\nratio [95 %]"
+    )
     for cell, pairs in groupby(comparisons, key=lambda comparison: comparison["cell"]):
         table.add_row(cell)
         for pair in pairs:
-            difference, ratio = text.difference(pair["acc1_difference"]), text.ratio(pair["epochs_ratio"])
+            difference, ratio = text.difference(pair["metric_difference"]), text.ratio(pair["epochs_ratio"])
             table.add_row(f"  vs {pair['control']}", difference, ratio)
     return table
 

@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from step_ahsar.config import TrainConfig
+from step_ahsar.config import Config
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Backbone = Callable[..., nn.Module]  # timm.create_model with everything but the task's own arguments
 
@@ -14,18 +17,25 @@ Backbone = Callable[..., nn.Module]  # timm.create_model with everything but the
 class Task(ABC):
     """One task on one data set.
 
+    Inputs are [B, C, *S], or [T, B, C, *S] where the data have a time axis of their own.
+
     Args:
-        config: the run's section `train`, where the loss is chosen.
+        config: the run; a task reads `train` (the loss), `head` and `model` (the head's neurons).
         classes: names, by class index.
 
     Attributes:
         metric: the key of :meth:`Metrics.compute` that runs are judged by; higher is better, in [0, 1].
+        losses: what `train.loss` may be.
+
+    Raises:
+        UserError: an option that does not apply to the task.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
+    losses: ClassVar[tuple[str, ...]] = ("ce",)
 
-    def __init__(self, config: TrainConfig, classes: Sequence[str]) -> None:
+    def __init__(self, config: Config, classes: Sequence[str]) -> None:
         self.config, self.classes = config, tuple(classes)
 
     @abstractmethod
@@ -37,8 +47,12 @@ class Task(ABC):
         return inputs, targets
 
     @abstractmethod
-    def loss(self, outputs: Any, targets: Any) -> Tensor:
-        """The training loss, 0-d."""
+    def loss(self, model: nn.Module, inputs: Tensor, targets: Any) -> Tensor:
+        """The training loss of a batch, 0-d."""
+
+    def predict(self, model: nn.Module, inputs: Tensor) -> Any:
+        """What :meth:`Metrics.update` takes."""
+        return model(inputs)
 
     @abstractmethod
     def metrics(self) -> "Metrics":
@@ -47,6 +61,10 @@ class Task(ABC):
     @abstractmethod
     def show(self, outputs: Any, targets: Any) -> list[dict[str, Any]]:
         """For each sample of a batch its truth and its prediction, for people to read."""
+
+    def draw(self, inputs: Tensor, outputs: Any, targets: Any) -> "list[Image.Image]":
+        """For each sample of a batch a picture of truth and prediction; none where there is nothing to see."""
+        return []
 
 
 class Metrics(ABC):
@@ -58,4 +76,4 @@ class Metrics(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metrics over all batches, by name."""
+        """The metrics over all batches, by name, each in [0, 1]; what is undefined is left out."""

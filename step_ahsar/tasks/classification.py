@@ -3,63 +3,87 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from torch import Tensor, nn
 
-from step_ahsar.config import TrainConfig
+from step_ahsar.config import Config, HeadConfig
+from step_ahsar.errors import UserError
 from step_ahsar.tasks.base import Backbone, Metrics, Task
+from step_ahsar.tasks.eventmix import event_mix
 
 
 class Classification(Task):
-    """Images to classes. Models give logits [B, K], or [T, B, K] where the loss looks at every time step."""
+    """One class per input. Models give logits [B, K], or [T, B, K] where the loss looks at every time step."""
 
     name = "classification"
     metric = "acc1"
+    losses = ("ce", "tet")
 
-    def __init__(self, config: TrainConfig, classes: Sequence[str]) -> None:
+    def __init__(self, config: Config, classes: Sequence[str]) -> None:
         super().__init__(config, classes)
+        if config.head != HeadConfig():
+            raise UserError("head does not apply to classification: models have a linear head of their own")
+        train = config.train
         self._mixup: Mixup | None = None
-        if config.mixup or config.cutmix:
+        if train.mixup or train.cutmix:
             self._mixup = Mixup(
-                mixup_alpha=config.mixup,
-                cutmix_alpha=config.cutmix,
-                label_smoothing=config.label_smoothing,
+                mixup_alpha=train.mixup,
+                cutmix_alpha=train.cutmix,
+                label_smoothing=train.label_smoothing,
                 num_classes=len(classes),
             )
 
     def build(self, backbone: Backbone) -> nn.Module:
         """The backbone's own linear head is the task's."""
-        options = {"per_step": True} if self.config.loss == "tet" else {}
+        options = {"per_step": True} if self.config.train.loss == "tet" else {}
         return backbone(num_classes=len(self.classes), **options)
 
     def mix(self, inputs: Tensor, targets: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Mixup and CutMix until ``mixup_off_epoch``.
+        """Mixup and CutMix, or EventMix, until ``mixup_off_epoch``.
 
         Args:
-            inputs: [B, C, H, W], B even.
+            inputs: [B, C, *S] or [T, B, C, *S], B even.
             targets: class indices, [B].
             epoch: counted from 1.
 
         Returns:
             Mixed inputs, and targets: probabilities [B, K] when mixed, else unchanged.
         """
-        over = self.config.mixup_off_epoch and epoch > self.config.mixup_off_epoch
-        if self._mixup is None or over:
+        train = self.config.train
+        if train.mixup_off_epoch and epoch > train.mixup_off_epoch:
             return inputs, targets
-        return self._mixup(inputs, targets)
+        if train.eventmix and torch.rand(()) < train.eventmix:
+            wrong = train.label_smoothing / len(self.classes)
+            soft = F.one_hot(targets, len(self.classes)) * (1 - train.label_smoothing) + wrong
+            return event_mix(inputs, soft, len(self.classes))
+        if self._mixup is None:
+            return inputs, targets
+        data = self.config.data
+        timed = inputs.ndim == 5 or data.encoder != "direct" or data.sequence.axis == "time"
+        samples = inputs.transpose(0, 1) if timed else inputs
+        # timm mixes [B, C, H, W]: time steps go with the channels, and a sequence is a row
+        flat = samples.reshape(
+            len(samples), -1, *((1,) if samples.ndim - timed == 3 else ()), *samples.shape[2 + timed :]
+        )
+        mixed, targets = self._mixup(flat, targets)
+        mixed = mixed.reshape(samples.shape)
+        return (mixed.transpose(0, 1) if timed else mixed).contiguous(), targets
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         r"""Cross-entropy with label smoothing; mixed targets are smoothed already.
 
         "tet" is temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946, eq. 9):
         :math:`\frac{1}{T} \sum_t L_{CE}(O(t), y)`, without that paper's regulariser.
 
         Args:
-            outputs: logits [B, K] or [T, B, K].
+            model: gives logits [B, K] or [T, B, K].
+            inputs: [B, C, *S] or [T, B, C, *S].
             targets: class indices [B] or probabilities [B, K].
         """
-        smoothing = 0.0 if targets.is_floating_point() else self.config.label_smoothing
+        outputs = model(inputs)
+        smoothing = 0.0 if targets.is_floating_point() else self.config.train.label_smoothing
         if outputs.ndim == 3:
             steps = len(outputs)
             outputs = outputs.flatten(0, 1)

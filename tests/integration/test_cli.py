@@ -173,7 +173,7 @@ def test_a_run_is_trained_evaluated_and_reported(tmp_path):
     assert re.search(r"epoch [12], test accuracy", ok("evaluate", out, "--checkpoint", "best"))
     assert str(out / "report.html") in ok("report", out)
     summary = Summary.model_validate_json((out / "summary.json").read_bytes())
-    assert f"{100 * summary.cells[0].seeds[0].acc1:.2f}" == accuracy
+    assert f"{100 * summary.cells[0].seeds[0].metrics['acc1']:.2f}" == accuracy
 
     before = contents(out)
     ok(*run, "--out", out)  # it has ended: nothing is trained again

@@ -42,7 +42,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("run") / "run"
     config = load_config("quickstart", ["compare=null", f"model.args={{pool_first: {request.param}}}", *SMALL])
     engine.train(config, folder)
-    model = build_model(config.model, create_task("classification", config.train, list("0123456789")), 1, 16)
+    model = build_model(config.model, create_task(config, list("0123456789")), 1, 16)
     saved = engine.checkpoint.load(engine.checkpoint.find(folder / "checkpoints", "last"), torch.device("cpu"))
     model.load_state_dict(saved.model if saved.ema is None else saved.ema)
     assert {n.threshold_scale.item() for n in model.modules() if isinstance(n, SpikingNeuron)} != {1.0}  # type: ignore[union-attr]
@@ -72,7 +72,7 @@ def test_a_run_goes_elsewhere(run: tuple[Path, nn.Module, bool], tmp_path: Path)
     assert done.exit_code == 0, done.output
     file = folder / "export" / f"{library}.safetensors"
     assert done.stdout.strip() == str(file)
-    x = next(iter(open_data(load_config(folder / "config.yaml").data).test_batches()))[0][:32]
+    x = next(iter(open_data(load_config(folder / "config.yaml")).test_batches()))[0][:32]
     logits = load(there, file).eval()(x)
     expected = model(x)
     assert (logits.mean(0) if pool_first else logits).sub(expected).abs().max() < 1e-6
@@ -85,7 +85,7 @@ def test_a_run_goes_elsewhere(run: tuple[Path, nn.Module, bool], tmp_path: Path)
 
     assert call("export", folder, "--to", "torch", "--out", tmp_path / "a" / "ours.safetensors").exit_code == 0
     config = load_config(folder / "config.yaml").with_values({"model.neuron": "lif", "model.base": None})
-    plain = build_model(config.model, create_task("classification", config.train, list("0123456789")), 1, 16)
+    plain = build_model(config.model, create_task(config, list("0123456789")), 1, 16)
     assert torch.equal(load(plain, tmp_path / "a" / "ours.safetensors").eval()(x), expected)
 
     refused = call("export", folder, "--to", library)

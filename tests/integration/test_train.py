@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from step_ahsar.config import Config
 from step_ahsar.data import find_dataset, list_datasets, register_dataset
-from step_ahsar.data.digits import ArrayImages, open_digits
+from step_ahsar.data.images.digits import ArrayImages, open_digits
 from step_ahsar.engine import NonFiniteLoss, checkpoint, evaluate, read_result, train
 from step_ahsar.errors import UserError
 
@@ -134,7 +134,7 @@ def test_epochs_are_told_as_they_are_written(finished):
     assert epochs == result["epochs"] == [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for number, row in enumerate(epochs, start=1):
         assert row["epoch"] == number
-        expected = "epoch train_loss acc1 lr step_ms firing_rate dead_fraction layers gamma seconds"
+        expected = "epoch train_loss metric metrics lr step_ms firing_rate dead_fraction layers gamma seconds"
         assert set(row) == set(expected.split())
         assert set(row["firing_rate"]) == set(row["gamma"]) == {"stem", "attention", "mlp"}
         assert 0 <= row["dead_fraction"] <= 1
@@ -154,7 +154,7 @@ def test_the_result_is_that_of_the_last_epoch(finished):
     _, result, epochs, _ = finished
     last = epochs[-1]
     assert (result["seed"], result["status"], result["error"]) == (0, "ok", None)
-    for key in ("acc1", "firing_rate", "dead_fraction"):
+    for key in ("metrics", "firing_rate", "dead_fraction"):
         assert result[key] == last[key]
     stem = [layer["threshold_scale"] for layer in last["layers"].values() if layer["group"] == "stem"]
     assert result["threshold_scale"]["stem"] == pytest.approx(sum(stem) / len(stem))
@@ -167,11 +167,11 @@ def test_evaluating_gives_what_training_measured(finished):
     for which in ("last", "best"):
         found = evaluate(out, which)
         row = epochs[found["epoch"] - 1]
-        for key in ("acc1", "firing_rate", "dead_fraction", "layers"):
+        for key in ("metrics", "firing_rate", "dead_fraction", "layers"):
             assert found[key] == row[key], key
         assert len(found["samples"]) == 8
         assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
-    assert row["acc1"] == max(row["acc1"] for row in epochs)
+    assert row["metrics"] == max((row["metrics"] for row in epochs), key=lambda metrics: metrics["acc1"])
 
 
 def test_a_finished_run_is_not_trained_again(finished):
@@ -224,7 +224,7 @@ def test_cells_share_weights_order_and_draws(tmp_path):
     train(tiny(values, train__epochs=3), tmp_path / "ahsar")
     train(tiny(values, train__epochs=3, model__neuron="lif"), tmp_path / "lif")
     for ours, theirs in zip(metrics(tmp_path / "ahsar"), metrics(tmp_path / "lif"), strict=True):
-        assert (ours["train_loss"], ours["acc1"]) == (theirs["train_loss"], theirs["acc1"])
+        assert (ours["train_loss"], ours["metrics"]) == (theirs["train_loss"], theirs["metrics"])
         assert ours["firing_rate"] == theirs["firing_rate"]
 
 
@@ -297,7 +297,7 @@ def test_an_absurd_learning_rate(tmp_path):
     result = read_result(tmp_path / "run")
     assert result["status"] == "failed"
     assert " at epoch " in result["error"]
-    assert result["acc1"] is result["step_ms"] is result["threshold_scale"] is None
+    assert result["metrics"] is result["step_ms"] is result["threshold_scale"] is None
 
 
 def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
@@ -318,7 +318,7 @@ def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
     assert len(read_result(tmp_path / "run")["epochs"]) == 2
     monkeypatch.undo()
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    assert evaluate(tmp_path / "run")["acc1"] == metrics(tmp_path / "run")[-1]["acc1"]
+    assert evaluate(tmp_path / "run")["metrics"] == metrics(tmp_path / "run")[-1]["metrics"]
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "straight")
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
@@ -403,5 +403,5 @@ def test_every_key_changes_the_result(tmp_path):
     for i, values in enumerate([{}, *CHANGES]):
         train(tiny(values), tmp_path / str(i))
         rows = metrics(tmp_path / str(i))
-        outcomes[json.dumps([(row["train_loss"], row["acc1"], row["firing_rate"]) for row in rows])] = values
+        outcomes[json.dumps([(row["train_loss"], row["metrics"], row["firing_rate"]) for row in rows])] = values
     assert len(outcomes) == len(CHANGES) + 1, "some changes gave the result of another"

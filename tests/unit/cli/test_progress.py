@@ -8,7 +8,7 @@ from step_ahsar.compare import PlannedRun
 from step_ahsar.config import Config
 
 RUNS = [PlannedRun(cell, seed, 4, Config()) for seed in (0, 1) for cell in ("a", "b")]
-METRICS = {"acc1": 0.5, "train_loss": 1.25}
+METRICS = {"metrics": {"acc1": 0.5}, "train_loss": 1.25}
 
 
 class Time:
@@ -84,6 +84,15 @@ def test_a_pipe_gets_a_line_for_every_run():
     first, second = file.getvalue().splitlines()
     assert first.startswith("run 1/4, a, seed 0: done, accuracy 50.0 %, loss 1.250; left ")
     assert second.startswith("run 2/4, b, seed 0: failed: loss is nan [at epoch 1]; left ")
+
+
+def test_the_metric_shown_is_the_one_that_counts():
+    file = io.StringIO()
+    lines = Lines(Console(file=file, width=60))
+    lines.planned(RUNS[:1])
+    epoch = {"epoch": 4, "train_loss": 1.25, "metrics": {"pixel_accuracy": 0.9, "miou": 0.612}}
+    lines.run_ended(RUNS[0], {"status": "ok", "epochs": [epoch]})
+    assert file.getvalue() == "a, seed 0: done, mIoU 61.2 %, loss 1.250; left …\n"
 
 
 def test_a_terminal_gets_a_bar_and_keeps_the_failures():

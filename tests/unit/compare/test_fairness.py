@@ -24,7 +24,7 @@ def starts(seed):
     weights, batches = {}, {}
     for _, cell in config.cells():
         cell = cell.with_values({"seed": seed})
-        data = open_data(cell.data)
+        data = open_data(cell)
         model = Trainer(cell, data, torch.device("cpu")).model
         weights.setdefault(cell.model.name, []).append(digest(sorted(model.named_parameters())))
         images, labels = next(iter(data.train_batches(seed)(1)))

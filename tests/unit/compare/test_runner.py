@@ -1,11 +1,13 @@
 """The comparison's own work: order, resuming, failures. Training is stood in for, but for its files."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from step_ahsar import engine
-from step_ahsar.compare import Observer, Summary, collect, compare, load
+from step_ahsar.compare import Observer, Summary, collect, compare, load, write
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
 
@@ -29,10 +31,10 @@ class Training:
         key = config.model.neuron, config.seed
         self.runs.append(key)
         run = engine.Run.open(out, config, resume)
-        dataset = {"name": "digits", "modality": "static", "fingerprint": "sha256:0", "train": 1, "test": 1}
+        dataset = {"name": "digits", "modality": "static", "fingerprint": "sha256:0", "train": 1}
         run.begin({
-            "seed": config.seed, "started": "2026-01-01T00:00:00+00:00", "task": "classification", "parameters": 7,
-            "device": "cpu", "dataset": dataset, "versions": {"torch": "2"}, "hardware": {"cores": 2},
+            "seed": config.seed, "started": "2026-01-01T00:00:00+00:00", "task": "classification", "metric": "acc1",
+            "parameters": 7, "device": "cpu", "dataset": dataset, "versions": {"torch": "2"}, "hardware": {"cores": 2},
             "git_commit": None,
         })  # fmt: skip
         done = len(run.metrics())
@@ -51,7 +53,7 @@ class Training:
     def _row(epoch, neuron):
         scale = 0.5 if neuron == "ahsar" else None
         row = {
-            "epoch": epoch, "train_loss": 1 / epoch, "acc1": 0.45 * epoch, "lr": 0.1, "step_ms": 3.0,
+            "epoch": epoch, "train_loss": 1 / epoch, "metrics": {"acc1": 0.45 * epoch}, "lr": 0.1, "step_ms": 3.0,
             "firing_rate": {"mlp": 0.2}, "dead_fraction": 0.1, "seconds": 1.0,
             "layers": {"block.mlp": {"group": "mlp", "rate": 0.2, "threshold_scale": scale}},
         }  # fmt: skip
@@ -60,12 +62,12 @@ class Training:
     @staticmethod
     def _result(config, rows, status, error):
         results = {
-            "acc1": rows[-1]["acc1"], "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
+            "metrics": rows[-1]["metrics"], "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
             "threshold_scale": None, "dead_fraction": 0.1,
         }  # fmt: skip
         if status != "ok":
             results = dict.fromkeys(results)
-        return {"seed": config.seed, "status": status, "error": error, "epochs": rows, **results}
+        return {"seed": config.seed, "status": status, "error": error, "epochs": rows, "metric": "acc1", **results}
 
 
 @pytest.fixture
@@ -91,6 +93,7 @@ def test_every_cell_is_trained_under_every_seed(training, tmp_path):
     assert (plain["neuron"], plain["base"], plain["band"]) == ("lif", None, None)
     assert (regulated["neuron"], regulated["base"], regulated["band"]) == ("ahsar", "lif", {"mlp": [0.2, 0.4]})
     assert plain["parameters"] == 7
+    assert plain["metric"] == "acc1"
     assert [seed["epochs_to_target"] for seed in plain["seeds"]] == [2, 2]  # 0.9 in the second of two epochs
 
 
@@ -129,7 +132,7 @@ def test_a_run_that_fails_before_it_begins_is_recorded(training, tmp_path, monke
     summary = compare(config(), tmp_path)
     assert set(statuses(summary).values()) == {"failed"}
     assert summary["cells"][0]["seeds"][0]["error"] == "train.amp: fp16 needs an accelerator"
-    assert summary["cells"][0]["parameters"] is None
+    assert summary["cells"][0]["parameters"] is summary["cells"][0]["metric"] is None
 
 
 def test_a_run_that_diverged_stays_diverged(training, tmp_path):
@@ -206,14 +209,27 @@ def test_observers_hear_of_everything(training, tmp_path):
     assert heard == [2, ("lif-1", 0), 1, 2, "ok", ("ahsar-1", 0), 1, "failed"]
 
 
+def test_runs_of_an_earlier_version_are_named(training, tmp_path):
+    compare(config(), tmp_path)
+    path = tmp_path / "runs" / "ahsar-1" / "1" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["metric"]
+    path.write_text(json.dumps(manifest))
+    for folder in (tmp_path, path.parent):
+        with pytest.raises(UserError, match=re.escape(str(path.parent))):
+            collect(folder)
+
+
 def test_collect_reads_single_runs_and_bare_summaries(training, tmp_path):
     summary = compare(config(), tmp_path / "out")
     single = collect(tmp_path / "out" / "runs" / "ahsar-1" / "1")
     assert (single["manifest"]["runs"], single["manifest"]["target"]) == (1, None)
-    assert single["cells"][0]["mean"]["acc1"] == pytest.approx(0.9)
+    assert single["cells"][0]["mean"]["metrics"] == pytest.approx({"acc1": 0.9})
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "summary.json").write_bytes((tmp_path / "out" / "summary.json").read_bytes())
     assert collect(bare) == summary
+    write(collect(bare), bare)
+    assert contents(bare) == {"summary.json": (tmp_path / "out" / "summary.json").read_bytes()}
     with pytest.raises(UserError, match=r"summary\.json"):
         collect(tmp_path)

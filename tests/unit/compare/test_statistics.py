@@ -28,11 +28,11 @@ def test_one_value_has_no_interval_and_none_has_no_mean():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "target", "epoch"),
+    ("metrics", "target", "epoch"),
     [([0.1, 0.9, 0.8], 0.9, 2), ([0.95], 0.9, 1), ([0.1, 0.2], 0.9, None), ([], 0.9, None)],
 )
-def test_epochs_to_target_is_the_first_that_reaches_it(accuracies, target, epoch):
-    assert epochs_to_target(accuracies, target) == epoch
+def test_epochs_to_target_is_the_first_that_reaches_it(metrics, target, epoch):
+    assert epochs_to_target(metrics, target) == epoch
 
 
 @pytest.mark.parametrize(

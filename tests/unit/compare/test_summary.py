@@ -18,12 +18,12 @@ MANIFEST = {
 
 def run(seed, acc1=0.9, to_target=2, epochs=3, **changes):
     line = {
-        "train_loss": 0.5, "acc1": acc1, "lr": 0.1, "step_ms": 2.0, "firing_rate": {"mlp": 0.1},
+        "train_loss": 0.5, "metrics": {"acc1": acc1}, "lr": 0.1, "step_ms": 2.0, "firing_rate": {"mlp": 0.1},
         "dead_fraction": 0.0, "layers": {}, "seconds": 1.0,
     }  # fmt: skip
     return {
         "seed": seed, "status": "ok", "error": None, "epochs": [line | {"epoch": e + 1} for e in range(epochs)],
-        "acc1": acc1, "epochs_to_target": to_target, "step_ms": 2.0, "peak_memory_mib": None,
+        "metrics": {"acc1": acc1}, "epochs_to_target": to_target, "step_ms": 2.0, "peak_memory_mib": None,
         "firing_rate": {"mlp": 0.1}, "threshold_scale": None, "dead_fraction": 0.0,
     } | changes  # fmt: skip
 
@@ -34,7 +34,7 @@ def failed(seed):
 
 def cell(id, seeds, neuron="lif", **changes):
     return {
-        "id": id, "task": "classification", "modality": "static", "dataset": "digits", "model": "m",
+        "id": id, "task": "classification", "metric": "acc1", "modality": "static", "dataset": "digits", "model": "m",
         "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch", "threshold": 1.0,
         "time_steps": 4, "parameters": 10, "epochs": 3, "band": None, "seeds": seeds,
     } | changes  # fmt: skip
@@ -43,8 +43,8 @@ def cell(id, seeds, neuron="lif", **changes):
 def test_means_and_intervals_are_over_the_seeds_that_ended_well():
     found = summarise(MANIFEST, [cell("a", [run(0, 0.8), failed(1), run(2, 0.9)])])["cells"][0]
     assert found["n"] == 2
-    assert found["mean"]["acc1"] == pytest.approx(0.85)
-    low, high = found["ci95"]["acc1"]
+    assert found["mean"]["metrics"]["acc1"] == pytest.approx(0.85)
+    low, high = found["ci95"]["metrics"]["acc1"]
     assert (low + high) / 2 == pytest.approx(0.85)
     assert (high - low) / 2 == pytest.approx(12.706 * 0.05, rel=1e-3)  # t(1) times the standard error of 0.8, 0.9
     assert found["mean"]["firing_rate"] == {"mlp": pytest.approx(0.1)}
@@ -71,7 +71,7 @@ def test_cells_are_compared_seed_by_seed():
     theirs = cell("theirs", [run(1, 0.5, None), run(0, 0.6, 3), failed(2)])
     (pair,) = summarise(MANIFEST, [theirs, ours])["comparisons"]
     assert (pair["cell"], pair["control"], pair["seeds"]) == ("ours", "theirs", [0, 1])
-    assert pair["acc1_difference"]["values"] == pytest.approx([0.3, 0.3])
+    assert pair["metric_difference"]["values"] == pytest.approx([0.3, 0.3])
     assert pair["epochs_ratio"]["values"] == pytest.approx([2 / 3, 3 / 4])  # the second control needs 4 or more
     assert pair["epochs_ratio"]["bounds"] == ["exact", "at_most"]
     assert pair["epochs_ratio"]["bound"] == "at_most"
@@ -80,6 +80,7 @@ def test_cells_are_compared_seed_by_seed():
 @pytest.mark.parametrize(
     "change",
     [
+        {"task": "another"},
         {"model": "another"},
         {"dataset": "another"},
         {"backend": "another"},
@@ -90,6 +91,23 @@ def test_cells_are_compared_seed_by_seed():
 def test_a_control_differs_by_the_neuron_alone(change):
     cells = [cell("ours", [run(0)], "ahsar"), cell("theirs", [run(0)], **change)]
     assert summarise(MANIFEST, cells)["comparisons"] == []
+
+
+def test_metrics_are_averaged_by_name_and_compared_by_the_one_that_counts():
+    def seen(seed, **metrics):
+        return run(seed) | {"metrics": metrics}
+
+    ours = cell("ours", [seen(0, miou=0.6, iou_car=0.5), seen(1, miou=0.7)], "ahsar", metric="miou")
+    theirs = cell("theirs", [seen(0, miou=0.5, iou_car=0.9), seen(1, miou=0.4, iou_car=0.9)], metric="miou")
+    summary = summarise(MANIFEST, [ours, theirs])
+    assert summary["cells"][0]["mean"]["metrics"] == pytest.approx({"miou": 0.65, "iou_car": 0.5})
+    assert set(summary["cells"][0]["ci95"]["metrics"]) == {"miou"}  # one value has no interval
+    assert summary["comparisons"][0]["metric_difference"]["values"] == pytest.approx([0.1, 0.3])
+
+
+def test_a_metric_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="metrics"):
+        summarise(MANIFEST, [cell("a", [run(0, acc1=-1.0)])])
 
 
 def test_every_plain_threshold_is_a_control():
@@ -123,6 +141,9 @@ def test_a_file_that_is_no_summary_is_named(tmp_path, text):
 def test_a_folder_without_a_summary_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         load(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file"):
+        load(tmp_path / "file")
 
 
 def test_every_field_is_documented():

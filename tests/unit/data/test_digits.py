@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.digits import digits_split, open_digits
+from step_ahsar.data.images.digits import digits_split, open_digits
 
 
 def test_split_is_stratified_complete_and_the_one_that_was_published():

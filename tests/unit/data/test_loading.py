@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from step_ahsar.config import DataConfig
+from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import derive_seed, open_data, seeded
 from step_ahsar.errors import UserError
 
@@ -14,7 +14,7 @@ AUGMENTED = {"auto_augment": "rand-m9-n2-mstd0.5-inc1", "re_prob": 0.5, "re_mode
 
 
 def epoch_of(number=1, seed=0, **config):
-    batches = open_data(DataConfig(**config)).train_batches(seed)
+    batches = open_data(Config(data=DataConfig(**config))).train_batches(seed)
     found = list(batches(number))
     return torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
 
@@ -27,7 +27,7 @@ def test_the_number_of_workers_does_not_matter():
 
 
 def test_persistent_workers_know_the_epoch():
-    data = open_data(DataConfig(batch_size=250, workers=1, **AUGMENTED))
+    data = open_data(Config(data=DataConfig(batch_size=250, workers=1, **AUGMENTED)))
     batches = data.train_batches(0)
     _, second = [torch.cat([x for x, _ in batches(epoch)]) for epoch in (1, 2)]
     assert torch.equal(second, epoch_of(2, batch_size=250, **AUGMENTED)[0])
@@ -62,7 +62,7 @@ def test_every_training_image_but_the_rest_of_the_last_batch_comes_once():
 
 
 def test_test_images_come_in_order_and_completely():
-    data = open_data(DataConfig(batch_size=64, img_size=8))
+    data = open_data(Config(data=DataConfig(batch_size=64, img_size=8)))
     labels = torch.cat([y for _, y in data.test_batches()])
     assert labels.tolist() == data.splits.test.labels.tolist()
 
@@ -99,7 +99,7 @@ def test_a_batch_larger_than_the_data():
 
 
 def test_describe_is_what_the_manifest_says():
-    described = open_data(DataConfig()).describe()
+    described = open_data(Config(data=DataConfig())).describe()
     assert described | {"fingerprint": ""} == {
         "name": "digits",
         "modality": "static",
@@ -107,4 +107,5 @@ def test_describe_is_what_the_manifest_says():
         "train": 1297,
         "test": 500,
         "classes": 10,
+        "skipped": [],
     }

@@ -1,13 +1,15 @@
 """Images from disk."""
 
+import importlib.util
 import struct
+import tarfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from step_ahsar.config import DataConfig
+from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import find_dataset, list_datasets, open_data, register_dataset
 from step_ahsar.errors import UserError
 
@@ -25,7 +27,7 @@ def folder(tmp_path):
 
 
 def opened(root, **config):
-    return open_data(DataConfig(name="folder", root=str(root), img_size=8, batch_size=2, **config))
+    return open_data(Config(data=DataConfig(name="folder", root=str(root), img_size=8, batch_size=2, **config)))
 
 
 def test_folder(folder):
@@ -39,7 +41,7 @@ def test_folder(folder):
 
 
 def test_a_folder_may_carry_a_title(folder):
-    data = open_data(DataConfig(name="folder/pets", root=str(folder), batch_size=2))
+    data = open_data(Config(data=DataConfig(name="folder/pets", root=str(folder), batch_size=2)))
     assert data.describe()["name"] == "folder/pets"
 
 
@@ -57,6 +59,56 @@ def test_test_images_of_a_class_without_training_images(folder):
     Image.new("RGB", (8, 8)).save(path)
     with pytest.raises(UserError, match=r"classes that .*train lacks: fish"):
         opened(folder)
+
+
+@pytest.fixture
+def damaged(folder):
+    """An image that is cut off, a file that is none, and a class without images."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    whole = folder / "train" / "cat" / "cut.jpg"
+    Image.fromarray(noise).save(whole)
+    whole.write_bytes(whole.read_bytes()[:300])
+    (folder / "val" / "dog" / "text.png").write_text("no image")
+    return folder
+
+
+def test_a_damaged_image_is_named(damaged):
+    with pytest.raises(UserError, match=r"cut\.jpg: not a readable image: .*truncated"):
+        list(opened(damaged).train_batches(0)(1))
+    with pytest.raises(UserError, match=r"text\.png: not a readable image: cannot identify") as error:
+        list(opened(damaged, workers=1).test_batches())
+    assert "\n" not in str(error.value)  # not a worker's traceback
+
+
+def test_damaged_images_are_skipped_and_listed_if_asked(damaged):
+    (damaged / "train" / "bird").mkdir()
+    data = opened(damaged, on_error="skip")
+    assert (len(data.splits.train), len(data.splits.test)) == (6, 4)
+    assert [fault.partition(": ")[0].rpartition("/")[2] for fault in data.splits.skipped] == [
+        "bird",
+        "cut.jpg",
+        "text.png",
+    ]
+    assert data.describe()["skipped"] == list(data.splits.skipped)
+    assert sum(len(y) for _, y in data.test_batches()) == 4
+
+
+def test_an_empty_class_folder(folder):
+    (folder / "train" / "bird").mkdir()
+    with pytest.raises(UserError, match=r"train/bird: this class folder holds no images"):
+        opened(folder)
+
+
+def test_a_tar_file_is_a_folder(folder, tmp_path_factory):
+    packed = tmp_path_factory.mktemp("packed")
+    for split in ("train", "val"):
+        with tarfile.open(packed / f"{split}.tar", "w") as tar:
+            tar.add(folder / split, arcname=".")
+    from_tar, from_folder = opened(packed), opened(folder)
+    assert from_tar.splits.classes == from_folder.splits.classes
+    for (a, x), (b, y) in zip(from_tar.test_batches(), from_folder.test_batches(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(x, y)
 
 
 def test_a_class_without_test_images_is_allowed(folder):
@@ -81,11 +133,16 @@ def test_a_split_that_is_missing_or_empty(folder, split, words):
 
 @pytest.mark.parametrize("name", [name for name in list_datasets() if "digits" not in name])  # those are embedded
 def test_data_that_are_not_there(name, tmp_path):
+    task = find_dataset(name).tasks[0]
+    if name == "torch":
+        name = "torch/places365"
+    if name == "hfds" and importlib.util.find_spec("datasets") is None:
+        pytest.skip("the package datasets is not installed")
     with pytest.raises(UserError) as error:
-        open_data(DataConfig(name=name))
+        open_data(Config(task=task, data=DataConfig(name=name)))
     assert "data.root is not set" in str(error.value)
     with pytest.raises(UserError) as error:
-        open_data(DataConfig(name=name, root=str(tmp_path)))
+        open_data(Config(task=task, data=DataConfig(name=name, root=str(tmp_path))))
     assert "looked for" in str(error.value)
     assert str(tmp_path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -100,11 +157,11 @@ def test_torchvision_sets(tmp_path):
     for split in ("train", "t10k"):
         (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 2, 28, 28) + pixels.tobytes())
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 2) + bytes([3, 7]))
-    data = open_data(DataConfig(name="torch/mnist", root=str(tmp_path), batch_size=2))
+    data = open_data(Config(data=DataConfig(name="torch/mnist", root=str(tmp_path), batch_size=2)))
     images, labels = next(iter(data.test_batches()))
     assert labels.tolist() == [3, 7]
     torch.testing.assert_close(images[:, 0] * 0.3081 + 0.1307, torch.from_numpy(pixels) / 255)
-    assert data.num_classes == 10
+    assert len(data.classes) == 10
 
 
 def test_unknown_and_duplicate_names():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -35,14 +36,14 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
         lines.append({
             "epoch": epoch,
             "train_loss": 2.3 * math.exp(-pace * epoch) + 0.03 + 0.02 * draw.random(),
-            "acc1": min(1.0, 1 - 0.9 * math.exp(-1.1 * pace * epoch) - 0.02 * draw.random()),
+            "metrics": {"acc1": min(1.0, 1 - 0.9 * math.exp(-1.1 * pace * epoch) - 0.02 * draw.random())},
             "lr": 1e-3, "step_ms": 20 + draw.random(), "dead_fraction": 0.02 * draw.random(),
             "firing_rate": _groups(layers, "rate"), "layers": layers, "gamma": None, "seconds": 1.5,
         })  # fmt: skip
     last = lines[-1]
-    target = next((line["epoch"] for line in lines if line["acc1"] >= 0.9), None)
+    target = next((line["epoch"] for line in lines if line["metrics"]["acc1"] >= 0.9), None)
     return {
-        "seed": seed, "status": "ok", "error": None, "epochs": lines, "acc1": last["acc1"],
+        "seed": seed, "status": "ok", "error": None, "epochs": lines, "metrics": last["metrics"],
         "epochs_to_target": target, "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
         "firing_rate": last["firing_rate"], "dead_fraction": last["dead_fraction"],
         "threshold_scale": _groups(last["layers"], "threshold_scale") if neuron == "ahsar" else None,
@@ -58,8 +59,8 @@ def _groups(layers: dict[str, Any], key: str) -> dict[str, float]:
 
 def _cell(id: str, model: str, neuron: str, threshold: float, speed: float, epochs: int = 8) -> dict[str, Any]:
     return {
-        "id": id, "task": "classification", "modality": "static", "dataset": "digits", "model": model,
-        "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch",
+        "id": id, "task": "classification", "metric": "acc1", "modality": "static", "dataset": "digits",
+        "model": model, "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch",
         "threshold": threshold, "time_steps": 4, "parameters": 168_394, "epochs": epochs,
         "band": dict.fromkeys(("stem", "attention", "mlp"), (0.2, 0.4)) if neuron == "ahsar" else None,
         "seeds": [_seed(seed, neuron, threshold, speed, epochs) for seed in (0, 1, 2)],
@@ -70,6 +71,15 @@ def fail(cell: dict[str, Any], seed: int, after: int, error: str) -> None:
     """Turn one run of `cell` into one that failed after `after` epochs."""
     run = next(s for s in cell["seeds"] if s["seed"] == seed)
     run.update(dict.fromkeys(RESULTS), status="failed", error=error, epochs=run["epochs"][:after])
+
+
+def change_task(cell: dict[str, Any], task: str, judged: str, others: Sequence[str]) -> dict[str, Any]:
+    """`cell` with another task's metrics in place of its accuracies."""
+    for run in cell["seeds"]:
+        for record in (*run["epochs"], run):
+            value = record["metrics"]["acc1"]
+            record["metrics"] = {judged: value} | dict.fromkeys(others, value**2)
+    return cell | {"task": task, "metric": judged, "dataset": "digits_scenes"}
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -124,6 +134,23 @@ def begun_summary() -> dict[str, Any]:
     run.update(dict.fromkeys(RESULTS), status="unfinished", epochs=run["epochs"][:1])
     begun[3]["seeds"] = [run]
     return summarise(manifest(runs_done=0), begun)
+
+
+@pytest.fixture(scope="session")
+def tasks_summary() -> dict[str, Any]:
+    """Cells of two tasks, with files that were left out."""
+    all_cells = cells()[:5]
+    for index in range(5):
+        id = all_cells[index]["id"]
+        cell = change_task(all_cells[index], "segmentation", "miou", ("pixel_accuracy", "iou_background", "iou_3"))
+        if index in (0, 4):
+            cell = change_task(cells()[index], "detection", "map", ("map_50", "map_75", "map_small"))
+        all_cells[index] = cell | {"id": id.replace("spikformer", cell["task"][:3])}
+    data = {
+        "name": "digits_scenes", "fingerprint": "sha256:" + "cd" * 32, "train": 1000, "test": 200,
+        "skipped": [f"images/{i}.png: <not> an image" for i in range(5)],
+    }  # fmt: skip
+    return summarise(manifest(title="scenes", datasets=[data, data]), all_cells)
 
 
 @pytest.fixture(scope="session")

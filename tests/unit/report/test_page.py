@@ -4,6 +4,7 @@ import copy
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from base64 import b64decode
 from html.parser import HTMLParser
 
 import pytest
@@ -12,8 +13,9 @@ from rich.console import Console
 from step_ahsar.report import print_table, render, write
 from step_ahsar.report.style import Theme
 
-STATES = ["summary", "failed_summary", "begun_summary", "single_summary"]
-VOID = {"meta", "br"}
+STATES = ["summary", "failed_summary", "begun_summary", "single_summary", "tasks_summary"]
+VOID = {"meta", "br", "img"}
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(params=STATES, scope="module")
@@ -59,6 +61,7 @@ def parse(page):
 def test_page_is_well_formed_and_stands_alone(page):
     parser = parse(page)
     assert len(parser.ids) == len(set(parser.ids))
+    page = page.replace('src="data:image/png;base64,', "")
     assert not re.search(r"""(?:src|srcset|data|action)\s*=|@import|<script|<link|<iframe""", page)
     references = re.findall(r"""href=["']([^"']*)|url\(([^)]*)\)""", page)
     targets = {a or b for a, b in references}
@@ -90,11 +93,84 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
     assert sum(label.startswith("Test accuracy and training loss") for label in full) == 2  # one for each model
     assert sum("of every layer" in label for label in full) == 7
     assert sum(label.startswith("Firing rate and threshold scale") for label in full) == 3  # the regulated cells
-    assert sum("against firing rate" in label for label in full) == 1
+    assert sum("accuracy against firing rate" in label for label in full) == 1
     assert sum("against the starting threshold" in label for label in full) == 1
     assert sum("of every layer" in label for label in labels(render(failed_summary))) == 6  # one has no epoch
     assert len(labels(render(begun_summary))) == 2
     assert len(labels(render(single_summary))) == 2
+
+
+def test_each_task_has_its_metric_and_plots_of_its_own(tasks_summary):
+    page = render(tasks_summary)
+    labels = re.findall(r'aria-label="([^"]+)"', page)
+    for name in ("mIoU", "mAP"):
+        assert sum(label == f"Test {name} and training loss by epoch" for label in labels) == 1
+        assert sum(label.startswith(f"Final test {name} against firing rate") for label in labels) == 1
+        assert f"<h2>{name} against firing rate</h2>" in page
+    text = "".join(parse(page).text)
+    assert "digits_scenes (segmentation)" in text
+    assert "digits_scenes (detection)" in text
+    assert not re.search("accuracy(?<!pixel accuracy)", text)
+    assert re.search(r"\d ± [\d.]+ mIoU", text)  # the tasks share a column
+    assert re.search(r"\d ± [\d.]+ mAP", text)
+    for name in ("pixel accuracy", "IoU background", "mAP 50", "mAP small"):
+        assert name in text
+
+
+def test_metrics_of_one_task_are_named_in_the_header(tasks_summary):
+    one = tasks_summary | {"cells": tasks_summary["cells"][1:4], "comparisons": []}
+    text = "".join(parse(render(one)).text)
+    assert "test mIoU%, mean ± 95 %" in text
+    assert not re.search(r"± [\d.]+ mIoU", text)
+
+
+def test_files_left_out_are_counted_and_the_first_named(tasks_summary):
+    text = "".join(parse(render(tasks_summary)).text)
+    line = "5 files of digits_scenes left out: images/0.png: <not> an image; "
+    assert text.count(line) == 1
+    assert "images/2.png: <not> an image; and 2 more" in text
+    assert "images/3.png" not in text
+    file = io.StringIO()
+    print_table(tasks_summary, Console(file=file, width=200))
+    assert file.getvalue().count(line) == 1
+
+
+def predictions(folder, count):
+    """Pictures as a run leaves them, each with its number in it."""
+    (folder / "predictions").mkdir(parents=True)
+    for i in range(count):
+        (folder / "predictions" / f"{i:02d}.png").write_bytes(PNG + bytes([i]))
+
+
+def shown(page):
+    """The numbers of the pictures on a page, in order."""
+    found = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="[^"]+">', page)
+    pictures = [b64decode(text) for text in found]
+    assert all(picture.startswith(PNG) for picture in pictures)
+    return [picture[-1] for picture in pictures]
+
+
+def test_a_comparison_shows_the_first_pictures_of_the_first_seed_that_has_some(tasks_summary, tmp_path):
+    first, second, *_ = [cell["id"] for cell in tasks_summary["cells"]]
+    predictions(tmp_path / "runs" / first / "0", 6)
+    predictions(tmp_path / "runs" / first / "1", 1)
+    predictions(tmp_path / "runs" / second / "2", 2)
+    page = write(tasks_summary, tmp_path).read_text(encoding="utf-8")
+    assert shown(page) == [0, 1, 2, 3, 0, 1]
+    section = page[page.index("<h2>Predictions") :]
+    assert section.index(first) < section.index(second)
+    test_page_is_well_formed_and_stands_alone(page)
+
+
+def test_a_single_run_shows_its_pictures(single_summary, tmp_path):
+    predictions(tmp_path, 2)
+    assert shown(write(single_summary, tmp_path).read_text(encoding="utf-8")) == [0, 1]
+
+
+def test_without_pictures_there_is_no_such_section(begun_summary, tmp_path):
+    predictions(tmp_path, 2)  # of whom?
+    assert "Predictions" not in write(begun_summary, tmp_path).read_text(encoding="utf-8")
+    assert "Predictions" not in render(begun_summary)
 
 
 def test_failures_are_shown_as_text(failed_summary):
@@ -115,7 +191,7 @@ def test_a_silent_network_can_be_drawn(single_summary):
     silent = copy.deepcopy(single_summary)
     for epoch in silent["cells"][0]["seeds"][0]["epochs"]:
         epoch["firing_rate"] = dict.fromkeys(epoch["firing_rate"], 0.0)
-        epoch["acc1"] = 0.0
+        epoch["metrics"] = {"acc1": 0.0}
         for layer in epoch["layers"].values():
             layer["rate"] = 0.0
     assert "Firing rate and threshold scale of every layer" in render(silent)
@@ -147,6 +223,7 @@ def test_lines_stand_out_from_the_page(dark):
         {
             "id": f"{neuron}{t}",
             "model": "m",
+            "task": "classification",
             "dataset": "d",
             "neuron": neuron,
             "threshold": t,
@@ -167,7 +244,10 @@ def test_lines_stand_out_from_the_page(dark):
 
 
 def test_cells_that_differ_by_anything_look_different():
-    base = {"model": "m", "dataset": "d", "neuron": "lif", "threshold": 1.0, "time_steps": 4, "backend": "torch"}
+    base = {
+        "model": "m", "task": "t", "dataset": "d", "neuron": "lif", "threshold": 1.0, "time_steps": 4,
+        "backend": "torch",
+    }  # fmt: skip
     changes = [{}, {"threshold": 2.0}, {"time_steps": 2}, {"backend": "b"}, {"neuron": "plif"}, {"model": "n"}, {}]
     cells = [base | change | {"id": str(i)} for i, change in enumerate(changes)]
     theme = Theme(cells)

@@ -64,3 +64,41 @@ def test_seeds_are_counted_by_how_they_ended():
     assert text.seeds(cell()) == "3"
     runs = [{"status": status} for status in ("failed", "ok", "unfinished", "failed")]
     assert text.seeds(cell(n=1, seeds=runs)) == "1, 2 failed, 1 unfinished"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "title"),
+    [
+        ("acc1", "accuracy", "Accuracy"),
+        ("miou", "mIoU", "mIoU"),
+        ("map", "mAP", "mAP"),
+        ("iou_traffic_light", "IoU traffic light", "IoU traffic light"),
+        ("ap_map", "AP map", "AP map"),
+        ("mask_map", "mask mAP", "mask mAP"),
+        ("pixel_accuracy", "pixel accuracy", "Pixel accuracy"),
+    ],
+)
+def test_metrics_have_names_for_readers(name, shown, title):
+    assert (text.metric(name), text.title(name)) == (shown, title)
+
+
+def scored(metric, mean, interval):
+    metrics = (None if mean is None else {metric: mean, "other": 0.5}), interval and {metric: interval}
+    return {"metric": metric, "mean": {"metrics": metrics[0]}, "ci95": {"metrics": metrics[1]}}
+
+
+def test_scores_are_named_where_cells_differ():
+    one, two = scored("miou", 0.6, [0.5, 0.7]), scored("map", 0.3, None)
+    unknown, failed = scored(None, None, None), scored("miou", None, None)
+    assert text.common_metric([one, unknown, failed]) == "mIoU"
+    assert text.common_metric([one, two]) is text.common_metric([unknown]) is None
+    assert text.named_score(one, "mIoU") == text.score(one) == "60.0 ± 10.0"
+    assert text.named_score(one, None) == "60.0 ± 10.0 mIoU"
+    assert text.named_score(two, None) == "30.0 mAP"
+    assert text.score(one, "other") == "50.0"
+    assert [text.named_score(cell, None) for cell in (unknown, failed)] == ["–", "–"]
+
+
+def test_files_left_out_are_counted():
+    assert text.skipped([{"name": "a", "skipped": []}, {"name": "b"}]) == []
+    assert text.skipped([{"name": "a", "skipped": ["x.png: cut short"]}]) == ["1 file of a left out: x.png: cut short"]

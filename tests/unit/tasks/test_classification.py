@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from step_ahsar.config import TrainConfig
+from step_ahsar.config import Config, DataConfig, TrainConfig
 from step_ahsar.errors import UserError
 from step_ahsar.tasks import create_task, list_tasks
 
 
 def task(classes=3, **config):
-    return create_task("classification", TrainConfig(**config), [f"class {i}" for i in range(classes)])
+    return create_task(Config(train=TrainConfig(**config)), [f"class {i}" for i in range(classes)])
 
 
 def cross_entropy(logits, probabilities):
@@ -22,17 +23,17 @@ def cross_entropy(logits, probabilities):
 def test_loss_is_cross_entropy_with_smoothed_targets():
     logits, targets = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
     smooth = torch.nn.functional.one_hot(targets, 3) * 0.7 + 0.3 / 3
-    loss = task(label_smoothing=0.3).loss(logits, targets)
+    loss = task(label_smoothing=0.3).loss(nn.Identity(), logits, targets)
     torch.testing.assert_close(loss.double(), cross_entropy(logits, smooth), atol=1e-6, rtol=1e-6)
 
 
 def test_tet_averages_the_loss_over_time_steps():
     logits, targets = torch.randn(5, 4, 3), torch.tensor([0, 2, 1, 1])
-    each = torch.stack([task().loss(step, targets) for step in logits])
-    torch.testing.assert_close(task(loss="tet").loss(logits, targets), each.mean())
+    each = torch.stack([task().loss(nn.Identity(), step, targets) for step in logits])
+    torch.testing.assert_close(task(loss="tet").loss(nn.Identity(), logits, targets), each.mean())
     soft = torch.rand(4, 3).softmax(-1)
-    each = torch.stack([task().loss(step, soft) for step in logits])
-    torch.testing.assert_close(task(loss="tet").loss(logits, soft), each.mean())
+    each = torch.stack([task().loss(nn.Identity(), step, soft) for step in logits])
+    torch.testing.assert_close(task(loss="tet").loss(nn.Identity(), logits, soft), each.mean())
 
 
 def test_tet_asks_the_model_for_every_time_step():
@@ -50,7 +51,7 @@ def test_mixed_targets_are_smoothed_once():
     torch.testing.assert_close(soft.sum(-1), torch.ones(4))
     assert soft.min() >= 0.1 - 1e-6
     logits = torch.randn(4, 3)
-    torch.testing.assert_close(mixing.loss(logits, soft), cross_entropy(logits, soft))
+    torch.testing.assert_close(mixing.loss(nn.Identity(), logits, soft), cross_entropy(logits, soft))
 
 
 @pytest.mark.parametrize("config", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 0.5}])
@@ -85,11 +86,35 @@ def test_predictions_over_time_are_those_of_the_mean():
 
 def test_half_precision_outputs_are_judged_in_fp32():
     logits = torch.randn(4, 3)
-    loss = task().loss(logits.bfloat16(), torch.tensor([0, 1, 2, 0]))
+    loss = task().loss(nn.Identity(), logits.bfloat16(), torch.tensor([0, 1, 2, 0]))
     assert loss.dtype == torch.float32
 
 
 def test_unknown_task():
-    assert list_tasks() == ["classification"]
+    assert list_tasks() == ["classification", "detection", "segmentation"]
     with pytest.raises(UserError, match="unknown task 'clasification'; did you mean 'classification'"):
-        create_task("clasification", TrainConfig(), ["a"])
+        create_task(Config(task="clasification"), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ((4, 2, 8, 8), {}),
+        ((3, 4, 2, 8, 8), {}),
+        ((4, 2, 16), {}),
+        ((3, 4, 1, 16), {"sequence": {"axis": "time"}}),
+        ((3, 4, 2, 16), {"encoder": "rate"}),
+    ],
+)
+def test_mixup_mixes_samples_whole_whatever_their_shape(shape, data):
+    """Each mixed sample is a blend of it and one other, by the same share at all steps as its target is."""
+    mixing = create_task(Config(train=TrainConfig(mixup=1.0), data=DataConfig(**data)), ["a", "b", "c", "d"])
+    batch = 1 if len(shape) == 5 or data else 0
+    inputs = torch.eye(4).reshape(*[1] * batch, 4, *[1] * (len(shape) - batch - 1), 4)
+    inputs = inputs.repeat_interleave(shape[-1] // 4, -1).expand(shape).contiguous()
+    np.random.seed(0)  # noqa: NPY002
+    mixed, targets = mixing.mix(inputs.clone(), torch.arange(4), epoch=1)
+    assert mixed.shape == inputs.shape
+    shares = mixed.movedim(batch, 0).reshape(4, -1, 4, shape[-1] // 4).mean((1, 3))
+    torch.testing.assert_close(shares, targets)
+    assert not torch.equal(targets.argmax(-1), targets.float().argmin(-1))

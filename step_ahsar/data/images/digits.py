@@ -8,26 +8,13 @@ from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from step_ahsar.config import DataConfig
 from step_ahsar.data.fingerprint import fingerprint_arrays
+from step_ahsar.data.images.arrays import ArrayImages
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
 
 TEST_SIZE = 500
-
-
-class ArrayImages:
-    """Images held in memory: ``pixels`` uint8 [N, H, W] or [N, H, W, 3], ``labels`` int [N]."""
-
-    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-        self.pixels, self.labels = pixels, labels
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        return Image.fromarray(self.pixels[index]), int(self.labels[index])
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def digits_split(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -74,7 +61,7 @@ register_dataset(
     DatasetSpec(
         name="digits",
         in_chans=1,
-        img_size=16,
+        size=16,
         mean=(0.3054,),
         std=(0.3760,),
         num_classes=10,

@@ -13,6 +13,39 @@ from step_ahsar.data.registry import DatasetSpec
 from step_ahsar.errors import UserError
 
 
+def statistics(config: DataConfig, spec: DatasetSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel: the config's, the data set's, or 0.5 where it has none.
+
+    Pixels that are to be encoded as spikes stay in [0, 1].
+
+    Raises:
+        UserError: statistics of another number of channels, or for pixels that are not normalised.
+    """
+    assert spec.in_chans is not None
+    if config.encoder != "direct":
+        if config.mean or config.std:
+            raise UserError(f"data.mean and data.std do not apply with data.encoder {config.encoder!r}")
+        return (0.0,) * spec.in_chans, (1.0,) * spec.in_chans
+    plain = (0.5,) * spec.in_chans
+    mean, std = config.mean or spec.mean or plain, config.std or spec.std or plain
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != spec.in_chans:
+            raise UserError(
+                f"data.{key} must have one value per channel, {spec.in_chans} for dataset {config.name!r}, "
+                f"got {list(values)}"
+            )
+    return mean, std
+
+
+def image_size(config: DataConfig, spec: DatasetSpec, training: bool) -> tuple[int, int]:
+    """Height and width that images are brought to."""
+    size = config.img_size or spec.size
+    if not training and config.test_size is not None:
+        size = config.test_size
+    assert size is not None
+    return (size, size) if isinstance(size, int) else size
+
+
 def is_augmented(config: DataConfig) -> bool:
     """Whether training images pass through anything random."""
     crops = (config.scale, config.ratio) != ((1.0, 1.0), (1.0, 1.0))
@@ -26,18 +59,11 @@ def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Ca
         UserError: flips of a set whose mirror images are something else, statistics of another number of channels, a
             policy string that timm does not know.
     """
-    mean, std = config.mean or spec.mean, config.std or spec.std
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != spec.in_chans:
-            raise UserError(
-                f"data.{key} must have one value per channel, {spec.in_chans} for dataset {config.name!r}, "
-                f"got {list(values)}"
-            )
+    mean, std = statistics(config, spec)
     if config.hflip and not spec.mirrors:
         raise UserError(f"data.hflip must be 0 for dataset {config.name!r}, whose mirrored images mean something else")
-    size = config.img_size or spec.img_size
     common: dict[str, Any] = {
-        "input_size": (spec.in_chans, size, size),
+        "input_size": (spec.in_chans, *image_size(config, spec, training)),
         "interpolation": config.interpolation,
         "mean": mean,
         "std": std,

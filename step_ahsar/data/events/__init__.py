@@ -1,0 +1,1 @@
+"""Recordings of event cameras: reading them, and making frames of them."""

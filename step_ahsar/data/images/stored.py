@@ -1,0 +1,194 @@
+"""Images from disk, through timm.data.create_dataset: torchvision's sets, folders of images by class, hub sets.
+
+Sets that only stream (``tfds/``, ``wds/``, ``hfids/``) are left out: no seed can decide the order they are read in.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from timm.data import create_dataset
+
+from step_ahsar.config import DataConfig
+from step_ahsar.data.faults import DataFault, screen
+from step_ahsar.data.fingerprint import fingerprint_arrays, fingerprint_files
+from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.errors import UserError
+
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("val", "valid", "validation", "eval", "evaluation", "test")
+
+
+def _root(config: DataConfig, wanted: str) -> Path:
+    if config.root is None:
+        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {wanted}")
+    return Path(config.root).expanduser()
+
+
+class StoredImages:
+    """Images on disk, read when they are needed: RGB, with the class index that timm's reader gives.
+
+    Args:
+        reader: timm's, of a folder, a tar file or a hub's data set.
+        indices: which of its images; None = all.
+    """
+
+    def __init__(self, reader: Any, indices: list[int] | None = None) -> None:
+        self.reader, self.indices = reader, list(range(len(reader))) if indices is None else indices
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        """Raises DataFault for what is no image, or only part of one."""
+        number = self.indices[index]
+        try:
+            file, label = self.reader[number]
+            return Image.open(file).convert("RGB"), int(label)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises each of them for damaged files
+            raise DataFault(self.reader.filename(number, absolute=True), f"not a readable image: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def open_torchvision(config: DataConfig, holds: str) -> Splits:
+    """One of torchvision's sets; ``holds`` is what it keeps below its root."""
+    root = _root(config, holds)
+    try:
+        train, test = (
+            create_dataset(config.name, root=str(root), split=split, download=config.download)
+            for split in ("train", "validation")
+        )
+    except AssertionError as error:
+        raise UserError(f"dataset {config.name!r}: {error}") from error
+    except RuntimeError as error:
+        raise UserError(
+            f"dataset {config.name!r}: looked for {holds} in {root} (data.root), not found or damaged; point data.root "
+            f"at the folder that holds it, or set data.download=true to fetch it"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"dataset {config.name!r}: cannot read or fetch {holds} in {root} (data.root): {error}"
+        ) from error
+    if hasattr(train, "data"):
+        arrays = (train.data, train.targets, test.data, test.targets)
+        return Splits(train, test, tuple(map(str, train.classes)), fingerprint_arrays(arrays))
+    files = [Path(path) for split in (train, test) for path, _ in split.samples]
+    return Splits(train, test, tuple(map(_class_name, train.classes)), fingerprint_files(root, files))
+
+
+def open_hub(config: DataConfig) -> Splits:
+    """A set of the Hugging Face hub, ``hfds/<owner>/<name>``, through the package `datasets`; root is its cache."""
+    if importlib.util.find_spec("datasets") is None:
+        raise UserError(f"dataset {config.name!r} needs the package datasets: pip install datasets")
+    root = _root(config, "the cache of the package datasets")
+    if not config.download and not root.is_dir():
+        raise UserError(f"dataset {config.name!r}: looked for {root} (data.root); set data.download=true to fetch it")
+    readers = []
+    for names in (TRAIN_FOLDERS, ("validation", "valid", "test")):
+        for split in names:
+            try:
+                readers.append(create_dataset(config.name, root=str(root), split=split).reader)
+            except ValueError as error:
+                if "split" not in str(error):
+                    raise UserError(f"dataset {config.name!r}: {error}") from error
+            except OSError as error:
+                raise UserError(f"dataset {config.name!r}: cannot read or fetch it: {error}") from error
+            else:
+                break
+        else:
+            raise UserError(f"dataset {config.name!r} has no split {' or '.join(names)}")
+    index = readers[0].class_to_idx
+    fingerprint = fingerprint_arrays([[reader.dataset._fingerprint for reader in readers]])
+    return _splits(readers[0], readers[1], index, fingerprint, config)
+
+
+def open_folder(config: DataConfig) -> Splits:
+    """A folder of images by class in each split: ``train/<class>/*``, ``val/<class>/*``, or a tar file of each."""
+    root = _root(config, f"{'|'.join(TRAIN_FOLDERS)}/<class>/* and {'|'.join(TEST_FOLDERS)}/<class>/*")
+    found = []
+    for names in (TRAIN_FOLDERS, TEST_FOLDERS):
+        places = [root / name for name in names] + [root / f"{name}.tar" for name in names]
+        place = next(
+            (place for place in places if place.is_dir() or (place.suffix == ".tar" and place.is_file())), None
+        )
+        if place is None:
+            raise UserError(
+                f"dataset {config.name!r}: looked for a folder {' or '.join(names)} (or one as a .tar) in {root} "
+                f"(data.root), found none"
+            )
+        found.append(place)
+    try:
+        train = create_dataset("", root=str(found[0]), search_split=False).reader
+        index = train.class_to_idx
+        test = create_dataset("", root=str(found[1]), search_split=False, class_map=index).reader
+    except (RuntimeError, AssertionError, OSError) as error:
+        raise UserError(f"dataset {config.name!r}: {error}".splitlines()[0]) from error
+    empty = _empty_classes(found[0]) if found[0].is_dir() else []
+    if empty and config.on_error == "raise":
+        raise DataFault(empty[0], "this class folder holds no images; fill it or remove it")
+    # timm leaves out images of classes that were not in training; such a test set is not the one that was meant.
+    strangers = ({path.parent.name for path in _images(found[1])} if found[1].is_dir() else set()) - set(index)
+    if strangers:
+        raise UserError(
+            f"dataset {config.name!r}: {found[1]} has classes that {found[0]} lacks: {', '.join(sorted(strangers))}"
+        )
+    files = [Path(path) for reader in (train, test) if hasattr(reader, "samples") for path, _ in reader.samples]
+    files = [file if file.is_absolute() else root / file for file in files] if found[0].is_dir() else found
+    empty_faults = [f"{folder}: this class folder holds no images" for folder in empty]
+    return _splits(train, test, index, fingerprint_files(root, files), config, empty_faults)
+
+
+def _splits(
+    train: Any, test: Any, index: dict[str, int], fingerprint: str, config: DataConfig, faults: Sequence[str] = ()
+) -> Splits:
+    """The splits of two readers, without the images that cannot be read if the config skips them."""
+    kept, skipped = [], list(faults)
+    for reader in (train, test):
+        everything = StoredImages(reader)
+        indices, unreadable = screen(range(len(everything)), everything.__getitem__, config)
+        kept.append(StoredImages(reader, indices))
+        skipped += unreadable
+    classes = tuple(map(str, sorted(index, key=index.__getitem__)))
+    return Splits(kept[0], kept[1], classes, fingerprint, tuple(skipped))
+
+
+def _empty_classes(folder: Path) -> list[Path]:
+    """Folders of classes without an image."""
+    full = {path.relative_to(folder).parts[0] for path in _images(folder)}
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name not in full)
+
+
+def _class_name(name: Any) -> str:
+    """ImageNet's classes are tuples of synonyms."""
+    return name[0] if isinstance(name, tuple) else str(name)
+
+
+def _images(folder: Path) -> list[Path]:
+    from timm.data.readers.reader_image_folder import find_images_and_targets
+
+    images, _ = find_images_and_targets(str(folder))
+    return [Path(path) for path, _ in images]
+
+
+def _torchvision(
+    name: str, holds: str, in_chans: int, size: int, mean: Any, std: Any, classes: int, mirrors: bool
+) -> None:
+    opener = partial(open_torchvision, holds=holds)
+    register_dataset(DatasetSpec(f"torch/{name}", in_chans, size, mean, std, classes, opener, mirrors))
+
+
+# Channel statistics of the training images.
+_torchvision("cifar10", "cifar-10-batches-py", 3, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 10, True)
+_torchvision("cifar100", "cifar-100-python", 3, 32, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 100, True)
+_torchvision("mnist", "MNIST/raw", 1, 28, (0.1307,), (0.3081,), 10, False)
+_torchvision("kmnist", "KMNIST/raw", 1, 28, (0.1918,), (0.3483,), 10, False)
+_torchvision("qmnist", "QMNIST/raw", 1, 28, (0.1307,), (0.3081,), 10, False)
+_torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 10, True)
+
+# Any other of torchvision's classification sets that timm opens (torch/imagenet, torch/places365, ...); the hub's.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+register_dataset(DatasetSpec("torch", 3, 224, *IMAGENET, None, partial(open_torchvision, holds="the set's files")))
+register_dataset(DatasetSpec("hfds", 3, 224, *IMAGENET, None, open_hub))
+register_dataset(DatasetSpec("folder", 3, 224, *IMAGENET, None, open_folder))

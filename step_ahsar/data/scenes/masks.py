@@ -1,0 +1,254 @@
+"""Folders of images and class masks: CamVid's lists, plain folders, Cityscapes, ADE20K.
+
+A mask is a grey or palette image of its image's size that holds class ids; 255 is ignored.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from step_ahsar.config import DataConfig
+from step_ahsar.data.faults import DataFault
+from step_ahsar.data.fingerprint import fingerprint_files
+from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.scenes.files import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    class_table,
+    images_in,
+    map_ids,
+    not_found,
+    open_image,
+    read_lines,
+    read_mask,
+    read_names,
+    root_of,
+    screened,
+    subfolder,
+)
+from step_ahsar.data.scenes.scene import IGNORE, Scene, make_scene
+from step_ahsar.errors import UserError
+
+Pair = tuple[Path, Path]  # an image and its mask
+
+MASK_FOLDERS = ("masks", "labels", "annotations")
+
+# G. J. Brostow et al., "Semantic object classes in video", 2009, as V. Badrinarayanan et al. grouped its classes for
+# SegNet (arXiv 1511.00561); id 11 is void.
+CAMVID = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
+
+# M. Cordts et al., "The Cityscapes dataset" (arXiv 1604.01685): the 19 classes that are evaluated, and their label ids.
+CITYSCAPES = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic light": 19,
+    "traffic sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+CITYSCAPES_IDS = 34
+
+ADE20K_CLASSES = 150
+
+
+def open_masks(config: DataConfig) -> Splits:
+    """Lists ``train.txt`` and ``val.txt`` or ``test.txt`` of "image mask", or ``images/train``, ``masks/train`` etc.
+
+    The paths in a list are found below the root by as many of their last parts as fit, so that a list may keep the
+    prefix of another machine. In folders an image and its mask have the same stem. ``classes.txt`` names the classes,
+    one a line, by id; a line ``void`` or ``ignore`` is of pixels that count for nothing. Without it classes are called
+    by their ids, but those of SegNet's CamVid by their names.
+
+    Raises:
+        UserError: neither layout is there, a list's line is no pair of paths, a split is empty.
+        DataFault: an unreadable file, a missing mask or image, a mask of another size than its image, ids beyond the
+            list.
+    """
+    wanted = "train.txt and val.txt|test.txt of image and mask paths, or images/{train,val} and masks/{train,val}"
+    root = root_of(config, wanted)
+    lists = [_first_file(root, [f"{name}.txt" for name in names]) for names in (TRAIN_NAMES, TEST_NAMES)]
+    strays: list[DataFault] = []
+    if all(lists):
+        pairs = tuple(_read_list(root, file) for file in lists if file)
+    else:
+        pairs, strays = _folder_pairs(config, root, wanted)
+    table: Sequence[int | None]
+    file = root / "classes.txt"
+    if file.is_file():
+        classes, table = class_table(read_names(file))
+    elif (
+        lists[0]
+        and lists[1]
+        and any("camvid" in text.lower().split("/") for text in (root.name, *read_lines(lists[0])))
+    ):
+        classes, table = class_table((*CAMVID, "void"))
+    else:
+        count = 1 + max((_highest_id(mask, config) for part in pairs for _, mask in part), default=-1)
+        classes, table = class_table([str(i) for i in range(count)])
+    return _open_pairs(config, root, pairs, classes, table, strays)
+
+
+def open_cityscapes(config: DataConfig) -> Splits:
+    """Cityscapes: ``leftImg8bit/<split>/<city>/*_leftImg8bit.png`` and ``gtFine/<split>/<city>/*_gtFine_labelIds.png``.
+
+    The 19 classes that are evaluated; all other label ids are ignored. Raises as :func:`open_masks`.
+    """
+    wanted = "leftImg8bit/{train,val}/<city>/*_leftImg8bit.png and gtFine/{train,val}/<city>/*_gtFine_labelIds.png"
+    root = root_of(config, wanted)
+    pairs = []
+    for split in ("train", "val"):
+        images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        if not images:
+            raise not_found(config, wanted)
+        pairs.append([(image, _cityscapes_mask(root, split, image)) for image in images])
+    table = [IGNORE] * CITYSCAPES_IDS
+    for index, label_id in enumerate(CITYSCAPES.values()):
+        table[label_id] = index
+    return _open_pairs(config, root, (pairs[0], pairs[1]), tuple(CITYSCAPES), table)
+
+
+def open_ade20k(config: DataConfig) -> Splits:
+    """ADE20K as in the scene parsing challenge of 2016: ``{images,annotations}/{training,validation}``.
+
+    150 classes; id 0 is ignored, id k is class k - 1. Their names are read from ``objectInfo150.txt`` and are numbers
+    where it is not there. B. Zhou et al., "Scene parsing through ADE20K dataset" (CVPR 2017). Raises as
+    :func:`open_masks`.
+    """
+    wanted = "images/{training,validation} and annotations/{training,validation}, maybe in ADEChallengeData2016"
+    root = root_of(config, wanted)
+    root = subfolder(root, ("ADEChallengeData2016",)) or root
+    pairs, strays = _folder_pairs(config, root, wanted)
+    names = tuple(map(str, range(1, ADE20K_CLASSES + 1)))
+    info = root / "objectInfo150.txt"
+    if info.is_file():
+        rows = [line.split("\t") for line in read_lines(info)]
+        names = tuple(row[-1].strip() for row in rows if row[0].strip().isdigit())
+        if len(names) != ADE20K_CLASSES:
+            raise DataFault(info, f"must have {ADE20K_CLASSES} rows that begin with a number, has {len(names)}")
+    return _open_pairs(config, root, pairs, names, [IGNORE, *range(ADE20K_CLASSES)], strays)
+
+
+def _open_pairs(
+    config: DataConfig,
+    root: Path,
+    pairs: tuple[list[Pair], ...],
+    classes: tuple[str, ...],
+    table: Sequence[int | None],
+    strays: Sequence[DataFault] = (),
+) -> Splits:
+    (train, test), skipped = screened((pairs[0], pairs[1]), partial(_read_pair, table=table), config, strays)
+    used = [root / "classes.txt", *(file for part in (train, test) for pair in part.items for file in pair)]
+    files = {file for file in used if file.is_file()}
+    return Splits(train, test, classes, fingerprint_files(root, files), skipped, pixel_classes=classes)
+
+
+def _read_pair(pair: Pair, table: Sequence[int | None]) -> tuple[Image.Image, Scene]:
+    image, ids = open_image(pair[0]), read_mask(pair[1])
+    size = image.height, image.width
+    if ids.shape != size:
+        raise DataFault(
+            pair[1],
+            f"is of {ids.shape[0]} x {ids.shape[1]} pixels (rows x columns), its image {pair[0].name} of "
+            f"{size[0]} x {size[1]}",
+        )
+    return image, make_scene(str(pair[0]), size, classes=map_ids(ids, table, pair[1]))
+
+
+def _first_file(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _read_list(root: Path, file: Path) -> list[Pair]:
+    pairs = []
+    for number, line in enumerate(read_lines(file), 1):
+        if not line.strip():
+            continue
+        parts = line.split()
+        if len(parts) != 2:
+            raise UserError(f"{file}, line {number}: must be an image's path and a mask's, got {line.strip()!r}")
+        pairs.append((_below(root, parts[0]), _below(root, parts[1])))
+    return pairs
+
+
+def _below(root: Path, path: str) -> Path:
+    """The file below the root that shares the most last parts with the path; if there is none, a place to miss it."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    places = [root.joinpath(*parts[start:]) for start in range(len(parts))]
+    return next((place for place in places if place.is_file()), places[max(0, len(places) - 2)])
+
+
+def _folder_pairs(config: DataConfig, root: Path, wanted: str) -> tuple[tuple[list[Pair], ...], list[DataFault]]:
+    """Images with the masks of their names, and masks that are of no image."""
+    masks_of = subfolder(root, MASK_FOLDERS)
+    pairs, strays = [], []
+    for names in (TRAIN_NAMES, TEST_NAMES):
+        images = subfolder(root / "images", names)
+        masks = masks_of and subfolder(masks_of, names)
+        if images is None or masks is None:
+            raise not_found(config, wanted)
+        stems: dict[Path, Path] = {}
+        for mask in images_in(masks):
+            stem = mask.relative_to(masks).with_suffix("")
+            if stem in stems:
+                raise UserError(f"{mask}: there is another mask of that name, {stems[stem].name}")
+            stems[stem] = mask
+        found = [(image, image.relative_to(images).with_suffix("")) for image in images_in(images)]
+        pairs.append([(image, stems.get(stem, masks / f"{stem}.png")) for image, stem in found])
+        known = {stem for _, stem in found}
+        alone = (mask for stem, mask in stems.items() if stem not in known)
+        strays += [DataFault(mask, f"there is no image of this name in {images}") for mask in alone]
+    return tuple(pairs), strays
+
+
+def _highest_id(mask: Path, config: DataConfig) -> int:
+    try:
+        ids = read_mask(mask)
+    except DataFault:
+        if config.on_error == "skip":
+            return -1  # it is listed with the others that cannot be used
+        raise
+    ids = ids[ids != IGNORE]
+    highest = int(ids.max(initial=-1))
+    if highest >= IGNORE:
+        raise DataFault(mask, f"has class id {highest}; ids must be < {IGNORE}")
+    return highest
+
+
+def _cityscapes_mask(root: Path, split: str, image: Path) -> Path:
+    stem = image.name.removesuffix("_leftImg8bit.png")
+    return root / "gtFine" / split / image.parent.name / f"{stem}_gtFine_labelIds.png"
+
+
+def _register(name: str, size: int | tuple[int, int], classes: int | None, opener: object) -> None:
+    register_dataset(
+        DatasetSpec(
+            name=name,
+            in_chans=3,
+            size=size,
+            mean=(0.485, 0.456, 0.406),  # ImageNet's
+            std=(0.229, 0.224, 0.225),
+            num_classes=classes,
+            open=opener,  # type: ignore[arg-type]
+            tasks=("segmentation",),
+        )
+    )
+
+
+_register("masks", 512, None, open_masks)
+_register("cityscapes", (512, 1024), len(CITYSCAPES), open_cityscapes)
+_register("ade20k", 512, ADE20K_CLASSES, open_ade20k)

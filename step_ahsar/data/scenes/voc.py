@@ -1,0 +1,154 @@
+"""Pascal VOC: boxes in XML files, class masks in palette images.
+
+M. Everingham et al., "The Pascal visual object classes (VOC) challenge", IJCV 2010. Boxes are 1-based and inclusive
+there: ``xmin..xmax`` is x0 = xmin - 1 to x1 = xmax here. Corners that coincide are taken for an annotator's slip, and
+give a box without area. Objects marked difficult are neither learnt from nor counted, as a crowd of COCO.
+"""
+
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+from PIL import Image
+
+from step_ahsar.config import DataConfig
+from step_ahsar.data.faults import DataFault
+from step_ahsar.data.fingerprint import fingerprint_files
+from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.scenes.files import map_ids, not_found, open_image, read_lines, read_mask, root_of, screened
+from step_ahsar.data.scenes.scene import Scene, make_scene
+
+VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
+    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+PIXEL_CLASSES = ("background", *VOC)
+
+
+def open_voc(config: DataConfig) -> Splits:
+    """Boxes: ``Annotations/*.xml``, ``JPEGImages``, and the splits of ``ImageSets/Main``.
+
+    Trained on are ``trainval.txt`` (else ``train.txt``) and tested ``test.txt`` where there is one; otherwise
+    ``train.txt`` and ``val.txt``. The classes are the published 20 if those hold all that occur, else what occurs, by
+    name.
+
+    Raises:
+        UserError: the layout is not there, a split is empty.
+        DataFault: an annotation that cannot be read or has no valid box, one that names a missing image, a box wholly
+            outside its image.
+    """
+    wanted = "Annotations/*.xml, JPEGImages and ImageSets/Main/{train|trainval,val|test}.txt"
+    root = root_of(config, wanted)
+    splits = _splits(config, root, "Main", wanted)
+    files = tuple([root / "Annotations" / f"{stem}.xml" for stem in part] for part in splits)
+    found: set[str] = set()
+    for file in (*files[0], *files[1]):
+        try:
+            found.update(_text(entry, "name", file) for entry in _parse(file).iter("object"))
+        except DataFault:
+            if config.on_error == "raise":
+                raise
+    classes = VOC if found <= set(VOC) else tuple(sorted(found))
+    read = partial(_read_objects, index={name: i for i, name in enumerate(classes)})
+    (train, test), skipped = screened((files[0], files[1]), read, config)
+    used = [*train.items, *test.items]
+    used += [image for file in used if (image := root / "JPEGImages" / f"{file.stem}.jpg").is_file()]
+    return Splits(train, test, classes, fingerprint_files(root, set(used)), skipped)
+
+
+def open_voc_segmentation(config: DataConfig) -> Splits:
+    """Masks: ``SegmentationClass/*.png``, ``JPEGImages``, and the splits of ``ImageSets/Segmentation``.
+
+    Background and the 20 classes; 255, the border of objects, is ignored. The splits are chosen as in :func:`open_voc`.
+
+    Raises:
+        UserError: the layout is not there, a split is empty.
+        DataFault: a missing or unreadable file, a mask of another size than its image, ids beyond the list.
+    """
+    wanted = "SegmentationClass/*.png, JPEGImages and ImageSets/Segmentation/{train|trainval,val|test}.txt"
+    root = root_of(config, wanted)
+    splits = _splits(config, root, "Segmentation", wanted)
+    (train, test), skipped = screened((splits[0], splits[1]), partial(_read_classes, root=root), config)
+    paths = [path for part in (train, test) for stem in part.items for path in _pair(root, stem)]
+    fingerprint = fingerprint_files(root, {path for path in paths if path.is_file()})
+    return Splits(train, test, PIXEL_CLASSES, fingerprint, skipped, pixel_classes=PIXEL_CLASSES)
+
+
+def _splits(config: DataConfig, root: Path, kind: str, wanted: str) -> tuple[list[str], list[str]]:
+    folder = root / "ImageSets" / kind
+    names = {name for name in ("train", "val", "trainval", "test") if (folder / f"{name}.txt").is_file()}
+    chosen = ("trainval" if "trainval" in names else "train", "test") if "test" in names else ("train", "val")
+    if not names >= set(chosen) or not (root / "JPEGImages").is_dir():
+        raise not_found(config, wanted)
+    # A line may go on with a flag: whether the image holds the class of the list.
+    train, test = ([line.split()[0] for line in read_lines(folder / f"{name}.txt") if line.strip()] for name in chosen)
+    return train, test
+
+
+def _read_objects(file: Path, index: dict[str, int]) -> tuple[Image.Image, Scene]:
+    tree = _parse(file)
+    name = (tree.findtext("filename") or "").strip() or f"{file.stem}.jpg"
+    path = file.parent.parent / "JPEGImages" / Path(name).name
+    if not path.is_file():
+        raise DataFault(file, f"names the image JPEGImages/{path.name}, which is not there")
+    image = open_image(path)
+    boxes, labels, difficult = [], [], []
+    for number, entry in enumerate(tree.iter("object")):
+        boxes.append(_box(entry, number, file))
+        labels.append(index[_text(entry, "name", file)])
+        difficult.append((entry.findtext("difficult") or "0").strip() == "1")
+    return image, make_scene(str(file), (image.height, image.width), boxes, labels, crowd=difficult)
+
+
+def _box(entry: ElementTree.Element, number: int, file: Path) -> list[float]:
+    try:
+        x0, y0, x1, y1 = (float(entry.findtext(f"bndbox/{key}", "")) for key in ("xmin", "ymin", "xmax", "ymax"))
+    except ValueError as error:
+        raise DataFault(file, f"object {number} must have numbers xmin, ymin, xmax, ymax in bndbox") from error
+    return [x0 - 1, y0 - 1, x1 - (x1 <= x0), y1 - (y1 <= y0)]
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    if not file.is_file():
+        raise DataFault(file, "there is no such annotation")
+    try:
+        return ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise DataFault(file, f"is no XML that can be read: {error}") from error
+
+
+def _text(entry: ElementTree.Element, key: str, file: Path) -> str:
+    text = (entry.findtext(key) or "").strip()
+    if not text:
+        raise DataFault(file, f"has an object without a {key}")
+    return text
+
+
+def _pair(root: Path, stem: str) -> tuple[Path, Path]:
+    return root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png"
+
+
+def _read_classes(stem: str, root: Path) -> tuple[Image.Image, Scene]:
+    path, mask = _pair(root, stem)
+    image = open_image(path)
+    classes = map_ids(read_mask(mask), range(len(PIXEL_CLASSES)), mask)
+    return image, make_scene(str(mask), (image.height, image.width), classes=classes)
+
+
+def _register(name: str, classes: int | None, opener: object, task: str) -> None:
+    register_dataset(
+        DatasetSpec(
+            name=name,
+            in_chans=3,
+            size=512,
+            mean=(0.485, 0.456, 0.406),  # ImageNet's
+            std=(0.229, 0.224, 0.225),
+            num_classes=classes,
+            open=opener,  # type: ignore[arg-type]
+            tasks=(task,),
+        )
+    )
+
+
+_register("voc", None, open_voc, "detection")
+_register("voc_segmentation", len(PIXEL_CLASSES), open_voc_segmentation, "segmentation")

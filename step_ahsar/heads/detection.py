@@ -1,0 +1,276 @@
+"""Torchvision's detectors on the features of a spiking backbone.
+
+T time steps, B batch, C channels, H, W pixels, n objects.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import log2
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
+
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.heads.pyramid import Pyramid
+from step_ahsar.layers import NeuronFactory
+
+STRIDES = (4, 8, 16, 32)  # of the maps, on every backbone, as in FPN and ViTDet
+DETECTIONS = 100  # kept of an image at most, as many as COCO looks at
+_RATIOS = (0.5, 1.0, 2.0)  # height over width of an anchor
+_GROUPS = 32  # of the group norms in the towers of FCOS and RetinaNet
+
+
+class Detector(nn.Module):
+    """A backbone, a feature pyramid and one of torchvision's detectors.
+
+    Images are taken as they come: nothing is normalised, resized or padded. The pyramid's maps have the strides 4, 8,
+    16 and 32 on every backbone. With ``neuron`` the pyramid is spiking, on levels that keep their time axis; its firing
+    rates are normalised, since few neurons fire at first and torchvision's layers start small. What follows (towers,
+    proposals, RoI heads) is torchvision's and is not spiking.
+
+    Where torchvision's defaults are made for photographs of 800 pixels, these differ: the RoI heads have ``channels``
+    channels (boxes: four times as many), learn from 128 proposals of an image and look at 300 (Ren et al., arXiv
+    1506.01497); RetinaNet's towers have group norms, as its second version in torchvision; anchors are not rounded.
+
+    Args:
+        name: "fcos" (arXiv 1904.01355), "retinanet" (1708.02002), "faster_rcnn" (1506.01497) or "mask_rcnn"
+            (1703.06870).
+        backbone: gives a list of levels [B, C, H, W], or [T, B, C, H, W] if there is a ``neuron``; with timm's
+            ``feature_info``.
+        num_classes: K, without a background.
+        channels: width of the pyramid and of the heads; of FCOS and RetinaNet a multiple of 32.
+        anchor_scale: side of the smallest anchor at a level, of its stride; FCOS has no anchors.
+        score_threshold: detections with lower scores are dropped.
+        neuron: makes the pyramid's neurons, in group "head"; None = a pyramid that is not spiking.
+
+    Raises:
+        UserError: an unknown name, channels that group norms cannot divide, or a backbone without such strides.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backbone: Any,
+        num_classes: int,
+        *,
+        channels: int = 64,
+        anchor_scale: float = 4.0,
+        score_threshold: float = 0.05,
+        neuron: NeuronFactory | None = None,
+    ) -> None:
+        super().__init__()
+        if name not in _DETECTORS:
+            raise unknown("detection head", name, _DETECTORS)
+        if name in ("fcos", "retinanet") and channels % _GROUPS:
+            raise UserError(f"head.channels of {name} must be a multiple of {_GROUPS}, got {channels}")
+        info = backbone.feature_info
+        self.stride = max(info.reduction())  # sizes of images must be multiples of it
+        self.body = backbone
+        self.pyramid = Pyramid(info.channels(), info.reduction(), channels, STRIDES, neuron)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for _ in STRIDES) if neuron else None
+        self.has_masks = name == "mask_rcnn"
+        self.has_background = name in ("faster_rcnn", "mask_rcnn")  # as class 0
+        self.net = _DETECTORS[name](_Backbone(channels), num_classes, anchor_scale, score_threshold)
+        self.net.transform = _Transform()
+
+    def forward(
+        self, inputs: Tensor, targets: Sequence[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training, detections in eval mode.
+
+        Args:
+            inputs: [B, C, H, W] or [T, B, C, H, W].
+            targets: of each image "boxes" (x0, y0, x1, y1 in pixels, [n, 4]), "labels" ([n], from 0), "crowd" (bool
+                [n]) and, for Mask R-CNN, "masks" (bool [n, H, W]). n may be 0. Crowds and boxes without area are not
+                learnt from. Not looked at in eval mode.
+
+        Returns:
+            Losses by name, 0-d. Or for each image "boxes" [n, 4], "scores" [n], descending, "labels" [n] from 0 and,
+            of Mask R-CNN, "masks", probabilities [n, 1, H, W]; n <= 100.
+
+        Raises:
+            UserError: no masks where Mask R-CNN is to learn.
+        """
+        maps = self.pyramid(self.body(inputs))
+        if self.norms is not None:
+            maps = [norm(spikes.mean(0)) for norm, spikes in zip(self.norms, maps, strict=True)]
+        # in fp32, also under mixed precision: bf16 rounds a coordinate above 256 to even pixels
+        with torch.autocast(inputs.device.type, enabled=False):
+            images = _Images(inputs, maps)
+            if self.training:
+                assert targets is not None, "a detector in training mode needs targets"
+                return self.net(images, [self._learnt(target) for target in targets])
+            detections = self.net(images)
+        if self.has_background:
+            detections = [{**found, "labels": found["labels"] - 1} for found in detections]
+        return detections
+
+    def _learnt(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The objects that training looks at, as torchvision wants them."""
+        keep = ~target["crowd"] & ~without_area(target["boxes"])
+        learnt = {"boxes": target["boxes"][keep], "labels": target["labels"][keep] + int(self.has_background)}
+        if self.has_masks:
+            check_masks(target)
+            learnt["masks"] = target["masks"][keep]
+        return learnt
+
+
+def without_area(boxes: Tensor) -> Tensor:
+    """Which of the boxes, [n, 4], have no width or no height; bool [n]."""
+    return (boxes[:, 2:] <= boxes[:, :2]).any(1)
+
+
+def check_masks(target: dict[str, Tensor]) -> None:
+    """Raises UserError if ``target`` has no masks."""
+    if "masks" not in target:
+        raise UserError("mask_rcnn needs a mask of each object, and this data set has boxes alone; take faster_rcnn")
+
+
+class _Images(list[Tensor]):
+    """The images of a batch, each [C, H, W] or [T, C, H, W], and the maps of all, on their way through torchvision."""
+
+    def __init__(self, inputs: Tensor, maps: Sequence[Tensor]) -> None:
+        super().__init__(inputs.unbind(-4))
+        self.maps = OrderedDict((str(i), x.float()) for i, x in enumerate(maps))
+
+
+class _Transform(nn.Module):
+    """In place of torchvision's, which would normalise, resize and pad."""
+
+    def forward(self, images: _Images, targets: Any) -> tuple[ImageList, Any]:
+        """The maps and the images' sizes."""
+        return ImageList(images.maps, [(x.shape[-2], x.shape[-1]) for x in images]), targets
+
+    def postprocess(self, result: list[dict[str, Tensor]], sizes: Any, original: Any) -> list[dict[str, Tensor]]:
+        """Masks from their boxes into the image; boxes are in its pixels already."""
+        for found, size in zip(result, original, strict=False):  # no results in training
+            if "masks" in found:
+                found["masks"] = paste_masks_in_image(found["masks"], found["boxes"], size)
+        return result
+
+
+class _Backbone(nn.Module):
+    """What a detector takes for its backbone: the maps are there already."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.out_channels = channels
+
+    def forward(self, maps: "OrderedDict[str, Tensor]") -> "OrderedDict[str, Tensor]":
+        return maps
+
+
+class _Anchors(AnchorGenerator):
+    """Anchors at the strides that the maps have.
+
+    Torchvision divides the image's size by the map's, which gives another stride where a size was rounded up, and
+    rounds the anchors to whole pixels, which leaves nothing of small ones.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
+        super().__init__(tuple(map(tuple, sizes)), (tuple(ratios),) * len(STRIDES))
+
+    def generate_anchors(
+        self,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
+        """Sides and ratios (height over width) to boxes around 0, [ratios * sides, 4]."""
+        root = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()[:, None]
+        side = torch.tensor(scales, dtype=dtype, device=device)
+        width, height = (side / root).flatten(), (side * root).flatten()
+        return torch.stack([-width, -height, width, height], dim=1) / 2
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Of each image all its anchors, [sum of H * W * anchors, 4]."""
+        first = feature_maps[0]
+        self.set_cell_anchors(first.dtype, first.device)
+        strides: list[Any] = [[stride, stride] for stride in STRIDES]
+        anchors = torch.cat(self.grid_anchors([list(x.shape[-2:]) for x in feature_maps], strides))
+        return [anchors] * len(image_list.image_sizes)
+
+
+def _fcos(maps: nn.Module, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    points = _Anchors([[stride] for stride in STRIDES], [1.0])  # FCOS measures in strides
+    return FCOS(maps, num_classes, anchor_generator=points, score_thresh=score_threshold, detections_per_img=DETECTIONS)
+
+
+def _retinanet(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    sizes = [[anchor_scale * stride * 2 ** (i / 3) for i in range(3)] for stride in STRIDES]
+    anchors = _Anchors(sizes, _RATIOS)
+    head = RetinaNetHead(
+        maps.out_channels,
+        anchors.num_anchors_per_location()[0],
+        num_classes,
+        norm_layer=partial(nn.GroupNorm, _GROUPS),
+    )
+    return RetinaNet(
+        maps,
+        num_classes,
+        anchor_generator=anchors,
+        head=head,
+        score_thresh=score_threshold,
+        detections_per_img=DETECTIONS,
+    )
+
+
+def _two_stages(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> dict[str, Any]:
+    """What Faster and Mask R-CNN have in common; class 0 is the background."""
+    channels = maps.out_channels
+    return {
+        "backbone": maps,
+        "rpn_anchor_generator": _Anchors([[anchor_scale * stride] for stride in STRIDES], _RATIOS),
+        "rpn_post_nms_top_n_test": 300,
+        "box_roi_pool": _roi_align(7),
+        "box_head": TwoMLPHead(channels * 7 * 7, 4 * channels),
+        "box_predictor": FastRCNNPredictor(4 * channels, num_classes + 1),
+        "box_batch_size_per_image": 128,
+        "box_score_thresh": score_threshold,
+        "box_detections_per_img": DETECTIONS,
+    }
+
+
+def _faster_rcnn(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    return FasterRCNN(**_two_stages(maps, num_classes, anchor_scale, score_threshold))
+
+
+def _mask_rcnn(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    channels = maps.out_channels
+    return MaskRCNN(
+        **_two_stages(maps, num_classes, anchor_scale, score_threshold),
+        mask_roi_pool=_roi_align(14),
+        mask_head=MaskRCNNHeads(channels, (channels,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes + 1),
+    )
+
+
+def _roi_align(size: int) -> MultiScaleRoIAlign:
+    """RoIAlign of ``size`` x ``size`` cells at the strides that the maps have.
+
+    Torchvision guesses the strides from the first batch that it sees, and rounded sizes mislead it.
+    """
+    pool = MultiScaleRoIAlign([str(i) for i in range(len(STRIDES))], size, sampling_ratio=2)
+    pool.scales = [1 / stride for stride in STRIDES]
+    pool.map_levels = initLevelMapper(round(log2(STRIDES[0])), round(log2(STRIDES[-1])))
+    return pool
+
+
+_DETECTORS: dict[str, Callable[[Any, int, float, float], nn.Module]] = {
+    "fcos": _fcos,
+    "retinanet": _retinanet,
+    "faster_rcnn": _faster_rcnn,
+    "mask_rcnn": _mask_rcnn,
+}

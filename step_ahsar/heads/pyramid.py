@@ -1,0 +1,133 @@
+"""From a backbone's features to maps of one width at the strides that a head asks for.
+
+Notation: T time steps, B batch, C channels, H, W pixels. Spiking layers take and give [T, B, C, H, W], plain ones
+[B, C, H, W], of features that were averaged over time.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import log2
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from step_ahsar.errors import UserError
+from step_ahsar.layers import NeuronFactory, SpikingConv
+
+
+class Pyramid(nn.Module):
+    """Maps of equal width at several strides, from the levels of any backbone.
+
+    Each stride has a lateral 1x1 convolution on the backbone's level that is nearest to it: on the level as it is, on
+    a max pool of it if the stride is coarser, or behind transposed convolutions if it is finer. Then
+
+    * where the strides rest on several levels (QKFormer), coarser maps are added to finer ones from the top down:
+      feature pyramid networks (Lin et al. 2017, arXiv 1612.03144);
+    * where they rest on one (all levels of Spikformer have one stride), nothing is added: the simple feature pyramid
+      (Li et al. 2022, arXiv 2203.16527).
+
+    A 3x3 convolution ends each map. Of levels at one stride the last counts. Spikes that are added make integers, as in
+    the backbones' residual streams. Plain layers are normalised by batch, and no activation follows the last.
+
+    Args:
+        channels: of each level of the backbone.
+        reductions: by how much each level has shrunk the input.
+        out_channels: of each map.
+        strides: of the maps, ascending; each a level's reduction, times or over a power of 2.
+        neuron: makes the neurons of a spiking pyramid, in group "head"; None = a plain one.
+
+    Raises:
+        UserError: strides that do not ascend, or that no power of 2 joins to a level.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        out_channels: int,
+        strides: Sequence[int],
+        neuron: NeuronFactory | None = None,
+    ) -> None:
+        super().__init__()
+        if not strides or min(strides) < 1 or any(after <= before for before, after in pairwise(strides)):
+            raise UserError(f"strides of a pyramid must be >= 1 and ascend, got {list(strides)}")
+        self.strides, self.out_channels = tuple(strides), out_channels
+        last = {reduction: i for i, reduction in enumerate(reductions)}
+        self.sources: list[int] = []
+        self.laterals = nn.ModuleList()
+        for stride in strides:
+            nearest = min(last, key=lambda reduction: abs(log2(stride / reduction)))
+            octaves = log2(stride / nearest)
+            if octaves % 1:
+                levels = ", ".join(map(str, last))
+                raise UserError(f"stride {stride} of a pyramid is not a level's, {levels}, times or over 2, 4, 8, ...")
+            source, finer, coarser = last[nearest], max(0, round(-octaves)), max(0, round(octaves))
+            widths = [channels[source], *[out_channels] * finer]
+            layers = [conv_layer(before, after, neuron, up=True) for before, after in pairwise(widths)]
+            layers += [_Pool() for _ in range(coarser)]
+            layers.append(conv_layer(widths[-1], out_channels, neuron, kernel_size=1, relu=False))
+            self.sources.append(source)
+            self.laterals.append(nn.Sequential(*layers))
+        self.outputs = nn.ModuleList(conv_layer(out_channels, out_channels, neuron, relu=False) for _ in strides)
+        self.top_down = len(set(self.sources)) > 1
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The backbone's levels, each [B, C, H, W] or [T, B, C, H, W], to maps in the order of the strides."""
+        maps = [lateral(features[source]) for source, lateral in zip(self.sources, self.laterals, strict=True)]
+        if self.top_down:
+            for i in reversed(range(len(maps) - 1)):
+                maps[i] = maps[i] + resize(maps[i + 1], maps[i].shape[-2:])
+        return [output(x) for output, x in zip(self.outputs, maps, strict=True)]
+
+
+def conv_layer(
+    in_channels: int,
+    out_channels: int,
+    neuron: NeuronFactory | None,
+    *,
+    kernel_size: int = 3,
+    up: bool = False,
+    relu: bool = True,
+) -> nn.Module:
+    """Convolution, batch norm, and a neuron of group "head" or a ReLU.
+
+    Args:
+        in_channels: C of the input.
+        out_channels: C of the output.
+        neuron: makes the neuron; None = a plain layer.
+        kernel_size: odd; the size is kept.
+        up: a transposed convolution of kernel and stride 2 instead, which doubles the size.
+        relu: whether a plain layer ends with one.
+    """
+    if neuron is not None:
+        layer = SpikingConv(in_channels, out_channels, neuron("head", out_channels), kernel_size=kernel_size)
+        if up:
+            layer.conv = _transposed(in_channels, out_channels)  # type: ignore[assignment]
+        return layer
+    conv = (
+        _transposed(in_channels, out_channels)
+        if up
+        else nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+    )
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *([nn.ReLU()] if relu else []))
+
+
+def resize(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
+    """``[..., C, H, W]`` to ``[..., C, *size]``; "nearest" keeps spikes spikes."""
+    if x.shape[-2:] == tuple(size):
+        return x
+    corners = None if mode == "nearest" else False
+    resized = F.interpolate(x.flatten(0, -4), tuple(size), mode=mode, align_corners=corners)
+    return resized.reshape(*x.shape[:-2], *size)
+
+
+def _transposed(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
+
+
+class _Pool(nn.Module):
+    """Max pool of kernel and stride 2: ``[..., C, H, W] -> [..., C, ceil(H / 2), ceil(W / 2)]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.max_pool2d(x.flatten(0, -4), 2, ceil_mode=True)
+        return pooled.reshape(*x.shape[:-2], *pooled.shape[-2:])

@@ -1,0 +1,265 @@
+"""Object detection, and instance segmentation with Mask R-CNN: torchvision's losses, COCO's mean average precision."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+
+from step_ahsar.config import Config
+from step_ahsar.errors import UserError
+from step_ahsar.tasks.base import Backbone, Metrics, Task
+from step_ahsar.tasks.drawing import beside, colour, picture
+from step_ahsar.tasks.segmentation import head_neurons
+
+HEADS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
+_SEEN = 0.3  # score of the detections that are shown to people
+_MERGE_IOU = 0.5  # of boxes of one class that are the same object seen in two views
+_HEIGHT = 256  # of a drawn picture, in pixels
+
+Found = dict[str, Tensor]
+
+
+class Detection(Task):
+    """Boxes, classes and scores of the objects in an image; with Mask R-CNN their masks too.
+
+    Targets are a list with, for each image, "boxes" (x0, y0, x1, y1 in pixels of the input, [n, 4]), "labels" ([n]),
+    "area" ([n]), "crowd" (bool [n]) and, if the data have them, "masks" (bool [n, H, W]). n may be 0.
+
+    Crowds are not learnt from; in evaluation a detection inside one counts neither for nor against. Boxes without width
+    or height are not learnt from either, and are ignored in evaluation: COCO's own tools would count each as an object
+    that nothing can find.
+    """
+
+    name = "detection"
+    metric = "map"
+
+    def __init__(self, config: Config, classes: Sequence[str]) -> None:
+        super().__init__(config, classes)
+        self.head = config.head.name or "fcos"
+        if self.head not in HEADS:
+            raise UserError(f"head.name {self.head!r} is for segmentation; detection takes {', '.join(HEADS)}")
+        if config.train.loss not in self.losses:
+            raise UserError(
+                f"train.loss {config.train.loss!r} does not apply to detection, whose heads bring their own"
+            )
+        for option in ("mixup", "cutmix", "eventmix", "label_smoothing"):
+            if getattr(config.train, option):
+                raise UserError(f"train.{option} does not apply to detection; leave it at 0")
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        """The backbone with a feature pyramid and the head."""
+        from step_ahsar.heads.detection import Detector
+
+        head = self.config.head
+        return Detector(
+            self.head,
+            backbone(features_only=True, per_step=head.spiking),
+            len(self.classes),
+            channels=head.channels,
+            anchor_scale=head.anchor_scale,
+            score_threshold=head.score_threshold,
+            neuron=head_neurons(self.config) if head.spiking else None,
+        )
+
+    def loss(self, model: nn.Module, inputs: Tensor, targets: Sequence[Found]) -> Tensor:
+        """The sum of the detector's losses.
+
+        Raises:
+            UserError: Mask R-CNN, and targets without masks.
+        """
+        return torch.stack(list(model(inputs, targets).values())).sum()
+
+    def predict(self, model: nn.Module, inputs: Tensor) -> list[Found]:
+        """The objects in each image, at each of `head.test_scales`, mirrored as well with `head.test_flip`.
+
+        The sizes are rounded to multiples of the model's stride. Detections of several views are merged by non-maximum
+        suppression within each class.
+
+        Returns:
+            For each image "boxes" in its pixels [n, 4], "scores" [n], descending, "labels" [n] and, of Mask R-CNN,
+            "masks", bool [n, H, W].
+        """
+        views = [_in_view(model, inputs, size, flip) for size, flip in self._views(model, inputs.shape[-2:])]
+        return views[0] if len(views) == 1 else [_merge(found) for found in zip(*views, strict=True)]
+
+    def _views(self, model: Any, size: Sequence[int]) -> Iterator[tuple[tuple[int, ...], bool]]:
+        for scale in self.config.head.test_scales:
+            scaled = tuple(size)
+            if scale != 1:
+                scaled = tuple(max(1, round(n * scale / model.stride)) * model.stride for n in size)
+            yield scaled, False
+            if self.config.head.test_flip:
+                yield scaled, True
+
+    def metrics(self) -> "AveragePrecision":
+        """COCO's average precision."""
+        return AveragePrecision(self.classes, masks=self.head == "mask_rcnn")
+
+    def show(self, outputs: Sequence[Found], targets: Sequence[Found]) -> list[dict[str, Any]]:
+        """The objects that are there, those that were found with a score of 0.3 or more, and the best five."""
+        keys = ("labels", "scores", "boxes")
+        return [
+            {
+                "truth": self._count(target["labels"]),
+                "prediction": self._count(found["labels"][found["scores"] >= _SEEN]),
+                "best": [
+                    {"class": self.classes[label], "score": round(score, 4), "box": [round(x, 1) for x in box]}
+                    for label, score, box in zip(*(found[key][:5].tolist() for key in keys), strict=True)
+                ],
+            }
+            for found, target in zip(outputs, targets, strict=True)
+        ]
+
+    def _count(self, labels: Tensor) -> str:
+        """Such as "3: 2 x car, 1 x dog"."""
+        counts = Counter(labels.tolist()).most_common()
+        kinds = ", ".join(f"{n} x {self.classes[label]}" for label, n in counts)
+        return f"{len(labels)}: {kinds}" if counts else "0"
+
+    def draw(self, inputs: Tensor, outputs: Sequence[Found], targets: Sequence[Found]) -> list[Image.Image]:
+        """Input, truth and the detections with a score of 0.3 or more, with their masks if the head finds masks."""
+        pictures = []
+        samples = inputs.transpose(0, 1) if inputs.ndim == 5 else inputs
+        for x, found, target in zip(samples, outputs, targets, strict=True):
+            image = picture(x)
+            names = [self.classes[label] for label in target["labels"].tolist()]
+            crowd = target["crowd"].tolist()
+            truth = [f"{name} (crowd)" if many else name for name, many in zip(names, crowd, strict=True)]
+            seen = {key: value[found["scores"] >= _SEEN] for key, value in found.items()}
+            scored = zip(seen["labels"].tolist(), seen["scores"].tolist(), strict=True)
+            guesses = [f"{self.classes[label]} {score:.2f}" for label, score in scored]
+            if "masks" not in seen:
+                target = {key: value for key, value in target.items() if key != "masks"}
+            marked = [_mark(image, target, truth), _mark(image, seen, guesses)]
+            pictures.append(beside(image, *marked, scale_to=_HEIGHT, titles=("input", "truth", "prediction")))
+        return pictures
+
+
+class AveragePrecision(Metrics):
+    """COCO's mean average precision, by torchmetrics with faster-coco-eval.
+
+    At most 100 detections of an image count. Keys: ``map`` over IoU 0.5 to 0.95, ``map_50``, ``map_75``; ``map_small``,
+    ``map_medium``, ``map_large`` of objects up to 32 x 32 pixels, up to 96 x 96 and above, by the targets' "area";
+    ``ap_<class>``; with masks ``mask_map``, by the IoU of masks. What has no object to find is left out.
+
+    Args:
+        classes: names, by class index.
+        masks: whether masks are measured as well.
+    """
+
+    def __init__(self, classes: Sequence[str], masks: bool = False) -> None:
+        from torchmetrics.detection import MeanAveragePrecision  # slow to import
+
+        self.classes, self._masks, self._objects = tuple(classes), masks, 0
+        # The extended summary has each class's precision; asking for class metrics would match every class again.
+        # Thresholds as COCO's tools have them: torchmetrics' own are rounded to fp32, which misses recalls by a point.
+        self._precision = MeanAveragePrecision(
+            iou_type=("bbox", "segm") if masks else "bbox",
+            iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+            rec_thresholds=np.linspace(0, 1, 101).tolist(),
+            extended_summary=True,
+            backend="faster_coco_eval",
+        )
+
+    def update(self, outputs: Sequence[Found], targets: Sequence[Found]) -> None:
+        """Adds a batch, as :meth:`Detection.predict` gives it and as the data do.
+
+        Raises:
+            UserError: masks are measured and the targets have none.
+        """
+        from step_ahsar.heads.detection import check_masks, without_area
+
+        truths = []
+        for target in targets:
+            ignored = target["crowd"] | without_area(target["boxes"])
+            self._objects += int((~ignored).sum())
+            truth = {"boxes": target["boxes"], "labels": target["labels"], "area": target["area"], "iscrowd": ignored}
+            if self._masks:
+                check_masks(target)
+                truth["masks"] = target["masks"]
+            truths.append(_on_cpu(truth))
+        self._precision.update([_on_cpu(found) for found in outputs], truths)
+
+    def compute(self) -> dict[str, float]:
+        """The metrics, in [0, 1].
+
+        Raises:
+            UserError: there was no object at all.
+        """
+        if not self._objects:
+            raise UserError("there is no object to measure by: every image is empty, or has crowds alone")
+        found = self._precision.compute()
+        boxes = "bbox_" if self._masks else ""
+        names = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
+        values = {name: found[boxes + name].item() for name in names}
+        if self._masks:
+            values["mask_map"] = found["segm_map"].item()
+        # [IoU thresholds, recalls, classes, sizes, numbers of detections]: all sizes, 100 detections
+        precision = found[f"{boxes}precision"][:, :, :, 0, -1]
+        for i, label in enumerate(found["classes"].flatten().tolist()):
+            values[f"ap_{self.classes[label]}"] = precision[:, :, i].mean().item()
+        return {name: round(value, 6) for name, value in values.items() if value >= 0}
+
+
+def _on_cpu(item: Found) -> Found:
+    """Off the accelerator, and as the metric wants masks and flags."""
+    return {key: (x.byte() if x.dtype == torch.bool else x).cpu() for key, x in item.items()}
+
+
+def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool) -> list[Found]:
+    """What the model finds at ``size``, mirrored or not, in pixels of the inputs; masks as bool [n, H, W]."""
+    from step_ahsar.heads.pyramid import resize
+
+    height, width = inputs.shape[-2:]
+    x = resize(inputs, size, "bilinear")
+    outputs = model(x.flip(-1) if flip else x)
+    back = torch.tensor([width / size[1], height / size[0]] * 2, device=inputs.device)
+    for found in outputs:
+        boxes = found["boxes"]
+        if flip:
+            x0, y0, x1, y1 = boxes.unbind(1)
+            boxes = torch.stack([size[1] - x1, y0, size[1] - x0, y1], dim=1)
+        found["boxes"] = boxes * back
+        if "masks" in found:
+            masks = found["masks"].flip(-1) if flip else found["masks"]
+            if (height, width) != size and len(masks):
+                masks = F.interpolate(masks, (height, width), mode="bilinear", align_corners=False)
+            found["masks"] = masks.reshape(-1, height, width) > 0.5
+    return outputs
+
+
+def _merge(views: Sequence[Found]) -> Found:
+    """One image's detections in several views to those that do not repeat each other."""
+    from torchvision.ops import batched_nms
+
+    from step_ahsar.heads.detection import DETECTIONS
+
+    found = {key: torch.cat([view[key] for view in views]) for key in views[0]}
+    keep = batched_nms(found["boxes"], found["scores"], found["labels"], _MERGE_IOU)[:DETECTIONS]
+    return {key: value[keep] for key, value in found.items()}
+
+
+def _mark(image: Image.Image, objects: Found, captions: Sequence[str]) -> Image.Image:
+    """``image``, enlarged, with boxes, captions and masks, each in its class's colour."""
+    scale = _HEIGHT / image.height
+    size = (max(1, round(image.width * scale)), _HEIGHT)
+    image = image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+    colours = [colour(label) for label in objects["labels"].tolist()]
+    for mask, fill in zip(objects.get("masks", torch.empty(0)), colours, strict=False):
+        cover = Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 128).resize(size, Image.Resampling.NEAREST)
+        image.paste(fill, (0, 0), cover)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    for box, fill, caption in zip(objects["boxes"].tolist(), colours, captions, strict=True):
+        x0, y0, x1, y1 = (n * scale for n in box)
+        if x1 < x0 or y1 < y0:
+            continue
+        draw.rectangle((x0, y0, x1, y1), outline=fill, width=2)
+        left, top, right, bottom = draw.textbbox((x0 + 2, max(0, y0 - 13)), caption, font=font)
+        draw.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=fill)
+        draw.text((x0 + 2, max(0, y0 - 13)), caption, fill="black" if sum(fill) > 330 else "white", font=font)
+    return image

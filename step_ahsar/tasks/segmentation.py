@@ -1,0 +1,240 @@
+"""Semantic segmentation: a class for every pixel; judged by the mean intersection over union (mIoU)."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from step_ahsar.config import Config, HeadConfig
+from step_ahsar.errors import UserError
+from step_ahsar.heads.segmentation import SegmentationHead
+from step_ahsar.layers import NeuronFactory
+from step_ahsar.neurons import neuron_options
+from step_ahsar.tasks.base import Backbone, Metrics, Task
+from step_ahsar.tasks.drawing import IGNORED, beside, colour, overlay, picture
+
+IGNORE = 255  # class index of pixels that count for nothing
+
+
+class Segmentation(Task):
+    """Inputs [B, C, H, W] or [T, B, C, H, W]; targets: class indices [B, H, W], 255 = ignored; outputs: scores
+    [B, K, H, W] of which the greatest wins."""
+
+    name = "segmentation"
+    metric = "miou"
+    losses = ("ce", "dice", "ce+dice")
+
+    def __init__(self, config: Config, classes: Sequence[str]) -> None:
+        super().__init__(config, classes)
+        train, head, default = config.train, config.head, HeadConfig()
+        if train.loss not in self.losses:
+            raise UserError(f"train.loss of segmentation must be one of {', '.join(self.losses)}, got {train.loss!r}")
+        for key in ("mixup", "cutmix", "eventmix"):
+            if getattr(train, key):
+                raise UserError(f"train.{key} does not apply to segmentation: it mixes classes of whole inputs")
+        if train.label_smoothing and train.loss == "dice":
+            raise UserError("train.label_smoothing does not apply to train.loss 'dice'; it smooths cross-entropy")
+        for key in ("anchor_scale", "score_threshold"):
+            if getattr(head, key) != getattr(default, key):
+                raise UserError(f"head.{key} does not apply to segmentation")
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        """The backbone's levels with a head over them; see :class:`Segmenter`."""
+        head = self.config.head
+        features: Any = backbone(features_only=True, per_step=head.spiking)
+        channels, reductions = features.feature_info.channels(), features.feature_info.reduction()
+        neuron = head_neurons(self.config) if head.spiking else None
+        classes = len(self.classes)
+        top = SegmentationHead(head.name or "fpn", channels, reductions, head.channels, classes, neuron)
+        return Segmenter(features, top, stride=max(reductions))
+
+    def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy, Dice, or their sum, over the pixels of the batch that are not ignored; 0 if all are.
+
+        Raises:
+            UserError: targets with class indices that the data set does not have.
+        """
+        check_classes(targets, len(self.classes))
+        logits = model(inputs).float()
+        loss = logits.new_zeros(())
+        if "ce" in self.config.train.loss.split("+"):
+            smoothing = self.config.train.label_smoothing
+            total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
+            loss = loss + total / (targets != IGNORE).sum().clamp(min=1)
+        if "dice" in self.config.train.loss.split("+"):
+            loss = loss + dice_loss(logits, targets)
+        return loss
+
+    def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Scores [B, K, H, W]: logits, or probabilities averaged over scales and mirror images.
+
+        Scaled sizes are rounded to multiples of the backbone's stride; the scale 1 leaves the input as it is.
+        """
+        head = self.config.head
+        if head.test_scales == (1.0,) and not head.test_flip:
+            return model(inputs)
+        size, stride = inputs.shape[-2:], cast(int, model.stride)
+        views = []
+        for scale in head.test_scales:
+            x = inputs if scale == 1 else _scaled(inputs, scale, stride)
+            for flipped in (False, True) if head.test_flip else (False,):
+                scores = model(x.flip(-1)).flip(-1) if flipped else model(x)
+                views.append(_bilinear(scores.float(), size).softmax(1))
+        return torch.stack(views).mean(0)
+
+    def metrics(self) -> "PixelMetrics":
+        """mIoU, pixel accuracy, mean class accuracy, and the IoU of each class."""
+        return PixelMetrics(self.classes)
+
+    def show(self, outputs: Tensor, targets: Tensor) -> list[dict[str, Any]]:
+        """Classes that are there and that were found, and how well the pixels agree."""
+        shown = []
+        for scores, target in zip(outputs, targets, strict=True):
+            metrics = PixelMetrics(self.classes)
+            metrics.update(scores[None], target[None])
+            found = scores.argmax(0)[target != IGNORE]
+            shown.append(
+                {
+                    "truth": self._names(target[target != IGNORE]),
+                    "prediction": self._names(found),
+                    **({key: metrics.compute()[key] for key in ("pixel_accuracy", "miou")} if len(found) else {}),
+                }
+            )
+        return shown
+
+    def draw(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> list[Image.Image]:
+        """Input, truth and prediction side by side, with the colours of the classes; ignored pixels are hatched.
+
+        A class called "background" is left clear.
+        """
+        clear = [i for i, name in enumerate(self.classes) if name.lower() == "background"]
+        pictures = []
+        for i, (scores, target) in enumerate(zip(outputs, targets, strict=True)):
+            image = picture(inputs[:, i] if inputs.ndim == 5 else inputs[i])
+            found = scores.argmax(0)
+            present = sorted({*target.unique().tolist(), *found.unique().tolist()} - {*clear, IGNORE})
+            legend = {self.classes[index]: colour(index) for index in present}
+            if (target == IGNORE).any():
+                legend["ignored"] = IGNORED
+            maps = [overlay(image, each, ignore=IGNORE, clear=clear) for each in (target, found)]
+            pictures.append(beside(image, *maps, titles=("input", "truth", "prediction"), legend=legend))
+        return pictures
+
+    def _names(self, indices: Tensor) -> str:
+        return ", ".join(self.classes[index] for index in indices.unique().tolist())
+
+
+class Segmenter(nn.Module):
+    """A backbone's levels, a head over them, and logits at the size of the input.
+
+    ``[B, C, H, W]`` or ``[T, B, C, H, W]`` to logits ``[B, K, H, W]``, by bilinear interpolation.
+
+    Args:
+        backbone: gives its levels, averaged over time unless the head is spiking.
+        head: gives logits at its own stride.
+        stride: what H and W must be multiples of.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, stride: int) -> None:
+        super().__init__()
+        self.backbone, self.head, self.stride = backbone, head, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K, H, W]."""
+        return _bilinear(self.head(self.backbone(x)), x.shape[-2:])
+
+
+class PixelMetrics(Metrics):
+    """Metrics of one confusion matrix over all pixels that are not ignored, as benchmark tables pool them.
+
+    The IoU of a class is the number of pixels that are of the class in truth and prediction over the number that are in
+    either. Classes in neither are left out, also of the mean; classes that are not in the truth are left out of the
+    mean class accuracy.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        from torchmetrics.classification import MulticlassConfusionMatrix  # slow to import
+
+        self.classes = tuple(classes)
+        self._matrix = MulticlassConfusionMatrix(len(classes), ignore_index=IGNORE, validate_args=False)
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Adds scores [B, K, H, W] and class indices [B, H, W].
+
+        Raises:
+            UserError: class indices that the data set does not have.
+        """
+        check_classes(targets, len(self.classes))
+        self._matrix.to(targets.device).update(outputs.argmax(1), targets)
+
+    def compute(self) -> dict[str, float]:
+        """``miou``, ``pixel_accuracy``, ``class_accuracy`` and ``iou_<class>``, each in [0, 1].
+
+        Raises:
+            UserError: every pixel is ignored.
+        """
+        matrix = self._matrix.compute().cpu().double()  # rows: truth, columns: prediction
+        hits, truth, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        if not truth.sum():
+            raise UserError(f"there is no pixel to measure by: all are ignored ({IGNORE})")
+        union = truth + found - hits
+        iou = hits / union
+        return {
+            "miou": iou[union > 0].mean().item(),
+            "pixel_accuracy": (hits.sum() / truth.sum()).item(),
+            "class_accuracy": (hits / truth)[truth > 0].mean().item(),
+            **{f"iou_{name}": iou[i].item() for i, name in enumerate(self.classes) if union[i] > 0},
+        }
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    r"""Soft Dice (Milletari et al. 2016, arXiv 1606.04797, section 3), averaged over the classes in the targets.
+
+    .. math::
+        1 - \frac{2 \sum_i p_i g_i}{\sum_i p_i^2 + \sum_i g_i^2}
+
+    over all pixels i of the batch that are not ignored; 0 if all are.
+
+    Args:
+        logits: [B, K, H, W].
+        targets: class indices [B, H, W], 255 = ignored.
+    """
+    classes = logits.shape[1]
+    counted = targets != IGNORE
+    truth = F.one_hot(targets[counted], classes).T.to(logits.dtype)  # [K, pixels]
+    probability = logits.softmax(1).transpose(0, 1)[:, counted]
+    pixels = truth.sum(1)
+    dice = 2 * (probability * truth).sum(1) / (probability.square().sum(1) + pixels).clamp(min=1e-12)
+    return ((1 - dice) * (pixels > 0)).sum() / (pixels > 0).sum().clamp(min=1)
+
+
+def check_classes(targets: Tensor, classes: int) -> None:
+    """Raises UserError for class indices that are neither below ``classes`` nor 255."""
+    wrong = targets[((targets < 0) | (targets >= classes)) & (targets != IGNORE)]
+    if len(wrong):
+        ids = ", ".join(map(str, wrong.unique().tolist()))
+        raise UserError(
+            f"masks have class ids {ids}, but the data set has {classes} classes: 0 to {classes - 1}, or {IGNORE} for "
+            "pixels to be ignored"
+        )
+
+
+def head_neurons(config: Config) -> NeuronFactory:
+    """Makes the neurons of a spiking head: those of ``config.model``."""
+    model = config.model
+    base = model.args.get("base", model.base or "lif") if model.neuron == "ahsar" else model.neuron
+    known = {"base", *(neuron_options(base, model.backend) or ())} - {"threshold"}
+    options = model.neuron_options() | {name: value for name, value in model.args.items() if name in known}
+    return NeuronFactory(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)
+
+
+def _scaled(x: Tensor, scale: float, stride: int) -> Tensor:
+    size = [max(1, round(pixels * scale / stride)) * stride for pixels in x.shape[-2:]]
+    return _bilinear(x.flatten(0, -4), size).reshape(*x.shape[:-2], *size)
+
+
+def _bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,235 @@
+"""Spoken words and their front end."""
+
+import os
+import time
+import wave
+
+import numpy as np
+import pytest
+import torch
+
+from step_ahsar.config import DataConfig, SequenceConfig
+from step_ahsar.data.faults import DataFault
+from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.sequences.audio import log_mel, mel_filters
+from step_ahsar.errors import UserError
+
+RATE = 8000
+
+
+def clip(length, seed=0, pitch=440):
+    rng = np.random.default_rng(seed)
+    sound = 8000 * np.sin(2 * np.pi * pitch * np.arange(length) / RATE) + rng.normal(0, 500, length)
+    return sound.astype(np.int16)
+
+
+def save_wav(path, samples, rate=RATE, channels=1, width=2):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, width, rate, 0, "NONE", ""))
+        file.writeframes(np.asarray(samples).tobytes())
+
+
+CLIPS = {
+    (label, take): clip(900 + 400 * take + label, take, 300 + 500 * label) for label in (0, 1) for take in range(8)
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for (label, take), samples in CLIPS.items():
+        save_wav(tmp_path / f"{label}_ann_{take}.wav", samples)
+    return tmp_path
+
+
+def save_npz(path, scale=None, **changes):
+    samples = list(CLIPS.values())
+    sound = np.concatenate(samples) if scale is None else np.concatenate(samples) * np.float32(scale)
+    arrays = {
+        "wave": sound,
+        "offsets": np.cumsum([0, *map(len, samples)]),
+        "label": np.array([label for label, _ in CLIPS], np.uint8),
+        "index": np.array([take for _, take in CLIPS], np.uint8),
+    }
+    np.savez(path, **{key: value for key, value in (arrays | changes).items() if value is not None})
+    return path
+
+
+def opened(root, mels=8, axis="tokens", **config):
+    sequence = SequenceConfig(mels=mels, axis=axis)
+    return find_dataset("speech").open(DataConfig(name="speech", root=str(root), sequence=sequence, **config))
+
+
+def reference(samples, mels):
+    """Log-mel bands by an explicit Fourier sum in float64, at 8 kHz: windows of 200, hops of 80, transform of 256."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(200) / 200)
+    if len(samples) < 200:
+        samples = np.concatenate([samples, np.zeros(200 - len(samples))])
+    mel_top = 2595 * np.log10(1 + 4000 / 700)
+    edges = [700 * (10 ** (mel_top * k / (mels + 1) / 2595) - 1) for k in range(mels + 2)]
+    bands = np.zeros((mels, 1 + (len(samples) - 200) // 80))
+    phases = np.exp(-2j * np.pi * np.outer(np.arange(129), np.arange(200)) / 256)
+    for f in range(bands.shape[1]):
+        energy = np.abs(phases @ (hann * samples[80 * f : 80 * f + 200])) ** 2
+        for m in range(mels):
+            low, peak, high = edges[m : m + 3]
+            total = 0.0
+            for line in range(129):
+                hertz = line * 31.25
+                if low < hertz <= peak:
+                    total += energy[line] * (hertz - low) / (peak - low)
+                elif peak < hertz < high:
+                    total += energy[line] * (high - hertz) / (high - peak)
+            bands[m, f] = np.log(max(total, 1e-6))
+    return bands
+
+
+@pytest.mark.parametrize(("length", "mels"), [(1000, 40), (200, 13), (279, 8), (280, 8), (50, 20)])
+def test_log_mel_against_an_explicit_fourier_sum(length, mels):
+    samples = clip(length) / 32768
+    bands = log_mel(torch.from_numpy(samples)[None], RATE, mels)[0]
+    np.testing.assert_allclose(bands.numpy(), reference(samples, mels), atol=1e-8)
+    single = log_mel(torch.from_numpy(samples).float()[None], RATE, mels)[0]
+    np.testing.assert_allclose(single.numpy(), reference(samples, mels), atol=2e-3)
+
+
+def test_silence_is_at_the_floor():
+    np.testing.assert_allclose(log_mel(torch.zeros(1, 400), RATE, 8).numpy(), np.log(1e-6))
+
+
+def test_mel_filters_cover_the_spectrum_evenly():
+    weights = mel_filters(16000, 40)
+    assert weights.shape == (257, 40)
+    centres = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42) / 2595) - 1)
+    lines = np.arange(257) * 31.25
+    inside = (lines >= centres[1]) & (lines <= centres[-2])
+    np.testing.assert_allclose(weights[inside].sum(axis=1), 1)  # neighbouring triangles add to one
+
+
+def test_too_many_mels(folder):
+    with pytest.raises(UserError, match=r"sequence\.mels must be smaller, got 128: at 8000 Hz .* 31\.25 Hz apart"):
+        opened(folder, mels=128)
+
+
+def test_folder(folder):
+    splits = opened(folder, img_size=48)
+    assert (len(splits.train), len(splits.test), splits.classes) == (6, 10, ("0", "1"))
+    assert (splits.in_chans, splits.size) == (8, 48)
+    assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    # Normalised by the training clips: takes 5, 6 and 7.
+    bands = {key: reference(samples / 32768, 8) for key, samples in CLIPS.items()}
+    learnt = np.concatenate([bands[label, take] for label in (0, 1) for take in (5, 6, 7)], axis=1)
+    for values, (label, take) in ((splits.train[4][0], (1, 6)), (splits.test[9][0], (1, 4))):
+        wanted = (bands[label, take] - learnt.mean(axis=1, keepdims=True)) / learnt.std(axis=1, keepdims=True)
+        frames = wanted.shape[1]
+        assert (values.shape, values.dtype) == ((8, 48), np.float32)
+        np.testing.assert_allclose(values[:, :frames], wanted, atol=2e-3)
+        assert not values[:, frames:].any()
+
+
+def test_length(folder):
+    longest = 1 + (len(CLIPS[1, 7]) - 200) // 80
+    assert longest > 40
+    cut, whole = opened(folder, img_size=40), opened(folder)
+    assert (cut.size, whole.size, opened(folder, axis="time", img_size=400).size) == (40, 96, 96)
+    np.testing.assert_array_equal(cut.train[5][0], whole.train[5][0][:, :40])
+
+
+def test_npz_and_the_repositorys_folder_give_the_same(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("clone")
+    folder.rename(other / "recordings")
+    splits = opened(other)
+    for path in (
+        save_npz(other / "a.npz"),
+        save_npz(other / "b.npz", sample_rate=np.array([8000])),
+        save_npz(other / "c.npz", scale=1 / 32768),
+    ):
+        packed = opened(path)
+        assert packed.classes == splits.classes
+        np.testing.assert_allclose(packed.train[3][0], splits.train[3][0], atol=1e-6)
+    assert opened(other / "a.npz").fingerprint == splits.fingerprint
+
+
+def test_another_rate_changes_the_windows(tmp_path):
+    assert (
+        opened(save_npz(tmp_path / "a.npz", rate=16000)).train.series[0].shape[1] == 1 + (len(CLIPS[0, 5]) - 400) // 160
+    )
+
+
+def test_missing(tmp_path):
+    holds = r"looked for \{label\}_\{speaker\}_\{index\}\.wav.* not found; get it from https://github"
+    for root in (tmp_path, tmp_path / "gone", tmp_path / "gone.npz"):
+        with pytest.raises(UserError, match=holds):
+            opened(root)
+
+
+def test_only_test_takes(tmp_path):
+    save_wav(tmp_path / "0_ann_0.wav", clip(1000))
+    with pytest.raises(UserError, match="no usable training samples; takes 0 to 4 are for testing"):
+        opened(tmp_path)
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("0_ann_1.wav", _truncate, "truncated: "),
+        ("0_ann_1.wav", lambda path: path.write_bytes(b"RIFF"), "cannot be read as WAV"),
+        ("0_ann_1.wav", lambda path: save_wav(path, clip(800), channels=2), "one channel of 16 bits, got 2 of 16"),
+        ("0_ann_1.wav", lambda path: save_wav(path, clip(800), width=1), "one channel of 16 bits, got 1 of 8"),
+        ("0_ann_1.wav", lambda path: save_wav(path, clip(0)), "truncated: 0 of 0 samples"),
+        ("0_ann_1.wav", lambda path: save_wav(path, clip(800), rate=16000), "16000 samples per second, .* have 8000"),
+        ("zero.wav", lambda path: save_wav(path, clip(800)), "its name is not of the form"),
+        ("2_ann_0.wav", lambda path: save_wav(path, clip(800)), "is a test clip of '2', which no training clip says"),
+    ],
+)
+def test_wrong_files(folder, name, spoil, message):
+    spoil(folder / name)
+    with pytest.raises(DataFault, match=f"{name}: .*{message}"):
+        opened(folder)
+    splits = opened(folder, on_error="skip")
+    assert len(splits.skipped) == 1
+    assert name in splits.skipped[0]
+    assert (len(splits.train), len(splits.test)) == (6, 9 if name == "0_ann_1.wav" else 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wave": None}, "has no array 'wave'; found index, label, offsets"),
+        ({"wave": np.zeros((2, 9), np.int16)}, r"wave must be int16 or float \[S\], got int16 \[2, 9\]"),
+        ({"offsets": np.array([0, 5, 3])}, "offsets must rise from at least 0 to at most"),
+        ({"offsets": np.array([0, 10**9])}, "offsets must rise from at least 0 to at most"),
+        ({"offsets": np.array([0, 500, 999])}, "label has 16 values for 2 samples"),
+        ({"label": np.arange(16) + 1}, "no training sample has label 0"),
+        ({"label": np.array([7, *[0] * 15])}, r"label\[0\] is 7, labels go from 0 to 0"),
+        ({"sample_rate": np.array([8000, 8000])}, "sample_rate must be one number, got 2"),
+        ({"sample_rate": 8}, "has 8 samples per second, expected at least 1000"),
+    ],
+)
+def test_wrong_arrays(tmp_path, changes, message):
+    with pytest.raises(DataFault, match=message):
+        opened(save_npz(tmp_path / "a.npz", **changes))
+
+
+def test_values_that_are_not_finite(tmp_path):
+    sound = np.concatenate(list(CLIPS.values())) / np.float32(32768)
+    sound[3] = np.nan
+    path = save_npz(tmp_path / "a.npz", wave=sound)
+    with pytest.raises(DataFault, match="clip 0 has values that are not finite"):
+        opened(path)
+    splits = opened(path, on_error="skip")
+    assert (len(splits.test), len(splits.skipped)) == (9, 1)
+
+
+@pytest.mark.skipif("STEP_AHSAR_DATA" not in os.environ, reason="needs real data")
+def test_real_free_spoken_digits():
+    start = time.monotonic()
+    splits = opened(f"{os.environ['STEP_AHSAR_DATA']}/fsdd.npz", mels=40)
+    assert time.monotonic() - start < 20
+    assert (len(splits.train), len(splits.test), len(splits.classes)) == (2700, 300, 10)
+    frames = np.concatenate(splits.train.series, axis=1)
+    np.testing.assert_allclose(frames.mean(axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(frames.std(axis=1), 1, atol=1e-3)

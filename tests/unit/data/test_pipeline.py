@@ -1,0 +1,148 @@
+"""Every option of the data section reaches the tensors, or is refused for data that it does not apply to."""
+
+import pytest
+import torch
+
+from step_ahsar.config import Config
+from step_ahsar.data import list_datasets, open_data
+from step_ahsar.errors import UserError
+
+EMBEDDED = {
+    "digits": ("classification", 2),
+    "digits_events": ("classification", 2),
+    "digits_sequence": ("classification", 1),
+    "digits_scenes": ("segmentation", 2),
+    "digits_scenes_events": ("detection", 2),
+    "digits_scenes_sequence": ("segmentation", 2),
+}
+
+
+def config(name="digits", **values):
+    base = {"task": EMBEDDED[name][0], "data.name": name, "data.batch_size": 4}
+    limits = {"data.train_limit": 8, "data.test_limit": 8}
+    return Config().with_values(base | limits | {key.replace("__", "."): value for key, value in values.items()})
+
+
+def batch(name="digits", training=False, epoch=1, **values):
+    data = open_data(config(name, **values))
+    return next(iter(data.train_batches(0)(epoch) if training else data.test_batches()))
+
+
+def test_all_embedded_sets_are_here():
+    assert set(EMBEDDED) == {name for name in list_datasets() if "digits" in name}
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_batches_have_the_model_s_shape_and_time_first(name, steps):
+    data = open_data(config(name, model__time_steps=steps))
+    for batches, size in ((data.train_batches(0)(1), 4), (data.test_batches(), 8)):
+        x, targets = next(iter(batches))
+        space = (
+            (data.size,) if EMBEDDED[name][1] == 1 else (data.size,) * 2 if isinstance(data.size, int) else data.size
+        )
+        timed = name not in ("digits", "digits_sequence", "digits_scenes")
+        assert x.shape == ((steps,) if timed else ()) + (size, data.in_chans, *space)
+        assert x.dtype == torch.float32
+        assert len(targets) == size
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_the_number_of_workers_does_not_matter(name):
+    augmented = {"data.events.drop": 0.5} if "events" in name and "scenes" not in name else {}
+    alone, several = (batch(name, training=True, data__workers=n, **augmented)[0] for n in (0, 2))
+    assert torch.equal(alone, several)
+
+
+@pytest.mark.parametrize("encoder", ["rate", "ttfs", "phase", "delta", "burst"])
+@pytest.mark.parametrize("name", ["digits", "digits_sequence", "digits_scenes"])
+def test_encoders_give_spikes_over_time(name, encoder):
+    x = batch(name, data__encoder=encoder, model__time_steps=6)[0]
+    assert x.shape[0] == 6
+    assert set(x.unique().tolist()) <= {0.0, 1.0}
+    assert 0 < x.mean() < 1
+    assert torch.equal(x, batch(name, data__encoder=encoder, model__time_steps=6)[0])
+
+
+def test_poisson_spikes_differ_from_epoch_to_epoch_and_not_from_batch_to_batch():
+    first, second = (batch(training=True, epoch=n, data__encoder="rate", data__train_limit=4)[0] for n in (1, 2))
+    assert not torch.equal(first.sum(1).sort(0)[0], second.sum(1).sort(0)[0])
+    small, large = (batch(data__encoder="rate", data__batch_size=n)[0] for n in (1, 2))
+    assert torch.equal(small, large[:, :4])
+
+
+@pytest.mark.parametrize("name", ["digits_events", "digits"])
+@pytest.mark.parametrize("severity", [1, 5])
+def test_corruptions_change_test_data_alone(name, severity):
+    corruption = f"{'background_noise' if 'events' in name else 'gaussian_noise'}:{severity}"
+    plain, corrupted = batch(name)[0], batch(name, data__corruption=corruption)[0]
+    assert not torch.equal(plain, corrupted)
+    assert torch.equal(corrupted, batch(name, data__corruption=corruption)[0])
+    assert torch.equal(batch(name, training=True)[0], batch(name, training=True, data__corruption=corruption)[0])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"events.representation": "count"},
+        {"events.representation": "voxel_grid"},
+        {"events.representation": "time_surface"},
+        {"events.representation": "window", "events.window_ms": 20.0},
+        {"events.roll": 9},
+        {"events.rotate": 40.0},
+        {"events.cutout": 0.5},
+        {"events.drop": 1.0},
+        {"events.jitter_us": 20000.0},
+        {"img_size": 16},
+        {"img_size": 40},
+    ],
+)
+def test_every_option_of_events_changes_the_frames(option):
+    changed = batch("digits_events", training=True, **{f"data.{key}": value for key, value in option.items()})[0]
+    plain = batch("digits_events", training=True)[0]
+    assert changed.shape != plain.shape or not torch.equal(changed, plain)
+
+
+def test_sequences_are_permuted_and_laid_out_as_asked():
+    plain, permuted = batch("digits_sequence")[0], batch("digits_sequence", data__sequence__permute=True)[0]
+    assert not torch.equal(plain, permuted)
+    torch.testing.assert_close(plain.sort()[0], permuted.sort()[0])
+    rows = batch("digits_sequence", data__sequence__axis="time", model__time_steps=8)[0]
+    assert rows.shape == (8, 8, 1, 8)
+    assert torch.equal(rows.transpose(0, 1).reshape(8, 1, 64), plain)
+
+
+def test_limits_choose_the_same_samples_for_every_seed():
+    first = sorted(batch(training=True, data__train_limit=4, seed=0)[1].tolist())
+    assert first == sorted(batch(training=True, data__train_limit=4, seed=1)[1].tolist())
+    assert open_data(config(data__train_limit=99999)).describe()["train"] == 1297
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("digits", {"task": "detection"}, "task 'detection' does not go with dataset 'digits'"),
+        ("digits", {"data.events.hflip": 0.5}, "data.events does not apply to dataset 'digits'"),
+        ("digits", {"data.sequence.permute": True}, "data.sequence does not apply"),
+        ("digits", {"train.eventmix": 0.5}, "train.eventmix does not apply"),
+        ("digits", {"data.encoder": "rate", "data.mean": [0.5]}, "do not apply with data.encoder 'rate'"),
+        ("digits", {"data.corruption": "gaussian_nose:1"}, "did you mean 'gaussian_noise'"),
+        ("digits", {"data.corruption": "gaussian_noise:6"}, "severity from 1 to 5"),
+        ("digits", {"data.corruption": "hot_pixels:1"}, "unknown corruption of static data"),
+        ("digits_events", {"data.re_prob": 0.5}, "data.re_prob does not apply"),
+        ("digits_events", {"data.encoder": "rate"}, "data.encoder 'rate' does not apply"),
+        ("digits_events", {"data.mean": [0.1, 0.1]}, "data.mean and data.std do not apply"),
+        ("digits_events", {"data.events.hflip": 0.5}, "data.events.hflip must be 0"),
+        ("digits_events", {"data.events.window_ms": 5.0}, "window_ms"),
+        ("digits_events", {"data.events.representation": "window"}, "window_ms"),
+        ("digits_scenes_events", {"data.events.roll": 3}, "move events and not the targets of detection"),
+        ("digits_scenes_sequence", {"data.encoder": "ttfs"}, "moves in time already"),
+        ("digits_sequence", {"data.img_size": [8, 8]}, "is its length, one number"),
+        ("digits_sequence", {"data.corruption": "gaussian_noise:1"}, "there are none for sequences"),
+        ("digits_sequence", {"data.hflip": 0.5}, "data.hflip does not apply"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(name, values, message):
+    with pytest.raises(UserError) as error:
+        open_data(config(name, **values)).test_batches()
+    assert message in str(error.value)
