@@ -15,7 +15,7 @@ from step_ahsar.errors import UserError
 
 SUMMARY = "summary.json"
 
-DIGITS = 6  # significant ones of every number; more would say nothing, and make the file several times as long
+DIGITS = 6  # significant ones of every number; more would be noise, and make the file longer
 
 
 def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, Any]:

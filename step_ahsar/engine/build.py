@@ -68,6 +68,8 @@ def validate(config: Config) -> None:
                 raise UserError(f"compare.cells {name!r}: {error}") from None
         return
     spec = find_dataset(config.data.name)
+    # What only the data tell (classes, channels, size) does not matter here.
+    task = create_task(config, [str(i) for i in range(spec.num_classes or 2)])
     check_options(config, spec)
     in_chans, size = model_input(config, spec)
     if in_chans is not None and size is not None:
@@ -76,8 +78,6 @@ def validate(config: Config) -> None:
     optimizers = [str(name) for name in list_optimizers()]
     if config.train.optimizer not in optimizers:
         raise unknown("optimizer", config.train.optimizer, optimizers)
-    # What only the data tell (classes, channels, size) does not matter here.
-    task = create_task(config, [str(i) for i in range(spec.num_classes or 2)])
     list_neurons(config.model.backend)  # loads the backend, which may compute constants: not possible on "meta"
     with torch.device("meta"):
         build_model(config.model, task, in_chans or 1, size, spec.ndim)

@@ -1,15 +1,16 @@
 """A trained model as a file that other libraries' models of the same architecture load. docs/export.md shows how."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from step_ahsar.ahsar import fold
+from step_ahsar.config import Config
 from step_ahsar.data import find_dataset
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
@@ -47,14 +48,12 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
     if path.exists():
         raise UserError(f"{path} exists; remove it or give another file")
     if config.task != "classification":
-        raise UserError(
-            f"{path.parent.parent if out is None else run} is a run of {config.task}; other libraries' models classify"
-        )
+        raise UserError(f"{opened.path} is a run of {config.task}; other libraries' models classify")
     saved = checkpoints.load(checkpoints.find(opened.checkpoints, which), torch.device("cpu"))
     weights = saved.model if saved.ema is None else saved.ema
     spec = find_dataset(config.data.name)
     task = create_task(config, [str(i) for i in range(len(weights["head.weight"]))])
-    model = build_model(config.model, task, _in_chans(weights), None, spec.ndim)
+    model = build_model(config.model, task, weights[_first_conv(config)].shape[1], None, spec.ndim)
     model.load_state_dict(weights)
     state, attributes = export_model(model.eval(), to)
     metadata = {
@@ -94,9 +93,11 @@ def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str
     return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, attributes
 
 
-def _in_chans(weights: Mapping[str, Tensor]) -> int:
-    """Channels of the input: those of the first convolution, which is the model's first weight with positions."""
-    return next(weight for weight in weights.values() if weight.ndim >= 3).shape[1]
+def _first_conv(config: Config) -> str:
+    """The weight that meets the input, whose channels only the data may tell."""
+    made_for = timm.get_pretrained_cfg(config.model.name)
+    assert made_for is not None  # the model is one of ours: it was trained
+    return f"{made_for.first_conv}.weight"
 
 
 def _check(to: str) -> None:

@@ -149,9 +149,12 @@ def _further(cells: list[dict[str, Any]]) -> list[str]:
 
 def _inline(path: Path) -> str:
     """A PNG file as a URL that holds it, as JPEG if that is shorter and the file is large."""
-    png = path.read_bytes()
-    if len(png) > LARGE and len(jpeg := _jpeg(png)) < len(png):
-        return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+    try:
+        png = path.read_bytes()
+        if len(png) > LARGE and len(jpeg := _jpeg(png)) < len(png):
+            return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
+    except (OSError, SyntaxError) as error:  # SyntaxError is Pillow's, of a damaged file
+        raise UserError(f"cannot read picture {path}: {error}") from error
     return f"data:image/png;base64,{b64encode(png).decode()}"
 
 

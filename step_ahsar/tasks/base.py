@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from step_ahsar.config import Config
+from step_ahsar.errors import UserError
+from step_ahsar.layers import NeuronFactory
+from step_ahsar.neurons import neuron_options
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,6 +39,8 @@ class Task(ABC):
     losses: ClassVar[tuple[str, ...]] = ("ce",)
 
     def __init__(self, config: Config, classes: Sequence[str]) -> None:
+        if config.train.loss not in self.losses:
+            raise UserError(f"train.loss must be {' or '.join(self.losses)} for {self.name}, got {config.train.loss!r}")
         self.config, self.classes = config, tuple(classes)
 
     @abstractmethod
@@ -77,3 +82,12 @@ class Metrics(ABC):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """The metrics over all batches, by name, each in [0, 1]; what is undefined is left out."""
+
+
+def head_neurons(config: Config) -> NeuronFactory:
+    """Makes the neurons of a spiking head: those of ``config.model``."""
+    model = config.model
+    base = model.args.get("base", model.base or "lif") if model.neuron == "ahsar" else model.neuron
+    known = {"base", *(neuron_options(base, model.backend) or ())} - {"threshold"}
+    options = model.neuron_options() | {name: value for name, value in model.args.items() if name in known}
+    return NeuronFactory(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from step_ahsar.config import Config
 from step_ahsar.errors import UserError
-from step_ahsar.tasks.base import Backbone, Metrics, Task
+from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
 from step_ahsar.tasks.drawing import beside, colour, picture
-from step_ahsar.tasks.segmentation import head_neurons
 
 HEADS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
 _SEEN = 0.3  # score of the detections that are shown to people
@@ -43,10 +42,6 @@ class Detection(Task):
         self.head = config.head.name or "fcos"
         if self.head not in HEADS:
             raise UserError(f"head.name {self.head!r} is for segmentation; detection takes {', '.join(HEADS)}")
-        if config.train.loss not in self.losses:
-            raise UserError(
-                f"train.loss {config.train.loss!r} does not apply to detection, whose heads bring their own"
-            )
         for option in ("mixup", "cutmix", "eventmix", "label_smoothing"):
             if getattr(config.train, option):
                 raise UserError(f"train.{option} does not apply to detection; leave it at 0")

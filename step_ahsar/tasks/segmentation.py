@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
 from step_ahsar.heads.segmentation import SegmentationHead
-from step_ahsar.layers import NeuronFactory
-from step_ahsar.neurons import neuron_options
-from step_ahsar.tasks.base import Backbone, Metrics, Task
+from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
 from step_ahsar.tasks.drawing import IGNORED, beside, colour, overlay, picture
 
 IGNORE = 255  # class index of pixels that count for nothing
@@ -30,8 +28,6 @@ class Segmentation(Task):
     def __init__(self, config: Config, classes: Sequence[str]) -> None:
         super().__init__(config, classes)
         train, head, default = config.train, config.head, HeadConfig()
-        if train.loss not in self.losses:
-            raise UserError(f"train.loss of segmentation must be one of {', '.join(self.losses)}, got {train.loss!r}")
         for key in ("mixup", "cutmix", "eventmix"):
             if getattr(train, key):
                 raise UserError(f"train.{key} does not apply to segmentation: it mixes classes of whole inputs")
@@ -220,15 +216,6 @@ def check_classes(targets: Tensor, classes: int) -> None:
             f"masks have class ids {ids}, but the data set has {classes} classes: 0 to {classes - 1}, or {IGNORE} for "
             "pixels to be ignored"
         )
-
-
-def head_neurons(config: Config) -> NeuronFactory:
-    """Makes the neurons of a spiking head: those of ``config.model``."""
-    model = config.model
-    base = model.args.get("base", model.base or "lif") if model.neuron == "ahsar" else model.neuron
-    known = {"base", *(neuron_options(base, model.backend) or ())} - {"threshold"}
-    options = model.neuron_options() | {name: value for name, value in model.args.items() if name in known}
-    return NeuronFactory(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)
 
 
 def _scaled(x: Tensor, scale: float, stride: int) -> Tensor:

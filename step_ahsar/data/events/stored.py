@@ -153,6 +153,8 @@ def open_events(config: DataConfig) -> Splits:
         return require_samples(_open_packed(root, config), config)
     if not root.is_dir():
         raise UserError(f"dataset {config.name!r}: looked for {WANTED} in {root} (data.root), not found")
+    if not any(root.iterdir()):
+        raise UserError(f"dataset {config.name!r}: looked for {WANTED} in {root} (data.root), which is empty")
     return require_samples(_open_folder(root, config), config)
 
 

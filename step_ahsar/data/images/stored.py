@@ -5,6 +5,7 @@ Sets that only stream (``tfds/``, ``wds/``, ``hfids/``) are left out: no seed ca
 
 import importlib.util
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def open_folder(config: DataConfig) -> Splits:
         found.append(place)
     try:
         train = create_dataset("", root=str(found[0]), search_split=False).reader
-        index = train.class_to_idx
+        index = train.class_to_idx if found[0].is_dir() else train.class_name_to_idx
         test = create_dataset("", root=str(found[1]), search_split=False, class_map=index).reader
     except (RuntimeError, AssertionError, OSError) as error:
         raise UserError(f"dataset {config.name!r}: {error}".splitlines()[0]) from error
@@ -134,8 +135,7 @@ def open_folder(config: DataConfig) -> Splits:
         raise UserError(
             f"dataset {config.name!r}: {found[1]} has classes that {found[0]} lacks: {', '.join(sorted(strangers))}"
         )
-    files = [Path(path) for reader in (train, test) if hasattr(reader, "samples") for path, _ in reader.samples]
-    files = [file if file.is_absolute() else root / file for file in files] if found[0].is_dir() else found
+    files = [Path(path) for reader in (train, test) for path, *_ in reader.samples] if found[0].is_dir() else found
     empty_faults = [f"{folder}: this class folder holds no images" for folder in empty]
     return _splits(train, test, index, fingerprint_files(root, files), config, empty_faults)
 
@@ -146,7 +146,7 @@ def _splits(
     """The splits of two readers, without the images that cannot be read if the config skips them."""
     kept, skipped = [], list(faults)
     for reader in (train, test):
-        everything = StoredImages(reader)
+        everything = StoredImages(deepcopy(reader))  # an open tar file must not be shared with loading processes
         indices, unreadable = screen(range(len(everything)), everything.__getitem__, config)
         kept.append(StoredImages(reader, indices))
         skipped += unreadable

@@ -165,9 +165,7 @@ class SceneTransform:
                 if key == "boxes":
                     moved[key] = functional.resize(part, inner)
                 elif key == "picture":
-                    # Frames of events are counts: a filter of more pixels than bilinear's would blur sparse ones.
-                    smooth = self.spec.modality != "event"
-                    moved[key] = functional.resize(part, inner, self.interpolation, antialias=smooth)
+                    moved[key] = functional.resize(part, inner, self.interpolation, antialias=True)  # no event is lost
                 else:
                     moved[key] = tv_tensors.Mask(_resized_mask(part.as_subclass(Tensor), inner))
         if self.augment and self.jitter is not None:  # here, as there are fewer pixels now

@@ -8,7 +8,7 @@ from step_ahsar.compare import PlannedRun
 from step_ahsar.config import Config
 
 RUNS = [PlannedRun(cell, seed, 4, Config()) for seed in (0, 1) for cell in ("a", "b")]
-METRICS = {"metrics": {"acc1": 0.5}, "train_loss": 1.25}
+METRICS = {"metric": "acc1", "metrics": {"acc1": 0.5}, "train_loss": 1.25}
 
 
 class Time:
@@ -90,7 +90,8 @@ def test_the_metric_shown_is_the_one_that_counts():
     file = io.StringIO()
     lines = Lines(Console(file=file, width=60))
     lines.planned(RUNS[:1])
-    epoch = {"epoch": 4, "train_loss": 1.25, "metrics": {"pixel_accuracy": 0.9, "miou": 0.612}}
+    metrics = {"acc1": 0.9, "map": 0.8, "miou": 0.612}
+    epoch = {"epoch": 4, "train_loss": 1.25, "metric": "miou", "metrics": metrics}
     lines.run_ended(RUNS[0], {"status": "ok", "epochs": [epoch]})
     assert file.getvalue() == "a, seed 0: done, mIoU 61.2 %, loss 1.250; left …\n"
 

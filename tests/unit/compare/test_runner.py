@@ -8,6 +8,7 @@ import pytest
 
 from step_ahsar import engine
 from step_ahsar.compare import Observer, Summary, collect, compare, load, write
+from step_ahsar.compare.collect import conditions
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
 
@@ -53,9 +54,9 @@ class Training:
     def _row(epoch, neuron):
         scale = 0.5 if neuron == "ahsar" else None
         row = {
-            "epoch": epoch, "train_loss": 1 / epoch, "metrics": {"acc1": 0.45 * epoch}, "lr": 0.1, "step_ms": 3.0,
-            "firing_rate": {"mlp": 0.2}, "dead_fraction": 0.1, "seconds": 1.0,
-            "layers": {"block.mlp": {"group": "mlp", "rate": 0.2, "threshold_scale": scale}},
+            "epoch": epoch, "train_loss": 1 / epoch, "metric": "acc1", "metrics": {"acc1": 0.45 * epoch}, "lr": 0.1,
+            "step_ms": 3.0, "firing_rate": {"mlp": 0.2}, "dead_fraction": 0.1, "seconds": 1.0,
+            "layers": {"block.mlp": {"group": "mlp", "rate": 0.1 * epoch, "threshold_scale": scale}},
         }  # fmt: skip
         return row | ({"gamma": {"mlp": 1.0}} if scale else {})
 
@@ -95,6 +96,55 @@ def test_every_cell_is_trained_under_every_seed(training, tmp_path):
     assert plain["parameters"] == 7
     assert plain["metric"] == "acc1"
     assert [seed["epochs_to_target"] for seed in plain["seeds"]] == [2, 2]  # 0.9 in the second of two epochs
+
+
+def test_layers_are_told_once_with_a_value_for_each_epoch(training, tmp_path):
+    training.faults |= {("ahsar", 1): RuntimeError("no memory")}  # behind its first epoch
+    plain, regulated = compare(config(), tmp_path)["cells"]
+    layer = {"group": "mlp", "rate": [0.1, 0.2], "threshold_scale": None}
+    assert plain["seeds"][0]["layers"] == {"block.mlp": layer}
+    assert regulated["seeds"][0]["layers"] == {"block.mlp": layer | {"threshold_scale": [0.5, 0.5]}}
+    assert regulated["seeds"][1]["layers"] == {"block.mlp": layer | {"rate": [0.1], "threshold_scale": [0.5]}}
+    assert all("layers" not in epoch for epoch in plain["seeds"][0]["epochs"])
+    assert "layers" in (tmp_path / "runs" / "lif-1" / "0" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "equal"),
+    [
+        ("seed=3", True),
+        ("model.neuron=ahsar", True),
+        ("model.base=plif", True),
+        ("model.threshold=2.0", True),
+        ("model.attn_threshold=0.5", True),
+        ("model.tau=3.0", True),
+        ("model.reset=soft", True),
+        ("ahsar.eta=0.5", True),
+        ("compare.target=0.5", True),
+        ("task=segmentation", False),
+        ("data.encoder=rate", False),
+        ("data.train_limit=10", False),
+        ("data.events.hflip=0.5", False),
+        ("model.name=qkformer_3_64", False),
+        ("model.backend=spikingjelly", False),
+        ("model.time_steps=2", False),
+        ("model.args={drop_path_rate: 0.1}", False),
+        ("head.name=fcn", False),
+        ("train.lr=0.5", False),
+    ],
+)
+def test_conditions_are_all_but_the_neuron(change, equal):
+    assert (conditions(config(change)) == conditions(config())) == equal
+
+
+def test_cells_under_other_conditions_are_no_controls(training, tmp_path):
+    cells = (
+        "[{id: lif-2, model.threshold: 2.0}, {id: rate, data.encoder: rate}, {id: tau, model.tau: 4.0}, "
+        "{id: ahsar, model.neuron: ahsar}, {id: ahsar-rate, model.neuron: ahsar, data.encoder: rate}]"
+    )
+    pairs = compare(config(f"compare.cells={cells}"), tmp_path)["comparisons"]
+    controls = [("ahsar", "lif-2"), ("ahsar", "tau"), ("ahsar-rate", "rate")]
+    assert [(pair["cell"], pair["control"]) for pair in pairs] == controls
 
 
 def test_what_has_ended_is_not_trained_again(training, tmp_path):

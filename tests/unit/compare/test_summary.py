@@ -3,10 +3,13 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from step_ahsar.compare import load, write
-from step_ahsar.compare.schema import RESULTS, Summary
+from step_ahsar.compare.schema import RESULTS, Cell, Summary
+from step_ahsar.compare.statistics import mean
 from step_ahsar.compare.summary import summarise
 from step_ahsar.errors import UserError
 
@@ -19,24 +22,25 @@ MANIFEST = {
 def run(seed, acc1=0.9, to_target=2, epochs=3, **changes):
     line = {
         "train_loss": 0.5, "metrics": {"acc1": acc1}, "lr": 0.1, "step_ms": 2.0, "firing_rate": {"mlp": 0.1},
-        "dead_fraction": 0.0, "layers": {}, "seconds": 1.0,
+        "dead_fraction": 0.0, "seconds": 1.0,
     }  # fmt: skip
     return {
         "seed": seed, "status": "ok", "error": None, "epochs": [line | {"epoch": e + 1} for e in range(epochs)],
+        "layers": {"fc1": {"group": "mlp", "rate": [0.1] * epochs, "threshold_scale": None}},
         "metrics": {"acc1": acc1}, "epochs_to_target": to_target, "step_ms": 2.0, "peak_memory_mib": None,
         "firing_rate": {"mlp": 0.1}, "threshold_scale": None, "dead_fraction": 0.0,
     } | changes  # fmt: skip
 
 
 def failed(seed):
-    return run(seed) | dict.fromkeys(RESULTS) | {"status": "failed", "error": "loss is nan", "epochs": []}
+    return run(seed) | dict.fromkeys(RESULTS) | {"status": "failed", "error": "loss is nan", "epochs": [], "layers": {}}
 
 
 def cell(id, seeds, neuron="lif", **changes):
     return {
         "id": id, "task": "classification", "metric": "acc1", "modality": "static", "dataset": "digits", "model": "m",
         "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch", "threshold": 1.0,
-        "time_steps": 4, "parameters": 10, "epochs": 3, "band": None, "seeds": seeds,
+        "time_steps": 4, "conditions": "equal", "parameters": 10, "epochs": 3, "band": None, "seeds": seeds,
     } | changes  # fmt: skip
 
 
@@ -77,18 +81,8 @@ def test_cells_are_compared_seed_by_seed():
     assert pair["epochs_ratio"]["bound"] == "at_most"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"task": "another"},
-        {"model": "another"},
-        {"dataset": "another"},
-        {"backend": "another"},
-        {"time_steps": 2},
-        {"neuron": "plif"},
-    ],
-)
-def test_a_control_differs_by_the_neuron_alone(change):
+@pytest.mark.parametrize("change", [{"conditions": "others"}, {"neuron": "plif"}])
+def test_a_control_has_the_base_neuron_under_equal_conditions(change):
     cells = [cell("ours", [run(0)], "ahsar"), cell("theirs", [run(0)], **change)]
     assert summarise(MANIFEST, cells)["comparisons"] == []
 
@@ -113,6 +107,35 @@ def test_a_metric_out_of_range_is_refused():
 def test_every_plain_threshold_is_a_control():
     cells = [cell("ours", [run(0)], "ahsar"), *(cell(f"at-{t}", [run(0)], threshold=t) for t in (0.5, 1.0, 2.0))]
     assert [pair["control"] for pair in summarise(MANIFEST, cells)["comparisons"]] == ["at-0.5", "at-1.0", "at-2.0"]
+
+
+def numbers(value):
+    """All floats in a JSON value."""
+    if isinstance(value, float):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from numbers(item)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(1e-9, 1e9)), min_size=1, max_size=4), st.floats(0, 1))
+def test_numbers_have_six_digits_and_rounding_twice_changes_nothing(runs, third):
+    seeds = [run(seed, acc1, step_ms=step_ms) for seed, (acc1, step_ms) in enumerate(runs)]
+    cells = [cell("ours", seeds, "ahsar", band={"mlp": (0.2, 0.4)}), cell("theirs", [run(0, third)])]
+    manifest = MANIFEST | {"config": {"lr": 0.123456789}}
+    summary = summarise(manifest, cells)
+    assert summary["manifest"]["config"] == {"lr": 0.123456789}
+    assert all(number == float(f"{number:.6g}") for number in numbers([summary["cells"], summary["comparisons"]]))
+    assert summary["cells"][0]["mean"]["metrics"]["acc1"] == pytest.approx(mean([a for a, _ in runs]), rel=1e-5)
+    keys = Cell.model_fields.keys() - {"n", "n_reached", "mean", "ci95"}
+    again = [{key: found[key] for key in keys} for found in summary["cells"]]
+    assert summarise(manifest, again) == summary
+
+
+def test_rewriting_leaves_every_byte(tmp_path):
+    write(summarise(MANIFEST, [cell("a", [run(0, 2 / 3), run(1, 1e-7 / 3), failed(2)])]), tmp_path)
+    before = (tmp_path / "summary.json").read_bytes()
+    write(load(tmp_path), tmp_path)
+    assert (tmp_path / "summary.json").read_bytes() == before
 
 
 def test_what_is_written_is_read_and_is_strict_json(tmp_path):

@@ -73,7 +73,7 @@ def damaged(folder):
 
 
 def test_a_damaged_image_is_named(damaged):
-    with pytest.raises(UserError, match=r"cut\.jpg: not a readable image: .*truncated"):
+    with pytest.raises(UserError, match=r"cut\.jpg: not a readable image: .*[Tt]runcated"):
         list(opened(damaged).train_batches(0)(1))
     with pytest.raises(UserError, match=r"text\.png: not a readable image: cannot identify") as error:
         list(opened(damaged, workers=1).test_batches())
@@ -103,7 +103,8 @@ def test_a_tar_file_is_a_folder(folder, tmp_path_factory):
     packed = tmp_path_factory.mktemp("packed")
     for split in ("train", "val"):
         with tarfile.open(packed / f"{split}.tar", "w") as tar:
-            tar.add(folder / split, arcname=".")
+            for image in sorted((folder / split).rglob("*.png")):
+                tar.add(image, arcname=image.relative_to(folder / split))
     from_tar, from_folder = opened(packed), opened(folder)
     assert from_tar.splits.classes == from_folder.splits.classes
     for (a, x), (b, y) in zip(from_tar.test_batches(), from_folder.test_batches(), strict=True):

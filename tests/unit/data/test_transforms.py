@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data import build_transform, find_dataset
+from step_ahsar.data import find_dataset
+from step_ahsar.data.images.transforms import build_transform
 from step_ahsar.errors import UserError
 
 

@@ -22,38 +22,42 @@ _LAYERS = (
 def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -> dict[str, Any]:
     draw = random.Random(f"{seed} {neuron} {threshold}")
     pace = speed * (1.0 + 0.1 * draw.random())
-    lines = []
+    lines: list[dict[str, Any]] = []
+    layers: dict[str, Any] = {path: {"group": group, "rate": [], "threshold_scale": []} for path, group in _LAYERS}
     for epoch in range(1, epochs + 1):
-        layers = {}
-        for depth, (path, group) in enumerate(_LAYERS):
+        for depth, (path, _) in enumerate(_LAYERS):
             start = 0.35 * math.exp(-0.7 * (threshold - 0.5) - 0.03 * depth)
             settle = 1 - math.exp(-0.6 * epoch) if neuron == "ahsar" else 0.0
             rate = start + settle * (0.25 - start) * (0.8 + 0.3 * draw.random()) + 0.02 * draw.random()
             scale = math.exp(settle * math.log(0.45 / threshold) * (0.7 + 0.5 * depth / len(_LAYERS)))
-            layers[path] = {
-                "group": group, "rate": rate, "threshold_scale": scale if neuron == "ahsar" else None,
-            }  # fmt: skip
+            layers[path]["rate"].append(rate)
+            layers[path]["threshold_scale"].append(scale)
         lines.append({
             "epoch": epoch,
             "train_loss": 2.3 * math.exp(-pace * epoch) + 0.03 + 0.02 * draw.random(),
             "metrics": {"acc1": min(1.0, 1 - 0.9 * math.exp(-1.1 * pace * epoch) - 0.02 * draw.random())},
             "lr": 1e-3, "step_ms": 20 + draw.random(), "dead_fraction": 0.02 * draw.random(),
-            "firing_rate": _groups(layers, "rate"), "layers": layers, "gamma": None, "seconds": 1.5,
+            "firing_rate": _groups(layers, "rate"), "gamma": None, "seconds": 1.5,
         })  # fmt: skip
-    last = lines[-1]
+    last, scales = lines[-1], _groups(layers, "threshold_scale")
+    if neuron != "ahsar":
+        scales = None
+        for layer in layers.values():
+            layer["threshold_scale"] = None
     target = next((line["epoch"] for line in lines if line["metrics"]["acc1"] >= 0.9), None)
     return {
-        "seed": seed, "status": "ok", "error": None, "epochs": lines, "metrics": last["metrics"],
+        "seed": seed, "status": "ok", "error": None, "epochs": lines, "layers": layers, "metrics": last["metrics"],
         "epochs_to_target": target, "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
         "firing_rate": last["firing_rate"], "dead_fraction": last["dead_fraction"],
-        "threshold_scale": _groups(last["layers"], "threshold_scale") if neuron == "ahsar" else None,
+        "threshold_scale": scales,
     }  # fmt: skip
 
 
 def _groups(layers: dict[str, Any], key: str) -> dict[str, float]:
+    """By group the mean over layers, of their last epoch."""
     columns: dict[str, list[float]] = {}
     for layer in layers.values():
-        columns.setdefault(layer["group"], []).append(layer[key])
+        columns.setdefault(layer["group"], []).append(layer[key][-1])
     return {group: sum(values) / len(values) for group, values in columns.items()}
 
 
@@ -61,7 +65,7 @@ def _cell(id: str, model: str, neuron: str, threshold: float, speed: float, epoc
     return {
         "id": id, "task": "classification", "metric": "acc1", "modality": "static", "dataset": "digits",
         "model": model, "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch",
-        "threshold": threshold, "time_steps": 4, "parameters": 168_394, "epochs": epochs,
+        "threshold": threshold, "time_steps": 4, "conditions": model, "parameters": 168_394, "epochs": epochs,
         "band": dict.fromkeys(("stem", "attention", "mlp"), (0.2, 0.4)) if neuron == "ahsar" else None,
         "seeds": [_seed(seed, neuron, threshold, speed, epochs) for seed in (0, 1, 2)],
     }  # fmt: skip
@@ -70,7 +74,18 @@ def _cell(id: str, model: str, neuron: str, threshold: float, speed: float, epoc
 def fail(cell: dict[str, Any], seed: int, after: int, error: str) -> None:
     """Turn one run of `cell` into one that failed after `after` epochs."""
     run = next(s for s in cell["seeds"] if s["seed"] == seed)
-    run.update(dict.fromkeys(RESULTS), status="failed", error=error, epochs=run["epochs"][:after])
+    run.update(dict.fromkeys(RESULTS), status="failed", error=error)
+    cut(run, after)
+
+
+def cut(run: dict[str, Any], epochs: int) -> None:
+    """Leave `run` its first few epochs."""
+    run["epochs"] = run["epochs"][:epochs]
+    for layer in run["layers"].values():
+        for key in ("rate", "threshold_scale"):
+            layer[key] = layer[key] and layer[key][:epochs]
+    if not epochs:
+        run["layers"] = {}
 
 
 def change_task(cell: dict[str, Any], task: str, judged: str, others: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +94,7 @@ def change_task(cell: dict[str, Any], task: str, judged: str, others: Sequence[s
         for record in (*run["epochs"], run):
             value = record["metrics"]["acc1"]
             record["metrics"] = {judged: value} | dict.fromkeys(others, value**2)
-    return cell | {"task": task, "metric": judged, "dataset": "digits_scenes"}
+    return cell | {"task": task, "metric": judged, "dataset": "digits_scenes", "conditions": task + cell["model"]}
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -115,6 +130,14 @@ def summary() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def exact_summary() -> dict[str, Any]:
+    """The same with all digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("step_ahsar.compare.summary.DIGITS", 17)
+        return summarise(manifest(), cells())
+
+
+@pytest.fixture(scope="session")
 def failed_summary() -> dict[str, Any]:
     """The same, but one run has failed on the way and one cell altogether, before its first epoch was over."""
     failed = cells()
@@ -131,7 +154,8 @@ def begun_summary() -> dict[str, Any]:
     for cell in begun:
         cell["seeds"], cell["parameters"] = [], None
     run = _seed(0, "ahsar", 1.0, 0.5, 8)
-    run.update(dict.fromkeys(RESULTS), status="unfinished", epochs=run["epochs"][:1])
+    run.update(dict.fromkeys(RESULTS), status="unfinished")
+    cut(run, 1)
     begun[3]["seeds"] = [run]
     return summarise(manifest(runs_done=0), begun)
 

@@ -110,7 +110,7 @@ def test_mixup_mixes_samples_whole_whatever_their_shape(shape, data):
     """Each mixed sample is a blend of it and one other, by the same share at all steps as its target is."""
     mixing = create_task(Config(train=TrainConfig(mixup=1.0), data=DataConfig(**data)), ["a", "b", "c", "d"])
     batch = 1 if len(shape) == 5 or data else 0
-    inputs = torch.eye(4).reshape(*[1] * batch, 4, *[1] * (len(shape) - batch - 1), 4)
+    inputs = torch.eye(4).reshape(*[1] * batch, 4, *[1] * (len(shape) - batch - 2), 4)
     inputs = inputs.repeat_interleave(shape[-1] // 4, -1).expand(shape).contiguous()
     np.random.seed(0)  # noqa: NPY002
     mixed, targets = mixing.mix(inputs.clone(), torch.arange(4), epoch=1)

@@ -69,7 +69,7 @@ def test_heads_and_losses_of_other_tasks_are_refused():
     with pytest.raises(UserError, match=r"head\.name 'fpn' is for segmentation; detection takes fcos, retinanet"):
         task(head={"name": "fpn"})
     for loss in ("tet", "dice", "ce\\+dice"):
-        with pytest.raises(UserError, match=f"train.loss '{loss}' does not apply to detection"):
+        with pytest.raises(UserError, match=f"train.loss must be ce for detection, got '{loss}'"):
             task(train={"loss": loss.replace("\\", "")})
 
 

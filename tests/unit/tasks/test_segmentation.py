@@ -17,7 +17,8 @@ import step_ahsar.models  # noqa: F401  # registers them
 from step_ahsar.ahsar import regulate
 from step_ahsar.config import Config, HeadConfig, ModelConfig, TrainConfig
 from step_ahsar.errors import UserError
-from step_ahsar.tasks.segmentation import PixelMetrics, Segmentation, head_neurons
+from step_ahsar.tasks.base import head_neurons
+from step_ahsar.tasks.segmentation import PixelMetrics, Segmentation
 
 CLASSES = ("background", "one", "two")
 
@@ -326,7 +327,7 @@ def test_pictures_of_input_truth_and_prediction(inputs):
         ({"mixup": 0.2}, "train.mixup does not apply to segmentation"),
         ({"cutmix": 1.0}, "train.cutmix does not apply to segmentation"),
         ({"eventmix": 0.5}, "train.eventmix does not apply to segmentation"),
-        ({"loss": "tet"}, "train.loss of segmentation must be one of ce, dice, ce\\+dice, got 'tet'"),
+        ({"loss": "tet"}, "train.loss must be ce or dice or ce\\+dice for segmentation, got 'tet'"),
         ({"loss": "dice", "label_smoothing": 0.1}, "train.label_smoothing does not apply to train.loss 'dice'"),
         ({"head": {"anchor_scale": 2.0}}, "head.anchor_scale does not apply to segmentation"),
         ({"head": {"score_threshold": 0.5}}, "head.score_threshold does not apply to segmentation"),

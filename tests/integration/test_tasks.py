@@ -1,0 +1,134 @@
+"""Segmentation and detection through the same commands as classification, on every kind of data."""
+
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from step_ahsar.compare import Summary
+from step_ahsar.config import load_config
+from step_ahsar.engine import evaluate, train
+from step_ahsar.errors import UserError
+from tests.integration.test_cli import call, ok, refused
+
+FEW = [
+    "data.train_limit=16",
+    "data.test_limit=6",
+    "data.batch_size=4",
+    "train.epochs=2",
+    "model.time_steps=2",
+    "model.args={dims: [8, 16, 32], depths: [1, 1, 1], heads: 2}",
+]
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def rows(run):
+    timings = ("seconds", "step_ms")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timings} for line in lines]
+
+
+@pytest.mark.parametrize("modality", ["static", "event", "sequence"])
+@pytest.mark.parametrize("task", ["segmentation", "detection"])
+def test_a_run_trains_draws_evaluates_and_resumes(task, modality, tmp_path):
+    head = ["head.spiking=true"] if modality == "event" else ["head.test_flip=true", "head.test_scales=[1.0, 1.5]"]
+    config = load_config(f"{task}/{modality}/digits_scenes", [*FEW, *head, "model.neuron=ahsar"])
+    result = train(config, tmp_path / "run")
+    assert result["metric"] == {"segmentation": "miou", "detection": "map"}[task]
+    assert result["threshold_scale"].keys() == {"stem", "attention", "mlp"} | (
+        {"head"} if modality == "event" else set()
+    )
+    assert evaluate(tmp_path / "run")["metrics"] == result["metrics"]
+    pictures = sorted((tmp_path / "run" / "predictions").iterdir())
+    assert [path.name for path in pictures] == [f"{i:02d}.png" for i in range(6)]
+    assert Image.open(pictures[0]).width > 3 * 64
+
+    class Stop(BaseException):
+        pass
+
+    def stop(row):
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(config, tmp_path / "again", on_epoch=stop)
+    train(config, tmp_path / "again", resume=True)
+    assert rows(tmp_path / "again") == rows(tmp_path / "run")
+
+
+def test_a_comparison_of_detectors(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "extends: detection/static/digits_scenes\n"
+        "compare:\n"
+        "  seeds: [0]\n"
+        "  cells:\n"
+        "    - {id: lif}\n"
+        "    - {id: ahsar, model.neuron: ahsar}\n"
+    )
+    out = tmp_path / "out"
+    assert "mAP" in ok("compare", mine, *FEW, "--out", out)
+    summary = Summary.model_validate_json((out / "summary.json").read_bytes())
+    assert [cell.metric for cell in summary.cells] == ["map", "map"]
+    assert len(summary.comparisons) == 1
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/") >= 2
+    assert "mAP" in page
+
+
+def test_corrupted_test_data(tmp_path):
+    small = ["data.train_limit=64", "data.test_limit=32", "data.batch_size=16", "train.epochs=1", "data.img_size=8"]
+    ok("train", "classification/static/digits", *small, "--out", tmp_path / "run")
+    said = ok("evaluate", tmp_path / "run", "--corrupt", "gaussian_noise:5", "--corrupt", "contrast:1")
+    assert len(re.findall(r"test accuracy", said)) == 2
+    assert "gaussian_noise:5" in said
+    assert "unknown corruption" in refused("evaluate", tmp_path / "run", "--corrupt", "fog:1")
+
+
+def test_skipped_files_are_told(tmp_path):
+    for split, count in (("train", 4), ("val", 2)):
+        for name in ("a", "b"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (8, 8), (90 * i, 0, 0)).save(tmp_path / "data" / split / name / f"{i}.png")
+    (tmp_path / "data" / "train" / "a" / "broken.png").write_bytes(b"no image")
+    arguments = ["data.name=folder", f"data.root={tmp_path / 'data'}", "data.img_size=8", "data.batch_size=4"]
+    arguments += ["train.epochs=1", "model.args={dim: 16, heads: 2, depth: 1}"]
+    assert "broken.png: not a readable image" in refused(
+        "train", "classification/static/digits", *arguments, "--out", tmp_path / "x"
+    )
+    done = call("train", "classification/static/digits", *arguments, "data.on_error=skip", "--out", tmp_path / "run")
+    assert done.exit_code == 0
+    assert "broken.png" in done.output
+    assert "broken.png" in json.loads((tmp_path / "run" / "manifest.json").read_text())["dataset"]["skipped"][0]
+    assert "broken.png" in ok("report", tmp_path / "run")
+    assert "broken.png" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "message"),
+    [
+        ("segmentation/static/digits_scenes", ["head.name=fcos"], "fcos"),
+        ("detection/static/digits_scenes", ["head.name=fpn"], "head.name 'fpn' is for segmentation"),
+        ("detection/static/digits_scenes", ["train.mixup=0.5"], "train.mixup does not apply to detection"),
+        ("detection/static/digits_scenes", ["train.loss=dice"], "train.loss must be ce for detection"),
+        ("segmentation/static/digits_scenes", ["data.img_size=50"], "multiple of 16"),
+        ("segmentation/static/digits_scenes", ["data.re_prob=0.5"], "data.re_prob"),
+        ("classification/static/digits", ["head.name=fpn"], "head does not apply to classification"),
+        ("classification/static/digits", ["task=segmentation"], "whose targets are for classification"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(config, overrides, message, tmp_path):
+    with pytest.raises(UserError) as error:
+        train(load_config(config, overrides), tmp_path / "run")
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists()
