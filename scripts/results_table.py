@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Prints the cells of comparisons as Markdown tables, from their summaries.
+"""Comparisons as Markdown tables, from their summaries: on the terminal, or in the document that has a place for them.
 
-python scripts/results_table.py results/*/summary.json
+python scripts/results_table.py results/nmnist/summary.json ...   # prints
+python scripts/results_table.py --write                           # after a summary in results/ has changed
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,10 @@ from step_ahsar.compare.summary import SUMMARY
 from step_ahsar.errors import UserError
 from step_ahsar.report import text
 from step_ahsar.report.plots import groups_of
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "results.md"
+PLACE = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -29,8 +35,35 @@ def table(summary: dict[str, Any]) -> str:
         _append(rows, f"epochs to {100 * target:g} %", [text.epochs_to_target(cell, target) for cell in cells])
     rates = [text.by_group(cell["mean"]["firing_rate"], groups) for cell in cells]
     _append(rows, f"firing rate: {' / '.join(groups)}", rates)
-    rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _markdown(rows)
+
+
+def pairs(summary: dict[str, Any]) -> str:
+    """Markdown: regulated cells beside their controls, paired over seeds; empty where there are none."""
+    rows = [["paired over seeds", "difference, points [95 %]", "epochs to target, ratio [95 %]"]]
+    rows += [
+        [
+            f"`{pair['cell']}` vs `{pair['control']}`",
+            text.difference(pair["metric_difference"]),
+            text.ratio(pair["epochs_ratio"]),
+        ]
+        for pair in summary["comparisons"]
+    ]
+    return _markdown(rows) if len(rows) > 1 else ""
+
+
+def fresh() -> str:
+    """The document as it should be."""
+    return PLACE.sub(lambda place: place[1] + _both(load(ROOT / "results" / place[2])) + place[3], DOCUMENT.read_text())
+
+
+def _both(summary: dict[str, Any]) -> str:
+    return "\n\n".join(part for part in (table(summary), pairs(summary)) if part) + "\n"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
 def _append(rows: list[list[str]], header: str, values: Sequence[str]) -> None:
@@ -38,15 +71,18 @@ def _append(rows: list[list[str]], header: str, values: Sequence[str]) -> None:
         row.append(value)
 
 
-def main(paths: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """2 if no file was given or one is no summary, else 0."""
-    if not paths:
+    if not arguments:
         print(__doc__, file=sys.stderr)
         return 2
     try:
-        for path in map(Path, paths):
+        if list(arguments) == ["--write"]:
+            DOCUMENT.write_text(fresh())
+            return 0
+        for path in map(Path, arguments):
             summary = load(path.parent if path.name == SUMMARY else path)
-            print(f"**{summary['manifest']['title']}**\n\n{table(summary)}\n")
+            print(f"**{summary['manifest']['title']}**\n\n{_both(summary)}")
     except UserError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2

@@ -8,3 +8,12 @@ def test_the_table_of_neurons_is_up_to_date():
     script = runpy.run_path(str(ROOT / "scripts" / "neuron_table.py"))
     assert "| `lif` |" in (ROOT / "docs" / "neurons.md").read_text()
     assert not script["stale"](), "run scripts/neuron_table.py"
+
+
+def test_the_tables_of_results_are_those_of_the_summaries():
+    script = runpy.run_path(str(ROOT / "scripts" / "results_table.py"))
+    document = script["DOCUMENT"].read_text()
+    assert {place[1] for place in script["PLACE"].findall(document)} == {
+        path.name for path in (ROOT / "results").iterdir()
+    }
+    assert script["fresh"]() == document, "run scripts/results_table.py --write"

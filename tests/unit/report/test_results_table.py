@@ -19,7 +19,9 @@ def test_a_line_for_each_cell(failed_summary, tmp_path, capsys):
     assert SCRIPT["main"]([str(tmp_path / "summary.json")]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("**quickstart**\n\n| cell |")
-    header, line, *cells = rows(printed)
+    first, _, paired = printed.partition("\n\n| paired over seeds |")
+    assert len(rows(paired)) == len(failed_summary["comparisons"]) + 1  # and what is left of the header
+    header, line, *cells = rows(first)
     assert header == [
         "cell", "threshold", "accuracy %, mean ± 95 %", "n", "epochs to 90 %", "firing rate: stem / attention / mlp",
     ]  # fmt: skip
