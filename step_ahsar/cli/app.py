@@ -115,6 +115,10 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Keys of testing to replace, such as head.test_flip=true."),
+    ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
     corrupt: Annotated[
         list[str] | None,
@@ -125,10 +129,10 @@ def evaluate(
     from step_ahsar import engine
 
     if not corrupt:
-        found = engine.evaluate(run, checkpoint)
+        found = engine.evaluate(run, checkpoint, overrides or ())
         _show(run, found["metric"], found)
     for corruption in corrupt or ():
-        found = engine.evaluate(run, checkpoint, corruption)
+        found = engine.evaluate(run, checkpoint, [*(overrides or ()), f"data.corruption={corruption}"])
         score = _percent(found["metrics"], found["metric"])
         typer.echo(f"{run}: epoch {found['epoch']}, {corruption}, test {score}; {_firing(found)}")
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from step_ahsar.config import Config
 from step_ahsar.data.events.augment import is_augmented
 from step_ahsar.data.events.cache import FrameCache
+from step_ahsar.data.events.representations import FRAMES_VERSION
 from step_ahsar.data.pipeline import Pipeline, build_pipeline, check_options, frames_of, model_input
 from step_ahsar.data.registry import DatasetSpec, Samples, Size, Splits, find_dataset
 from step_ahsar.data.seeding import derive_seed, seeded
@@ -146,8 +147,13 @@ class Data:
         return of_epoch
 
     def test_batches(self) -> Batches:
-        """Every test sample once, in order; in larger batches, since no activations are kept for a backward pass."""
-        return self._batches(False, None, 4 * self.config.data.batch_size)
+        """Every test sample once, in order.
+
+        Batches for classification are four times larger: no activations are kept for a backward pass. What other tasks
+        predict is large itself.
+        """
+        factor = 4 if self.config.task == "classification" else 1
+        return self._batches(False, None, factor * self.config.data.batch_size)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -188,7 +194,9 @@ class Data:
         to_frames = frames_of(self.config, self.spec)
         settings = data.events.model_dump(include={"representation", "window_ms", "tau_ms"})
         what = (
+            FRAMES_VERSION,
             self.splits.fingerprint,
+            self.splits.stamp,
             training,
             len(samples),
             settings,
@@ -217,7 +225,13 @@ def open_data(config: Config) -> Data:
         train=_limited(splits.train, config.data.train_limit, "train"),
         test=_limited(splits.test, config.data.test_limit, "test"),
     )
-    told = replace(spec, in_chans=spec.in_chans or splits.in_chans, size=spec.size or splits.size)
+    told = replace(
+        spec,
+        in_chans=spec.in_chans or splits.in_chans,
+        size=spec.size or splits.size,
+        mean=spec.mean or splits.mean,
+        std=spec.std or splits.std,
+    )
     return Data(config, told, splits)
 
 

@@ -27,7 +27,18 @@ from step_ahsar.errors import UserError, unknown
 Step = Callable[[Any, Any, np.random.Generator], tuple[Any, Any]]
 Corrupt = Callable[[Any, np.random.Generator], Any]
 
-_IMAGE_KEYS = ("interpolation", "crop_pct", "scale", "ratio", "hflip", "color_jitter", "auto_augment", "re_prob")
+_IMAGE_KEYS = (
+    "test_size",
+    "interpolation",
+    "crop_pct",
+    "scale",
+    "ratio",
+    "hflip",
+    "color_jitter",
+    "auto_augment",
+    "re_prob",
+    "re_mode",
+)
 _DEFAULTS = DataConfig()
 
 
@@ -80,8 +91,6 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
         raise UserError(f"data.encoder {data.encoder!r} does not apply to {what}, which moves in time already")
     if spec.ndim == 1:
         _length(data)
-        if data.test_size is not None:
-            raise UserError(f"data.test_size does not apply to {what}, which is a series")
     if data.corruption is not None:
         find_corruption(data.corruption, spec)
 

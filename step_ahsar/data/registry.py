@@ -36,6 +36,10 @@ class Splits:
         in_chans: channels, where only the data tell.
         size: pixels or length, where only the data tell.
         pixel_classes: names of the classes of pixels, where the targets are scenes whose pixels have classes.
+        mean: per channel, of training values in [0, 1], where only the data tell; empty where nobody knows.
+        std: per channel.
+        stamp: tells apart versions of the files that have one fingerprint, where that is of names and sizes; on this
+            machine only, for caches.
     """
 
     train: Samples
@@ -46,6 +50,9 @@ class Splits:
     in_chans: int | None = None
     size: Size | None = None
     pixel_classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -80,4 +80,5 @@ def validate(config: Config) -> None:
         raise unknown("optimizer", config.train.optimizer, optimizers)
     list_neurons(config.model.backend)  # loads the backend, which may compute constants: not possible on "meta"
     with torch.device("meta"):
-        build_model(config.model, task, in_chans or 1, size, spec.ndim)
+        for each in (size, config.data.test_size):
+            build_model(config.model, task, in_chans or 1, each, spec.ndim)

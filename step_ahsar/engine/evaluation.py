@@ -11,9 +11,10 @@ from accelerate import PartialState
 from PIL import Image
 from torch import Tensor, nn
 
+from step_ahsar.config import load_config
 from step_ahsar.data import Data, open_data
 from step_ahsar.engine import checkpoint as checkpoints
-from step_ahsar.engine.build import build_model
+from step_ahsar.engine.build import build_model, validate
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.neurons.meter import FiringRateMeter
@@ -110,28 +111,48 @@ def measure(
     return Evaluation(metrics.compute(), meter.groups(), meter.dead_fraction(), layers, samples, pictures)
 
 
-def evaluate(run: str | Path, which: str = "last", corruption: str | None = None) -> dict[str, Any]:
+# What may differ from how a run was trained without measuring another model on other data.
+_AT_TEST = (
+    "data.root",
+    "data.cache",
+    "data.workers",
+    "data.prefetch",
+    "data.pin_memory",
+    "data.batch_size",
+    "data.corruption",
+    "data.test_size",
+    "head.score_threshold",
+    "head.test_scales",
+    "head.test_flip",
+)
+
+
+def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Evaluates a checkpoint of a run on the run's test set.
 
     Args:
         run: the run's directory.
         which: "last", or "best" by the task's metric on this same test set.
-        corruption: what is done to the test data, ``name:severity``; None = what the run's config says.
+        overrides: ``"a.b=value"`` over the run's config, of keys that concern testing alone, such as
+            ``data.corruption=jpeg:3`` or ``head.test_flip=true``.
 
     Returns:
         ``epoch``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``firing_rate``,
         ``dead_fraction``, ``layers`` (see :class:`Evaluation`), ``samples`` (truth and prediction of the first).
 
     Raises:
-        UserError: no run, no readable checkpoint, an unknown corruption, or data that are not those the run was
-            trained on.
+        UserError: no run, no readable checkpoint, an override of something else, or data that are not those the run
+            was trained on.
     """
     if which not in ("last", "best"):
         raise UserError(f"which checkpoint: 'last' or 'best', got {which!r}")
     opened = Run.existing(Path(run))
-    config, device = opened.config, find_device()
-    if corruption is not None:
-        config = config.with_values({"data.corruption": corruption})
+    overrides, device = list(overrides), find_device()
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) not in _AT_TEST:
+            raise UserError(f"{key!r} cannot be changed in evaluation; these can: {', '.join(_AT_TEST)}")
+    config = load_config(opened.path / "config.yaml", overrides)
+    validate(config)
     data = open_data(config)
     _same_data(opened, data)
     task = create_task(config, data.classes)

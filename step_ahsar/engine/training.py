@@ -87,9 +87,9 @@ def train(
                 row["gamma"] = trainer.controller.gammas()
             row["seconds"] = perf_counter() - began
             run.add_metrics(row)
-            checkpoints.save(run.checkpoints, checkpoint)
             if found.pictures:
                 run.write_pictures(found.pictures)
+            checkpoints.save(run.checkpoints, checkpoint)
             if on_epoch is not None:
                 on_epoch(row)
     except NonFiniteLoss as error:

@@ -17,7 +17,6 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
@@ -97,7 +96,7 @@ class Detector(nn.Module):
 
         Returns:
             Losses by name, 0-d. Or for each image "boxes" [n, 4], "scores" [n], descending, "labels" [n] from 0 and,
-            of Mask R-CNN, "masks", probabilities [n, 1, H, W]; n <= 100.
+            of Mask R-CNN, "masks", probabilities within the boxes [n, 1, 28, 28]; n <= 100.
 
         Raises:
             UserError: no masks where Mask R-CNN is to learn.
@@ -153,10 +152,7 @@ class _Transform(nn.Module):
         return ImageList(images.maps, [(x.shape[-2], x.shape[-1]) for x in images]), targets
 
     def postprocess(self, result: list[dict[str, Tensor]], sizes: Any, original: Any) -> list[dict[str, Tensor]]:
-        """Masks from their boxes into the image; boxes are in its pixels already."""
-        for found, size in zip(result, original, strict=False):  # no results in training
-            if "masks" in found:
-                found["masks"] = paste_masks_in_image(found["masks"], found["boxes"], size)
+        """Boxes are in the image's pixels already; masks of its size would fill the memory if a batch had them."""
         return result
 
 

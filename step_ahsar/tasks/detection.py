@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from step_ahsar.config import Config
+from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
 from step_ahsar.tasks.drawing import beside, colour, picture
@@ -45,6 +44,8 @@ class Detection(Task):
         for option in ("mixup", "cutmix", "eventmix", "label_smoothing"):
             if getattr(config.train, option):
                 raise UserError(f"train.{option} does not apply to detection; leave it at 0")
+        if self.head == "fcos" and config.head.anchor_scale != HeadConfig().anchor_scale:
+            raise UserError("head.anchor_scale does not apply to fcos, which has no anchors")
 
     def build(self, backbone: Backbone) -> nn.Module:
         """The backbone with a feature pyramid and the head."""
@@ -208,6 +209,8 @@ def _on_cpu(item: Found) -> Found:
 
 def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool) -> list[Found]:
     """What the model finds at ``size``, mirrored or not, in pixels of the inputs; masks as bool [n, H, W]."""
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
     from step_ahsar.heads.pyramid import resize
 
     height, width = inputs.shape[-2:]
@@ -222,9 +225,7 @@ def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool
         found["boxes"] = boxes * back
         if "masks" in found:
             masks = found["masks"].flip(-1) if flip else found["masks"]
-            if (height, width) != size and len(masks):
-                masks = F.interpolate(masks, (height, width), mode="bilinear", align_corners=False)
-            found["masks"] = masks.reshape(-1, height, width) > 0.5
+            found["masks"] = paste_masks_in_image(masks, found["boxes"], (height, width))[:, 0] > 0.5
     return outputs
 
 

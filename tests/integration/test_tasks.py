@@ -49,6 +49,11 @@ def test_a_run_trains_draws_evaluates_and_resumes(task, modality, tmp_path):
         {"head"} if modality == "event" else set()
     )
     assert evaluate(tmp_path / "run")["metrics"] == result["metrics"]
+    turned = "head.test_flip=true" if modality == "event" else "head.test_flip=false"
+    changed = evaluate(tmp_path / "run", overrides=[turned])["metrics"]
+    assert task == "segmentation" or changed != result["metrics"]  # so early, every pixel is background to the former
+    with pytest.raises(UserError, match=r"'model\.threshold' cannot be changed in evaluation"):
+        evaluate(tmp_path / "run", overrides=["model.threshold=2"])
     pictures = sorted((tmp_path / "run" / "predictions").iterdir())
     assert [path.name for path in pictures] == [f"{i:02d}.png" for i in range(6)]
     assert Image.open(pictures[0]).width > 3 * 64
@@ -122,6 +127,7 @@ def test_skipped_files_are_told(tmp_path):
         ("detection/static/digits_scenes", ["train.mixup=0.5"], "train.mixup does not apply to detection"),
         ("detection/static/digits_scenes", ["train.loss=dice"], "train.loss must be ce for detection"),
         ("segmentation/static/digits_scenes", ["data.img_size=50"], "multiple of 16"),
+        ("segmentation/static/digits_scenes", ["data.test_size=50"], "multiple of 16"),
         ("segmentation/static/digits_scenes", ["data.re_prob=0.5"], "data.re_prob"),
         ("classification/static/digits", ["head.name=fpn"], "head does not apply to classification"),
         ("classification/static/digits", ["task=segmentation"], "whose targets are for classification"),

@@ -9,6 +9,8 @@ from step_ahsar.errors import UserError
 
 Bounds = NDArray[np.int64]  # [T + 1]: slice k holds the events from bounds[k] up to bounds[k + 1]
 
+FRAMES_VERSION = 1  # to be raised with any change of what frames, or recordings as read, are: cached ones are made anew
+
 _MOST = np.iinfo(np.int16).max
 
 

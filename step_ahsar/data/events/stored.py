@@ -263,6 +263,13 @@ def _open_packed(path: Path, config: DataConfig) -> Splits:
         indices, faults = screen(range(len(samples)), samples.__getitem__, config)
         kept.append(samples.indices[indices])
         skipped += faults
+    if config.on_error == "skip":
+        strange = labels[kept[1]] >= len(np.unique(labels[kept[0]]))
+        skipped += [
+            f"{path}: sample {i}: label {labels[i]} is out of range: no training sample has it"
+            for i in kept[1][strange]
+        ]
+        kept[1] = kept[1][~strange]
     classes = _check_labels(labels, kept[0], kept[1], path)
     train, test = (PackedEvents(arrays, offsets, labels, sensor, path, indices) for indices in kept)
     return Splits(

@@ -17,7 +17,7 @@ from step_ahsar.data.events.formats import DAMAGES, EXTRA, Events, checked, load
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.events.stored import Faults, FileEvents, Item, require_samples, seeded_split
 from step_ahsar.data.faults import DataFault, screen
-from step_ahsar.data.fingerprint import fingerprint_files
+from step_ahsar.data.fingerprint import fingerprint_files, stamp_files
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.errors import UserError, unknown
 
@@ -39,6 +39,7 @@ class PublishedSet:
         read: the recording in a file.
         share: of each class for testing, where no split was published.
         fetch: tonic's class that downloads it; None = there is none that can.
+        mirrors: whether a recording's mirror image is of the same class.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PublishedSet:
     read: Reader
     share: float = 0.0
     fetch: str | None = None
+    mirrors: bool = True
 
 
 def open_published(config: DataConfig, published: PublishedSet) -> Splits:
@@ -94,8 +96,9 @@ def open_published(config: DataConfig, published: PublishedSet) -> Splits:
         samples.append(FileEvents(kept, read))
         faults.found += found
     train, test = samples
-    fingerprint = fingerprint_files(place, [path for path, _ in train.items + test.items])
-    return require_samples(Splits(train, test, classes, fingerprint, tuple(faults.found)), config)
+    kept_files = [path for path, _ in train.items + test.items]
+    fingerprint, stamp = fingerprint_files(place, kept_files), stamp_files(kept_files)
+    return require_samples(Splits(train, test, classes, fingerprint, tuple(faults.found), stamp=stamp), config)
 
 
 def _files(place: Path, pattern: str, faults: Faults) -> list[Path]:
@@ -215,6 +218,7 @@ PUBLISHED = (
         label=_folder_name,
         read=read_recording,
         fetch="NMNIST",
+        mirrors=False,
     ),
     PublishedSet(
         name="cifar10dvs",
@@ -238,6 +242,7 @@ PUBLISHED = (
         label=_gesture_name,
         read=_read_gesture,
         fetch="DVSGesture",
+        mirrors=False,  # left hand, right hand
     ),
     PublishedSet(
         name="ncaltech101",
@@ -287,8 +292,5 @@ PUBLISHED = (
 
 for _set in PUBLISHED:
     _count = {"ncaltech101": 101, "dvs_lip": 100}.get(_set.name) or len(_set.classes or ())
-    register_dataset(
-        DatasetSpec(
-            _set.name, 2, _set.sensor, (), (), _count, partial(open_published, published=_set), modality="event"
-        )
-    )
+    _open = partial(open_published, published=_set)
+    register_dataset(DatasetSpec(_set.name, 2, _set.sensor, (), (), _count, _open, _set.mirrors, modality="event"))

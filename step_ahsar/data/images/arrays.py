@@ -40,11 +40,13 @@ def open_arrays(config: DataConfig) -> Splits:
 
     Its arrays are ``x_train``, ``y_train``, ``x_test`` and ``y_test``; or ``images`` and ``labels``, of which a boolean
     ``is_test`` [N] tells the test images, or else :func:`choose_test`. ``classes`` may name the classes; without it
-    they are numbers, up to the greatest label.
+    they are the labels of the training images, which must then have no gaps. Mean and standard deviation are those of
+    the training images.
 
     Raises:
         UserError: data.root is not set, or is no file.
-        DataFault: not such a file, truncated, without those arrays, or with arrays of other types and shapes.
+        DataFault: not such a file, truncated, without those arrays, or with arrays of other types and shapes; labels
+            out of range, unless ``on_error`` is ``skip``.
     """
     if config.root is None:
         raise UserError(
@@ -65,20 +67,30 @@ def open_arrays(config: DataConfig) -> Splits:
         parts = [(images[~test], labels[~test]), (images[test], labels[test])]
     else:
         raise DataFault(file, f"looked for arrays {_WANTED}; found {', '.join(sorted(arrays)) or 'none'}")
+    classes = _classes(file, arrays, parts[0][1])
+    skipped: list[str] = []
+    for i, (images, labels) in enumerate(parts):
+        kept, faults = _in_range(file, labels, len(classes), ("training", "test")[i], config)
+        if faults:
+            parts[i] = images[kept], labels[kept]
+            skipped += faults
     (train_images, train_labels), (test_images, test_labels) = parts
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataFault(
             file, f"images of shape {train_images.shape[1:]} in x_train, and of {test_images.shape[1:]} in x_test"
         )
-    classes = _classes(file, arrays, max(int(train_labels.max()), int(test_labels.max())))
     height, width = train_images.shape[1:3]
+    mean, std = _statistics(train_images)
     return Splits(
         train=ArrayImages(train_images, train_labels),
         test=ArrayImages(test_images, test_labels),
         classes=classes,
         fingerprint=fingerprint_arrays([train_images, train_labels, test_images, test_labels]),
+        skipped=tuple(skipped),
         in_chans=1 if train_images.ndim == 3 else 3,
         size=height if height == width else (height, width),
+        mean=mean,
+        std=std,
     )
 
 
@@ -121,8 +133,6 @@ def _check(file: Path, arrays: dict[str, NDArray], x: str, y: str) -> tuple[NDAr
         raise DataFault(file, f"{y} must have one label per image of {x}, ({len(images)},), is of shape {labels.shape}")
     if not images.size:
         raise DataFault(file, f"{x} has no images: its shape is {images.shape}")
-    if labels.min() < 0:
-        raise DataFault(file, f"{y} has label {labels.min()} at {labels.argmin()}; labels count from 0")
     return images.squeeze(3) if images.shape[3:] == (1,) else images, labels.astype(np.int64)
 
 
@@ -142,13 +152,45 @@ def _is_test(file: Path, arrays: dict[str, NDArray], labels: NDArray[np.int64]) 
     return is_test
 
 
-def _classes(file: Path, arrays: dict[str, NDArray], greatest: int) -> tuple[str, ...]:
-    if "classes" not in arrays:
-        return tuple(map(str, range(greatest + 1)))
-    classes = tuple(map(str, arrays["classes"].ravel()))
-    if greatest >= len(classes):
-        raise DataFault(file, f"label {greatest} is beyond the {len(classes)} names in classes; labels count from 0")
-    return classes
+def _classes(file: Path, arrays: dict[str, NDArray], labels: NDArray[np.int64]) -> tuple[str, ...]:
+    """The file's names, or the labels of the training images."""
+    if "classes" in arrays:
+        return tuple(map(str, arrays["classes"].ravel()))
+    present = np.unique(labels[labels >= 0])
+    gaps = np.flatnonzero(present != np.arange(len(present)))
+    if len(gaps):
+        raise DataFault(
+            file,
+            f"labels go up to {present[-1]}, but no training image has label {gaps[0]}; an array `classes` may name "
+            f"classes without images",
+        )
+    return tuple(map(str, present))
+
+
+def _in_range(
+    file: Path, labels: NDArray[np.int64], classes: int, part: str, config: DataConfig
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which labels are 0 .. classes - 1, and what is wrong with the others; DataFault if the config does not skip."""
+    good = (labels >= 0) & (labels < classes)
+    bad = np.flatnonzero(~good)
+    said = f"labels go from 0 to {classes - 1}"
+    faults = [DataFault(file, f"{part} image {i} has label {labels[i]}, {said}") for i in bad]
+    if faults and config.on_error == "raise":
+        raise faults[0]
+    if not good.any():
+        raise DataFault(file, f"no {part} image has a label from 0 to {classes - 1}")
+    return good, list(map(str, faults))
+
+
+def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of values in [0, 1]; 1 for a channel that is constant."""
+    values = np.arange(256) / 255
+    mean, std = [], []
+    for channel in pixels.reshape(*pixels.shape[:3], -1).transpose(3, 0, 1, 2):
+        share = np.bincount(channel.ravel(), minlength=256) / channel.size
+        mean.append(float(share @ values))
+        std.append(float(np.sqrt(share @ (values - mean[-1]) ** 2)) or 1.0)
+    return tuple(mean), tuple(std)
 
 
 register_dataset(

@@ -4,6 +4,7 @@ Sets that only stream (``tfds/``, ``wds/``, ``hfids/``) are left out: no seed ca
 """
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from timm.data import create_dataset
+from timm.data import create_dataset, get_img_extensions
 
 from step_ahsar.config import DataConfig
 from step_ahsar.data.faults import DataFault, screen
@@ -126,9 +127,9 @@ def open_folder(config: DataConfig) -> Splits:
         test = create_dataset("", root=str(found[1]), search_split=False, class_map=index).reader
     except (RuntimeError, AssertionError, OSError) as error:
         raise UserError(f"dataset {config.name!r}: {error}".splitlines()[0]) from error
-    empty = _empty_classes(found[0]) if found[0].is_dir() else []
-    if empty and config.on_error == "raise":
-        raise DataFault(empty[0], "this class folder holds no images; fill it or remove it")
+    faults = [fault for place in found if place.is_dir() for fault in _faults(place)]
+    if faults and config.on_error == "raise":
+        raise faults[0]
     # timm leaves out images of classes that were not in training; such a test set is not the one that was meant.
     strangers = ({path.parent.name for path in _images(found[1])} if found[1].is_dir() else set()) - set(index)
     if strangers:
@@ -136,8 +137,7 @@ def open_folder(config: DataConfig) -> Splits:
             f"dataset {config.name!r}: {found[1]} has classes that {found[0]} lacks: {', '.join(sorted(strangers))}"
         )
     files = [Path(path) for reader in (train, test) for path, *_ in reader.samples] if found[0].is_dir() else found
-    empty_faults = [f"{folder}: this class folder holds no images" for folder in empty]
-    return _splits(train, test, index, fingerprint_files(root, files), config, empty_faults)
+    return _splits(train, test, index, fingerprint_files(root, files), config, list(map(str, faults)))
 
 
 def _splits(
@@ -154,10 +154,21 @@ def _splits(
     return Splits(kept[0], kept[1], classes, fingerprint, tuple(skipped))
 
 
-def _empty_classes(folder: Path) -> list[Path]:
-    """Folders of classes without an image."""
-    full = {path.relative_to(folder).parts[0] for path in _images(folder)}
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name not in full)
+def _faults(folder: Path) -> list[DataFault]:
+    """Class folders without an image, and files in them that are none by their names; hidden ones are passed over."""
+    known = get_img_extensions()
+    faults = []
+    for place in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        files = [Path(parent, name) for parent, _, names in os.walk(place, followlinks=True) for name in names]
+        strange = sorted(file for file in files if file.suffix.lower() not in known)
+        if len(strange) == len(files):
+            faults.append(DataFault(place, "this class folder holds no images; fill it or remove it"))
+        faults += [
+            DataFault(file, f"unknown file type {file.suffix or 'without suffix'!r}; known: {', '.join(known)}")
+            for file in strange
+            if not file.name.startswith(".")
+        ]
+    return faults
 
 
 def _class_name(name: Any) -> str:

@@ -57,11 +57,16 @@ def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Ca
 
     Raises:
         UserError: flips of a set whose mirror images are something else, statistics of another number of channels, a
-            policy string that timm does not know.
+            policy string that timm does not know, colour jitter beside a policy that makes timm drop it.
     """
     mean, std = statistics(config, spec)
     if config.hflip and not spec.mirrors:
         raise UserError(f"data.hflip must be 0 for dataset {config.name!r}, whose mirrored images mean something else")
+    if config.color_jitter and config.auto_augment and "3a" not in config.auto_augment:
+        raise UserError(
+            f"data.color_jitter must be 0 with data.auto_augment {config.auto_augment!r}: timm jitters colours beside "
+            f"the policy 3a alone"
+        )
     common: dict[str, Any] = {
         "input_size": (spec.in_chans, *image_size(config, spec, training)),
         "interpolation": config.interpolation,

@@ -7,6 +7,7 @@ covers it, and of background, class 0, where there is none; pixels of crowds alo
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +54,7 @@ def open_coco(config: DataConfig) -> Splits:
     if named[0] != named[1]:
         odd = sorted({name for _, name in named[0].items() ^ named[1].items()})
         raise UserError(f"dataset {config.name!r}: categories of training and validation differ: {', '.join(odd[:5])}")
-    index = {category: i for i, category in enumerate(sorted(named[0]))}
+    index = {category: i for i, category in enumerate(sorted(named[0], key=lambda name: (isinstance(name, str), name)))}
     classes = tuple(named[0][category] for category in index)
     masked = any(entry.get("segmentation") for content in contents for entry in content["annotations"])
     parts, strays = [], []
@@ -102,6 +103,13 @@ def _load(file: Path) -> dict[str, Any]:
         for number, entry in enumerate(entries):
             if missing := needed - set(entry):
                 raise DataFault(file, f"{key}[{number}] has no {sorted(missing)[0]!r}")
+            for name in ("id", "image_id", "category_id"):
+                if not isinstance(entry.get(name, 0), int | str):
+                    raise DataFault(file, f"{key}[{number}] must have a number or a text as its {name}")
+    for key in ("images", "categories"):
+        ids = Counter(entry["id"] for entry in content[key])
+        if twice := [name for name, count in ids.items() if count > 1]:
+            raise DataFault(file, f"has id {twice[0]} twice among its {key}")
     return content | {"file": file}
 
 

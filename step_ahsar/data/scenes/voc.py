@@ -52,7 +52,7 @@ def open_voc(config: DataConfig) -> Splits:
     read = partial(_read_objects, index={name: i for i, name in enumerate(classes)})
     (train, test), skipped = screened((files[0], files[1]), read, config)
     used = [*train.items, *test.items]
-    used += [image for file in used if (image := root / "JPEGImages" / f"{file.stem}.jpg").is_file()]
+    used += [image for file in used if (image := _image_of(file, _parse(file))).is_file()]
     return Splits(train, test, classes, fingerprint_files(root, set(used)), skipped)
 
 
@@ -87,8 +87,7 @@ def _splits(config: DataConfig, root: Path, kind: str, wanted: str) -> tuple[lis
 
 def _read_objects(file: Path, index: dict[str, int]) -> tuple[Image.Image, Scene]:
     tree = _parse(file)
-    name = (tree.findtext("filename") or "").strip() or f"{file.stem}.jpg"
-    path = file.parent.parent / "JPEGImages" / Path(name).name
+    path = _image_of(file, tree)
     if not path.is_file():
         raise DataFault(file, f"names the image JPEGImages/{path.name}, which is not there")
     image = open_image(path)
@@ -98,6 +97,12 @@ def _read_objects(file: Path, index: dict[str, int]) -> tuple[Image.Image, Scene
         labels.append(index[_text(entry, "name", file)])
         difficult.append((entry.findtext("difficult") or "0").strip() == "1")
     return image, make_scene(str(file), (image.height, image.width), boxes, labels, crowd=difficult)
+
+
+def _image_of(file: Path, tree: ElementTree.Element) -> Path:
+    """The picture that an annotation names."""
+    name = (tree.findtext("filename") or "").strip() or f"{file.stem}.jpg"
+    return file.parent.parent / "JPEGImages" / Path(name).name
 
 
 def _box(entry: ElementTree.Element, number: int, file: Path) -> list[float]:

@@ -21,8 +21,8 @@ def evaluated(monkeypatch):
     """`engine.evaluate` of a run of segmentation, and what it was asked for."""
     asked = []
 
-    def evaluate(run, which, corruption=None):
-        asked.append((which, corruption))
+    def evaluate(run, which, overrides=()):
+        asked.append((which, list(overrides)))
         metrics = {"miou": 0.612, "pixel_accuracy": 0.9, "iou_car": 0.5}
         return {"epoch": 4, "metric": "miou", "metrics": metrics, "layers": {}, "samples": [], **FIRING}
 
@@ -32,13 +32,13 @@ def evaluated(monkeypatch):
 
 def test_evaluate_shows_the_metric_that_counts_then_the_others(evaluated):
     assert ok("evaluate", "run") == ["run: epoch 4, test mIoU 61.20 %", "pixel accuracy 90.00 %, IoU car 50.00 %", LINE]
-    assert evaluated == [("last", None)]
+    assert evaluated == [("last", [])]
 
 
 def test_evaluate_has_a_line_for_each_corruption(evaluated):
     lines = ok("evaluate", "run", "--checkpoint", "best", "--corrupt", "fog:1", "--corrupt", "blur:5")
     assert lines == [f"run: epoch 4, {name}, test mIoU 61.20 %; {LINE}" for name in ("fog:1", "blur:5")]
-    assert evaluated == [("best", "fog:1"), ("best", "blur:5")]
+    assert evaluated == [("best", ["data.corruption=fog:1"]), ("best", ["data.corruption=blur:5"])]
 
 
 def test_train_shows_its_last_epoch_and_the_files_left_out(monkeypatch, tmp_path):

@@ -4,9 +4,10 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
-from step_ahsar.config import DataConfig
-from step_ahsar.data import find_dataset
+from step_ahsar.config import Config, DataConfig
+from step_ahsar.data import find_dataset, open_data
 from step_ahsar.data.faults import DataFault
 from step_ahsar.data.images.arrays import ArrayImages, choose_test, open_arrays
 from step_ahsar.data.images.digits import ArrayImages as from_digits
@@ -80,6 +81,46 @@ def test_names_of_classes(stored):
     assert stored({**split_arrays(), "classes": ["cat", "dog", "eel", "fox"]}).classes == ("cat", "dog", "eel", "fox")
 
 
+def test_labels_out_of_range_are_skipped_and_listed_if_asked(stored):
+    arrays = split_arrays()
+    arrays["y_train"][3], arrays["y_test"][0] = -1, 7
+    splits = stored(arrays, on_error="skip")
+    assert [fault.partition("set.npz: ")[2] for fault in splits.skipped] == [
+        "training image 3 has label -1, labels go from 0 to 2",
+        "test image 0 has label 7, labels go from 0 to 2",
+    ]
+    assert splits.train.labels.tolist() == [0, 1, 2, 1, 2, 0, 1]
+    np.testing.assert_array_equal(splits.train.pixels, np.delete(arrays["x_train"], 3, axis=0))
+    np.testing.assert_array_equal(splits.test.pixels, arrays["x_test"][1:])
+    with pytest.raises(DataFault, match="no test image has a label from 0 to 2"):
+        stored({**arrays, "y_test": np.full(4, 9)}, on_error="skip")
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 3), (5, 6)])
+def test_statistics_are_those_of_the_training_pixels(stored, shape):
+    arrays = split_arrays(shape)
+    splits = stored(arrays)
+    values = arrays["x_train"].reshape(-1, splits.in_chans) / 255
+    np.testing.assert_allclose(splits.mean, values.mean(0))
+    np.testing.assert_allclose(splits.std, values.std(0))
+    arrays["x_train"][:] = 51
+    constant = stored(arrays)
+    np.testing.assert_allclose(constant.mean + constant.std, (0.2,) * splits.in_chans + (1.0,) * splits.in_chans)
+
+
+def test_images_are_normalised_by_them_unless_the_config_says_otherwise(tmp_path):
+    np.savez(tmp_path / "set.npz", **split_arrays((4, 4, 3)))
+
+    def train(**options):
+        settings = DataConfig(name="images", root=str(tmp_path / "set.npz"), batch_size=8, **options)
+        return next(iter(open_data(Config(data=settings)).train_batches(0)(0)))[0]
+
+    torch.testing.assert_close(train().mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(train().std((0, 2, 3), correction=0), torch.ones(3))
+    plain = train(mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert 0 <= plain.min() < plain.max() <= 1
+
+
 def test_fingerprint_follows_the_content(stored):
     arrays = split_arrays()
     before = stored(arrays).fingerprint
@@ -117,8 +158,10 @@ def test_it_is_registered_and_digits_still_has_the_class():
         ({"y_train": np.arange(7)}, r"y_train must have one label per image of x_train, \(8,\), is of shape \(7,\)"),
         ({"y_train": np.zeros((8, 1), int)}, r"y_train must have one label per image .* is of shape \(8, 1\)"),
         ({"y_train": np.zeros(8)}, "y_train must be integers, is float64"),
-        ({"y_test": np.array([0, 1, -2, 1])}, "y_test has label -2 at 2; labels count from 0"),
-        ({"classes": ["a", "b"]}, "label 2 is beyond the 2 names in classes; labels count from 0"),
+        ({"y_test": np.array([0, 1, -2, 1])}, "test image 2 has label -2, labels go from 0 to 2"),
+        ({"y_test": np.array([0, 1, 3, 1])}, "test image 2 has label 3, labels go from 0 to 2"),
+        ({"y_train": np.array([0, 1, 2, 255] * 2)}, "labels go up to 255, but no training image has label 3; an array"),
+        ({"classes": ["a", "b"]}, "training image 2 has label 2, labels go from 0 to 1"),
         ({"x_test": np.zeros((0, 5, 6, 3), np.uint8), "y_test": np.zeros(0, int)}, r"x_test has no images"),
         ({"x_train": np.array([None] * 8)}, "has an array of Python objects, or a damaged one"),
     ],

@@ -36,7 +36,8 @@ def test_all_embedded_sets_are_here():
 @pytest.mark.parametrize("steps", [1, 3])
 def test_batches_have_the_model_s_shape_and_time_first(name, steps):
     data = open_data(config(name, model__time_steps=steps))
-    for batches, size in ((data.train_batches(0)(1), 4), (data.test_batches(), 8)):
+    test_size = 8 if data.config.task == "classification" else 4
+    for batches, size in ((data.train_batches(0)(1), 4), (data.test_batches(), test_size)):
         x, targets = next(iter(batches))
         space = (
             (data.size,) if EMBEDDED[name][1] == 1 else (data.size,) * 2 if isinstance(data.size, int) else data.size
@@ -130,6 +131,8 @@ def test_limits_choose_the_same_samples_for_every_seed():
         ("digits", {"data.corruption": "gaussian_noise:6"}, "severity from 1 to 5"),
         ("digits", {"data.corruption": "hot_pixels:1"}, "unknown corruption of static data"),
         ("digits_events", {"data.re_prob": 0.5}, "data.re_prob does not apply"),
+        ("digits_events", {"data.re_mode": "rand"}, "data.re_mode does not apply"),
+        ("digits_events", {"data.test_size": 16}, "data.test_size does not apply"),
         ("digits_events", {"data.encoder": "rate"}, "data.encoder 'rate' does not apply"),
         ("digits_events", {"data.mean": [0.1, 0.1]}, "data.mean and data.std do not apply"),
         ("digits_events", {"data.events.hflip": 0.5}, "data.events.hflip must be 0"),
@@ -140,6 +143,7 @@ def test_limits_choose_the_same_samples_for_every_seed():
         ("digits_sequence", {"data.img_size": [8, 8]}, "is its length, one number"),
         ("digits_sequence", {"data.corruption": "gaussian_noise:1"}, "there are none for sequences"),
         ("digits_sequence", {"data.hflip": 0.5}, "data.hflip does not apply"),
+        ("digits_sequence", {"data.test_size": 32}, "data.test_size does not apply"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(name, values, message):

@@ -93,10 +93,25 @@ def test_damaged_images_are_skipped_and_listed_if_asked(damaged):
     assert sum(len(y) for _, y in data.test_batches()) == 4
 
 
-def test_an_empty_class_folder(folder):
-    (folder / "train" / "bird").mkdir()
-    with pytest.raises(UserError, match=r"train/bird: this class folder holds no images"):
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_empty_class_folder(folder, split):
+    (folder / split / "bird").mkdir()
+    with pytest.raises(UserError, match=rf"{split}/bird: this class folder holds no images"):
         opened(folder)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_files_of_unknown_types(folder, split):
+    """Those that timm passes over, and images in formats that it does not list."""
+    (folder / split / "cat" / ".hidden").write_text("")
+    (folder / split / "labels.csv").write_text("")  # beside the classes
+    opened(folder)
+    Image.new("RGB", (8, 8)).save(folder / split / "cat" / "new.bmp")
+    with pytest.raises(UserError, match=r"cat/new\.bmp: unknown file type '\.bmp'; known: \.png, "):
+        opened(folder)
+    skipped = opened(folder, on_error="skip").splits
+    assert [fault.partition(": ")[0].rpartition("/")[2] for fault in skipped.skipped] == ["new.bmp"]
+    assert (len(skipped.train), len(skipped.test)) == (6, 4)
 
 
 def test_a_tar_file_is_a_folder(folder, tmp_path_factory):
@@ -115,6 +130,7 @@ def test_a_tar_file_is_a_folder(folder, tmp_path_factory):
 def test_a_class_without_test_images_is_allowed(folder):
     for file in (folder / "val" / "dog").iterdir():
         file.unlink()
+    (folder / "val" / "dog").rmdir()
     assert opened(folder).splits.classes == ("cat", "dog")
 
 

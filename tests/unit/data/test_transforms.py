@@ -31,6 +31,7 @@ def test_without_augmentation_training_and_test_images_are_treated_alike(image):
         {"scale": (0.2, 0.3)},
         {"ratio": (0.5, 0.6)},
         {"color_jitter": 0.4},
+        {"color_jitter": 0.4, "auto_augment": "3a"},
         {"auto_augment": "rand-m9-mstd0.5-inc1"},
         {"re_prob": 1.0},
         {"re_prob": 1.0, "re_mode": "pixel"},
@@ -74,6 +75,10 @@ def test_policies_run_at_full_magnitude_in_colour_and_grey(policy, name, image):
         ({"name": "torch/mnist", "hflip": 0.5}, "data.hflip must be 0"),
         ({"mean": (0.5,)}, "data.mean must have one value per channel, 3 for dataset 'torch/cifar10', got [0.5]"),
         ({"std": (0.5,)}, "data.std must have one value per channel"),
+        (
+            {"color_jitter": 0.4, "auto_augment": "rand-m9"},
+            "data.color_jitter must be 0 with data.auto_augment 'rand-m9'",
+        ),
         ({"auto_augment": "rnd-m9"}, "data.auto_augment must be a policy of timm"),
         ({"auto_augment": "rand-x3"}, "data.auto_augment must be a policy of timm"),
     ],

@@ -65,6 +65,13 @@ def test_what_does_not_apply_is_refused(option):
         task(train={option: 0.1})
 
 
+def test_fcos_has_no_anchors_to_scale():
+    for name in (None, "fcos"):
+        with pytest.raises(UserError, match=r"head\.anchor_scale does not apply to fcos"):
+            task(head={"name": name, "anchor_scale": 2.0})
+    task(head={"name": "retinanet", "anchor_scale": 2.0})
+
+
 def test_heads_and_losses_of_other_tasks_are_refused():
     with pytest.raises(UserError, match=r"head\.name 'fpn' is for segmentation; detection takes fcos, retinanet"):
         task(head={"name": "fpn"})
@@ -75,7 +82,9 @@ def test_heads_and_losses_of_other_tasks_are_refused():
 
 @pytest.mark.parametrize("name", [None, "retinanet", "faster_rcnn", "mask_rcnn"])
 def test_the_config_reaches_the_detector(name):
-    head = {"name": name, "channels": 64, "anchor_scale": 2.0, "score_threshold": 0.5, "spiking": True}
+    head = {"name": name, "channels": 64, "score_threshold": 0.5, "spiking": True}
+    if name is not None:
+        head["anchor_scale"] = 2.0
     model = {"neuron": "lif", "threshold": 0.7, "tau": 3.0}
     built = task(head, model=model).build(backbone)
     net = built.net
@@ -283,8 +292,8 @@ class Planted(nn.Module):
         self.sizes.append((height, width, bool(mirrored)))
         x0, x1 = (0.625, 0.875) if mirrored else (0.125, 0.375)
         box = torch.tensor([[x0 * width, 0.25 * height, x1 * width, 0.75 * height]])
-        masks = torch.zeros(1, 1, height, width)
-        masks[..., height // 4 : 3 * height // 4, int(x0 * width) : int(x1 * width)] = 1.0
+        masks = torch.zeros(1, 1, 28, 28)  # within the box: its left half, or its right one in a mirror image
+        masks[..., slice(14, 28) if mirrored else slice(14)] = 1.0
         score = 0.5 + 0.001 * width + 0.01 * mirrored
         one = {"boxes": box, "labels": torch.tensor([1]), "scores": score[None], "masks": masks}
         return [dict(one) for _ in range(inputs.shape[-4])]
@@ -307,8 +316,9 @@ def test_views_are_merged_in_pixels_of_the_input(lead):
         torch.testing.assert_close(found["boxes"], torch.tensor([[8.0, 8.0, 24.0, 24.0]]))
         assert found["scores"].item() == pytest.approx(0.61)
         expected = torch.zeros(1, 32, 64, dtype=torch.bool)
-        expected[:, 8:24, 8:24] = True
-        assert (found["masks"] ^ expected).float().mean() < 0.03  # of a size that a quarter does not divide
+        expected[:, 8:24, 8:16] = True
+        assert found["masks"].dtype == torch.bool
+        assert (found["masks"] ^ expected).float().mean() < 0.03  # pasted masks end up to a pixel off
 
 
 def test_one_view_is_left_as_it_is():
@@ -316,7 +326,18 @@ def test_one_view_is_left_as_it_is():
     (found,) = task().predict(model, marked_inputs(1))
     assert model.sizes == [(32, 64, False)]
     assert found["boxes"].tolist() == [[8.0, 8.0, 24.0, 24.0]]
-    assert found["masks"].sum() == 16 * 16
+    assert found["masks"].shape == (1, 32, 64)
+    assert found["masks"][0, 8:24, 8:16].float().mean() > 0.9
+    assert found["masks"].sum() == pytest.approx(16 * 8, abs=20)
+
+
+def test_nothing_found_has_no_masks():
+    class Blind(Planted):
+        def forward(self, inputs):
+            return [{key: part[:0] for key, part in each.items()} for each in super().forward(inputs)]
+
+    (found,) = task({"test_scales": (0.5, 1.0)}).predict(Blind(), marked_inputs(1))
+    assert found["masks"].shape == (0, 32, 64)
 
 
 def test_views_merge_within_a_class_only():

@@ -156,7 +156,8 @@ def test_a_class_that_is_broken_altogether_is_none(tmp_path):
     ("make", "message"),
     [
         (lambda root: None, r"looked for \{train,test\}/<class>/<recordings>, .* in .* \(data.root\), not found"),
-        (lambda root: root.mkdir(), "no training recording in"),
+        (lambda root: root.mkdir(), r"\(data.root\), which is empty"),
+        (lambda root: write(root / "0.npz"), "no training recording in"),
         (lambda root: folder(root, ("train/cat",)), "looked for a folder val or valid or validation or test"),
         (lambda root: folder(root, ("test/cat",)), "looked for a folder train or training in"),
         (lambda root: folder(root, ("cat",), 1), "no test recording in"),
@@ -199,6 +200,17 @@ def test_packed_with_empty_recordings(tmp_path):
     splits = load(packed(tmp_path / "a.npz", offsets=offsets))
     assert len(splits.train[2][0]) == 0
     assert len(splits.train[1][0]) == 20
+
+
+def test_test_labels_that_training_lacks_are_skipped_if_asked(tmp_path):
+    is_test = np.arange(20) % 5 == 0
+    path = packed(tmp_path / "a.npz", label=label({5: 7}), is_test=is_test)
+    with pytest.raises(DataFault, match="label 7 is out of range"):
+        load(path)
+    splits = load(path, on_error="skip")
+    assert splits.skipped == (f"{path}: sample 5: label 7 is out of range: no training sample has it",)
+    assert splits.test.indices.tolist() == [0, 10, 15]
+    assert splits.classes == ("0", "1")
 
 
 def label(values):

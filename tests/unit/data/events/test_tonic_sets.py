@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from step_ahsar.config import DataConfig
-from step_ahsar.data import find_dataset
+from step_ahsar.config import Config, DataConfig
+from step_ahsar.data import find_dataset, open_data
 from step_ahsar.data.events.tonic import PUBLISHED
 from step_ahsar.data.faults import DataFault
 from step_ahsar.errors import UserError
@@ -293,3 +294,29 @@ def test_real_nmnist_is_tonics():
             theirs = tonic.read_mnist_file(path, np.dtype([(name, int) for name in "xytp"]))
             assert found == label == int(path.parent.name)
             assert all((getattr(recording, key) == theirs[key]).all() for key in "xytp")
+
+
+def test_a_recording_that_was_replaced_is_not_taken_from_the_cache(tmp_path):
+    """The fingerprint is of names and sizes, which may stay."""
+    files = build("nmnist", tmp_path / "sets")
+    values = {"name": "nmnist", "root": str(tmp_path / "sets"), "cache": str(tmp_path / "cache"), "batch_size": 4}
+
+    def frames():
+        data = open_data(Config(data=DataConfig(**values)))
+        return next(iter(data.test_batches()))[0], data.splits.fingerprint
+
+    first, fingerprint = frames()
+    path = next(file for file in files if "Test" in file.parts)
+    path.write_bytes(path.read_bytes()[:5] * len(X))
+    os.utime(path, ns=(1, 1))  # clocks may not have moved on
+    second, same = frames()
+    assert same == fingerprint
+    assert not torch.equal(second[:, 0], first[:, 0])
+    assert torch.equal(second[:, 1:], first[:, 1:])
+
+
+@pytest.mark.parametrize("name", ["nmnist", "dvs_gesture"])
+def test_recordings_whose_mirror_image_is_another_class_are_not_flipped(name):
+    config = Config().with_values({"data.name": name, "data.events.hflip": 0.5})
+    with pytest.raises(UserError, match=r"data\.events\.hflip must be 0"):
+        open_data(config)

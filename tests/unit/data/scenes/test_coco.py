@@ -205,6 +205,20 @@ def test_damaged_json(coco):
         opened(coco)
 
 
+def test_ids_that_cannot_be_told_apart(coco):
+    change(coco, lambda data: data["annotations"][1].update(category_id=[5]))
+    with pytest.raises(DataFault, match=r"annotations\[1\] must have a number or a text as its category_id"):
+        opened(coco)
+    (coco / "annotations" / "instances_train2017.json").write_text(json.dumps(content()))
+    change(coco, lambda data: data["images"][1].update(id=7))
+    with pytest.raises(DataFault, match="has id 7 twice among its images"):
+        opened(coco)
+    (coco / "annotations" / "instances_train2017.json").write_text(json.dumps(content()))
+    change(coco, lambda data: data["categories"][1].update(id=18))
+    with pytest.raises(DataFault, match="has id 18 twice among its categories"):
+        opened(coco)
+
+
 def test_categories_of_the_splits_must_agree(coco):
     change(coco, lambda data: data["categories"][0].update(name="wolf"), "val2017")
     with pytest.raises(UserError, match="categories of training and validation differ: dog, wolf"):

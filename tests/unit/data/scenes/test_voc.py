@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from step_ahsar.config import DataConfig
 from step_ahsar.data.faults import DataFault
@@ -44,6 +45,14 @@ def voc(tmp_path, save):
     for name, lines in lists.items():
         (folder / f"{name}.txt").write_text(lines)
     return tmp_path
+
+
+def test_the_fingerprint_is_of_the_pictures_that_annotations_name(voc, save):
+    save(voc / "JPEGImages" / "other.png", (20, 30))
+    (voc / "Annotations" / "one.xml").write_text(annotation("other.png", ("cell", 0, 1, 1, 30, 20)))
+    before = opened(voc).fingerprint
+    Image.new("RGB", (30, 20), "red").save(voc / "JPEGImages" / "other.png")
+    assert opened(voc).fingerprint != before
 
 
 def test_boxes_and_classes(voc):
