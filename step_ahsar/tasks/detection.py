@@ -16,6 +16,7 @@ from step_ahsar.tasks.drawing import beside, colour, picture
 
 HEADS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
 _SEEN = 0.3  # score of the detections that are shown to people
+_SAME_IOU = 0.5  # of boxes that people take for one object, whatever its class
 _MERGE_IOU = 0.5  # of boxes of one class that are the same object seen in two views
 _HEIGHT = 256  # of a drawn picture, in pixels
 
@@ -97,12 +98,12 @@ class Detection(Task):
         return AveragePrecision(self.classes, masks=self.head == "mask_rcnn")
 
     def show(self, outputs: Sequence[Found], targets: Sequence[Found]) -> list[dict[str, Any]]:
-        """The objects that are there, those that were found with a score of 0.3 or more, and the best five."""
+        """The objects that are there, those that were found (see :meth:`draw`), and the five best detections."""
         keys = ("labels", "scores", "boxes")
         return [
             {
                 "truth": self._count(target["labels"]),
-                "prediction": self._count(found["labels"][found["scores"] >= _SEEN]),
+                "prediction": self._count(_shown(found)["labels"]),
                 "best": [
                     {"class": self.classes[label], "score": round(score, 4), "box": [round(x, 1) for x in box]}
                     for label, score, box in zip(*(found[key][:5].tolist() for key in keys), strict=True)
@@ -118,7 +119,10 @@ class Detection(Task):
         return f"{len(labels)}: {kinds}" if counts else "0"
 
     def draw(self, inputs: Tensor, outputs: Sequence[Found], targets: Sequence[Found]) -> list[Image.Image]:
-        """Input, truth and the detections with a score of 0.3 or more, with their masks if the head finds masks."""
+        """Input, truth and detections side by side, with masks if the head finds masks.
+
+        Shown are detections with a score of 0.3 or more; of those that overlap by more than half, the best alone.
+        """
         pictures = []
         samples = inputs.transpose(0, 1) if inputs.ndim == 5 else inputs
         for x, found, target in zip(samples, outputs, targets, strict=True):
@@ -126,7 +130,7 @@ class Detection(Task):
             names = [self.classes[label] for label in target["labels"].tolist()]
             crowd = target["crowd"].tolist()
             truth = [f"{name} (crowd)" if many else name for name, many in zip(names, crowd, strict=True)]
-            seen = {key: value[found["scores"] >= _SEEN] for key, value in found.items()}
+            seen = _shown(found)
             scored = zip(seen["labels"].tolist(), seen["scores"].tolist(), strict=True)
             guesses = [f"{self.classes[label]} {score:.2f}" for label, score in scored]
             if "masks" not in seen:
@@ -238,6 +242,15 @@ def _merge(views: Sequence[Found]) -> Found:
     found = {key: torch.cat([view[key] for view in views]) for key in views[0]}
     keep = batched_nms(found["boxes"], found["scores"], found["labels"], _MERGE_IOU)[:DETECTIONS]
     return {key: value[keep] for key, value in found.items()}
+
+
+def _shown(found: Found) -> Found:
+    """The detections that people are shown, the best first."""
+    from torchvision.ops import nms
+
+    likely = torch.nonzero(found["scores"] >= _SEEN).flatten()
+    kept = likely[nms(found["boxes"][likely].float(), found["scores"][likely].float(), _SAME_IOU)]
+    return {key: value[kept] for key, value in found.items()}
 
 
 def _mark(image: Image.Image, objects: Found, captions: Sequence[str]) -> Image.Image:

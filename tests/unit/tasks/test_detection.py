@@ -395,3 +395,13 @@ def test_draw_fills_masks_of_objects():
     assert picture.getpixel(inside) != (0, 0, 0)
     assert picture.getpixel(inside) == picture.getpixel((inside[0] + 264, inside[1]))
     assert plain.getpixel(inside) == (0, 0, 0)
+
+
+def test_of_several_guesses_at_one_object_the_best_is_shown():
+    """Suppression within classes leaves a guess of each class, and the last one drawn would hide the others."""
+    boxes = [[8, 8, 40, 40], [9, 8, 40, 41], [44, 44, 60, 60]]
+    many, best = detections(boxes, [0, 1, 2], [0.8, 0.35, 0.5]), detections([boxes[0], boxes[2]], [0, 2], [0.8, 0.5])
+    inputs, truth = torch.zeros(1, 1, 64, 64), [target()]
+    assert task().show([many], truth)[0]["prediction"] == task().show([best], truth)[0]["prediction"]
+    (picture,), (wanted,) = (task().draw(inputs, [found], truth) for found in (many, best))
+    assert picture.tobytes() == wanted.tobytes()
