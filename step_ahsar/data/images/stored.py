@@ -1,7 +1,4 @@
-"""Images from disk, through timm.data.create_dataset: torchvision's sets, folders of images by class, hub sets.
-
-Sets that only stream (``tfds/``, ``wds/``, ``hfids/``) are left out: no seed can decide the order they are read in.
-"""
+"""Images through timm.data.create_dataset: torchvision's sets, folders of images by class, the hub's sets, streams."""
 
 import importlib.util
 import os
@@ -11,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from timm.data import create_dataset, get_img_extensions
 
@@ -80,30 +78,78 @@ def open_torchvision(config: DataConfig, holds: str) -> Splits:
     return Splits(train, test, tuple(map(_class_name, train.classes)), fingerprint_files(root, files))
 
 
+class StreamedImages:
+    """Images of a stream, held in memory: RGB, with their class indices."""
+
+    def __init__(self, samples: list[tuple[Image.Image, int]]) -> None:
+        self.samples = samples
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return self.samples[index]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
 def open_hub(config: DataConfig) -> Splits:
     """A set of the Hugging Face hub, ``hfds/<owner>/<name>``, through the package `datasets`; root is its cache."""
-    if importlib.util.find_spec("datasets") is None:
-        raise UserError(f"dataset {config.name!r} needs the package datasets: pip install datasets")
-    root = _root(config, "the cache of the package datasets")
+    train, test = (dataset.reader for dataset in _published(config, "datasets"))
+    fingerprint = fingerprint_arrays([[reader.dataset._fingerprint for reader in (train, test)]])
+    return _splits(train, test, train.class_to_idx, fingerprint, config)
+
+
+def open_stream(config: DataConfig, package: str) -> Splits:
+    """A set that only streams, through ``package``: all of it is read into memory, so that a seed can decide the order.
+
+    Where the stream names no classes they are numbers, up to the greatest label.
+    """
+    datasets = _published(config, package)
+    parts = []
+    for dataset in datasets:
+        try:
+            parts.append([(image.convert("RGB"), int(label)) for image, label in dataset])
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
+            raise UserError(f"dataset {config.name!r}: its stream cannot be read: {error}".splitlines()[0]) from error
+    if not all(parts):
+        raise UserError(f"dataset {config.name!r}: a split of its stream is empty")
+    index = getattr(datasets[0].reader, "class_to_idx", None) or {}
+    count = 1 + max(label for part in parts for _, label in part)
+    classes = tuple(map(str, sorted(index, key=index.__getitem__) or range(count)))
+    if count > len(classes) or min(label for part in parts for _, label in part) < 0:
+        raise UserError(f"dataset {config.name!r}: labels must be 0 to {len(classes) - 1}, got {count - 1}")
+    contents = [np.asarray(image) for part in parts for image, _ in part]
+    labels = [np.array([label for _, label in part]) for part in parts]
+    train, test = map(StreamedImages, parts)
+    return Splits(train, test, classes, fingerprint_arrays([*contents, *labels]))
+
+
+def _published(config: DataConfig, package: str) -> list[Any]:
+    """The training and the test split of a set that timm opens through ``package``.
+
+    Raises:
+        UserError: the package, the set or a split is not there.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
+    root = _root(config, f"the folder of the package {package}")
     if not config.download and not root.is_dir():
         raise UserError(f"dataset {config.name!r}: looked for {root} (data.root); set data.download=true to fetch it")
-    readers = []
+    options: dict[str, Any] = {"download": True} if config.download else {}
+    found = []
     for names in (TRAIN_FOLDERS, ("validation", "valid", "test")):
         for split in names:
             try:
-                readers.append(create_dataset(config.name, root=str(root), split=split).reader)
-            except ValueError as error:
-                if "split" not in str(error):
-                    raise UserError(f"dataset {config.name!r}: {error}") from error
-            except OSError as error:
-                raise UserError(f"dataset {config.name!r}: cannot read or fetch it: {error}") from error
+                found.append(create_dataset(config.name, root=str(root), split=split, **options))
+            except (ValueError, KeyError, AssertionError) as error:
+                if "split" not in str(error).lower():
+                    raise UserError(f"dataset {config.name!r}: {error}".splitlines()[0]) from error
+            except (OSError, RuntimeError) as error:
+                raise UserError(f"dataset {config.name!r}: cannot read or fetch it: {error}".splitlines()[0]) from error
             else:
                 break
         else:
             raise UserError(f"dataset {config.name!r} has no split {' or '.join(names)}")
-    index = readers[0].class_to_idx
-    fingerprint = fingerprint_arrays([[reader.dataset._fingerprint for reader in readers]])
-    return _splits(readers[0], readers[1], index, fingerprint, config)
+    return found
 
 
 def open_folder(config: DataConfig) -> Splits:
@@ -202,4 +248,6 @@ _torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 register_dataset(DatasetSpec("torch", 3, 224, *IMAGENET, None, partial(open_torchvision, holds="the set's files")))
 register_dataset(DatasetSpec("hfds", 3, 224, *IMAGENET, None, open_hub))
+for prefix, package in (("tfds", "tensorflow_datasets"), ("wds", "webdataset"), ("hfids", "datasets")):
+    register_dataset(DatasetSpec(prefix, 3, 224, *IMAGENET, None, partial(open_stream, package=package)))
 register_dataset(DatasetSpec("folder", 3, 224, *IMAGENET, None, open_folder))

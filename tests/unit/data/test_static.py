@@ -11,6 +11,7 @@ from PIL import Image
 
 from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import find_dataset, list_datasets, open_data, register_dataset
+from step_ahsar.data.images import stored
 from step_ahsar.errors import UserError
 
 
@@ -153,8 +154,11 @@ def test_data_that_are_not_there(name, tmp_path):
     task = find_dataset(name).tasks[0]
     if name == "torch":
         name = "torch/places365"
-    if name == "hfds" and importlib.util.find_spec("datasets") is None:
-        pytest.skip("the package datasets is not installed")
+    package = {"hfds": "datasets", "hfids": "datasets", "tfds": "tensorflow_datasets", "wds": "webdataset"}.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        with pytest.raises(UserError, match=f"needs the package {package}: pip install {package}"):
+            open_data(Config(task=task, data=DataConfig(name=name)))
+        return
     with pytest.raises(UserError) as error:
         open_data(Config(task=task, data=DataConfig(name=name)))
     assert "data.root is not set" in str(error.value)
@@ -186,3 +190,52 @@ def test_unknown_and_duplicate_names():
         find_dataset("digit")
     with pytest.raises(UserError, match="already registered"):
         register_dataset(find_dataset("digits"))
+
+
+@pytest.fixture
+def streams(monkeypatch, tmp_path):
+    """Timm's streaming sets, as far as they are used here: an iterable of (image, label), and a reader."""
+
+    class Stream:
+        reader = type("Reader", (), {"class_to_idx": {}})()
+
+        def __init__(self, count):
+            self.count = count
+
+        def __iter__(self):
+            return ((Image.new("L", (8, 8), 20 * i), i % 2) for i in range(self.count))
+
+    def create(name, root, split, **options):
+        if split not in ("train", "test"):
+            raise ValueError(f"Unknown split {split!r}")
+        return Stream({"train": 6, "test": 3}[split])
+
+    monkeypatch.setattr(stored.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(stored, "create_dataset", create)
+    return lambda name, **config: open_data(
+        Config(data=DataConfig(name=name, root=str(tmp_path), img_size=8, batch_size=2, **config))
+    )
+
+
+@pytest.mark.parametrize("name", ["tfds/mine", "wds/mine", "hfids/me/mine"])
+def test_streams_are_read_into_memory_and_shuffled_by_the_seed(name, streams):
+    data = streams(name)
+    assert (len(data.splits.train), len(data.splits.test), data.splits.classes) == (6, 3, ("0", "1"))
+    assert torch.cat([y for _, y in data.test_batches()]).tolist() == [0, 1, 0]
+    first, again, other = (torch.cat([x for x, _ in streams(name).train_batches(seed)(1)]) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (6, 3, 8, 8)
+
+
+def test_a_stream_whose_labels_go_beyond_its_classes(streams, monkeypatch):
+    created = stored.create_dataset
+
+    def create(*arguments, **options):
+        stream = created(*arguments, **options)
+        stream.reader = type("Reader", (), {"class_to_idx": {"only": 0}})()
+        return stream
+
+    monkeypatch.setattr(stored, "create_dataset", create)
+    with pytest.raises(UserError, match="labels must be 0 to 0, got 1"):
+        streams("tfds/mine")
