@@ -62,14 +62,13 @@ class PreparedSamples(Dataset[Any]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Any:
         epoch, index = (0, key) if isinstance(key, int) else key
-        names = ("test", index) if self.seed is None else (self.seed, "augmentation", epoch, index)
-        rng = np.random.default_rng(derive_seed(*names))
         try:
             raw, target = self.samples[index]
             if not self.pipeline.random:
-                return self.pipeline.run(raw, target, rng)
+                return self.pipeline.run(raw, target, None)
+            names = ("test", index) if self.seed is None else (self.seed, "augmentation", epoch, index)
             with seeded(*names):
-                return self.pipeline.run(raw, target, rng)
+                return self.pipeline.run(raw, target, np.random.default_rng(derive_seed(*names)))
         except UserError as fault:
             return _Broken(str(fault))
 

@@ -24,7 +24,6 @@ from step_ahsar.data.scenes.transforms import build_scene_transform
 from step_ahsar.data.sequences.layout import lay_out, positions
 from step_ahsar.errors import UserError, unknown
 
-Step = Callable[[Any, Any, np.random.Generator], tuple[Any, Any]]
 Corrupt = Callable[[Any, np.random.Generator], Any]
 
 _IMAGE_KEYS = (
@@ -47,12 +46,12 @@ class Pipeline:
     """Turns (input, target) as read into (tensor, target).
 
     Args:
-        run: the steps, given the input, the target and a generator.
+        run: the steps, given the input, the target and a generator; None will do where nothing is drawn.
         random: whether anything is drawn, from that generator or from the global ones.
         has_time: whether tensors are [T, C, *S] rather than [C, *S].
     """
 
-    run: Callable[[Any, Any, np.random.Generator], tuple[Tensor, Any]]
+    run: Callable[[Any, Any, Any], tuple[Tensor, Any]]
     random: bool
     has_time: bool
 

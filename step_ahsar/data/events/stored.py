@@ -24,6 +24,7 @@ from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.faults import DataFault, screen
 from step_ahsar.data.fingerprint import fingerprint_arrays
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.root import given_root
 from step_ahsar.errors import UserError
 
 TRAIN_FOLDERS = ("train", "training")
@@ -146,9 +147,7 @@ def open_events(config: DataConfig) -> Splits:
         UserError: nothing there, or nothing left.
         DataFault: see above.
     """
-    if config.root is None:
-        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {WANTED}")
-    root = Path(config.root).expanduser()
+    root = given_root(config, WANTED)
     if root.is_file():
         return require_samples(_open_packed(root, config), config)
     if not root.is_dir():

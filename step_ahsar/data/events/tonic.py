@@ -19,6 +19,7 @@ from step_ahsar.data.events.stored import Faults, FileEvents, Item, require_samp
 from step_ahsar.data.faults import DataFault, screen
 from step_ahsar.data.fingerprint import fingerprint_files, stamp_files
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.root import given_root
 from step_ahsar.errors import UserError, unknown
 
 Reader = Callable[..., Recording]  # of a path and the sensor
@@ -66,9 +67,7 @@ def open_published(config: DataConfig, published: PublishedSet) -> Splits:
     """
     wanted = " and ".join("/".join((*published.folders, pattern)) for pattern in published.patterns)
     advice = f"get it from {published.page}"
-    if config.root is None:
-        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {wanted}; {advice}")
-    root = Path(config.root).expanduser()
+    root = given_root(config, f"{wanted}; {advice}")
     place = _find(root, published)
     if place is None and config.download:
         _fetch(root, published)

@@ -13,7 +13,9 @@ from PIL import Image
 from step_ahsar.config import DataConfig
 from step_ahsar.data.faults import DataFault
 from step_ahsar.data.fingerprint import fingerprint_arrays
+from step_ahsar.data.labels import class_names
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.root import given_root
 from step_ahsar.errors import UserError
 
 _SPLIT = ("x_train", "y_train", "x_test", "y_test")
@@ -48,11 +50,7 @@ def open_arrays(config: DataConfig) -> Splits:
         DataFault: not such a file, truncated, without those arrays, or with arrays of other types and shapes; labels
             out of range, unless ``on_error`` is ``skip``.
     """
-    if config.root is None:
-        raise UserError(
-            f"data.root is not set: dataset {config.name!r} is looked for there, as an .npz file of {_WANTED}"
-        )
-    file = Path(config.root).expanduser()
+    file = given_root(config, f"an .npz file of {_WANTED}")
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "is not there"
         raise UserError(
@@ -67,7 +65,7 @@ def open_arrays(config: DataConfig) -> Splits:
         parts = [(images[~test], labels[~test]), (images[test], labels[test])]
     else:
         raise DataFault(file, f"looked for arrays {_WANTED}; found {', '.join(sorted(arrays)) or 'none'}")
-    classes = _classes(file, arrays, parts[0][1])
+    classes = class_names(arrays, parts[0][1], file, "image")
     skipped: list[str] = []
     for i, (images, labels) in enumerate(parts):
         kept, faults = _in_range(file, labels, len(classes), ("training", "test")[i], config)
@@ -150,21 +148,6 @@ def _is_test(file: Path, arrays: dict[str, NDArray], labels: NDArray[np.int64]) 
             file, f"{is_test.sum()} of {len(labels)} images are for testing: none left for one of the splits"
         )
     return is_test
-
-
-def _classes(file: Path, arrays: dict[str, NDArray], labels: NDArray[np.int64]) -> tuple[str, ...]:
-    """The file's names, or the labels of the training images."""
-    if "classes" in arrays:
-        return tuple(map(str, arrays["classes"].ravel()))
-    present = np.unique(labels[labels >= 0])
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    if len(gaps):
-        raise DataFault(
-            file,
-            f"labels go up to {present[-1]}, but no training image has label {gaps[0]}; an array `classes` may name "
-            f"classes without images",
-        )
-    return tuple(map(str, present))
 
 
 def _in_range(

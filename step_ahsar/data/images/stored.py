@@ -16,16 +16,11 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.faults import DataFault, screen
 from step_ahsar.data.fingerprint import fingerprint_arrays, fingerprint_files
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.root import given_root
 from step_ahsar.errors import UserError
 
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("val", "valid", "validation", "eval", "evaluation", "test")
-
-
-def _root(config: DataConfig, wanted: str) -> Path:
-    if config.root is None:
-        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {wanted}")
-    return Path(config.root).expanduser()
 
 
 class StoredImages:
@@ -54,7 +49,7 @@ class StoredImages:
 
 def open_torchvision(config: DataConfig, holds: str) -> Splits:
     """One of torchvision's sets; ``holds`` is what it keeps below its root."""
-    root = _root(config, holds)
+    root = given_root(config, holds)
     try:
         train, test = (
             create_dataset(config.name, root=str(root), split=split, download=config.download)
@@ -131,7 +126,7 @@ def _published(config: DataConfig, package: str) -> list[Any]:
     """
     if importlib.util.find_spec(package) is None:
         raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
-    root = _root(config, f"the folder of the package {package}")
+    root = given_root(config, f"the folder of the package {package}")
     if not config.download and not root.is_dir():
         raise UserError(f"dataset {config.name!r}: looked for {root} (data.root); set data.download=true to fetch it")
     options: dict[str, Any] = {"download": True} if config.download else {}
@@ -154,7 +149,7 @@ def _published(config: DataConfig, package: str) -> list[Any]:
 
 def open_folder(config: DataConfig) -> Splits:
     """A folder of images by class in each split: ``train/<class>/*``, ``val/<class>/*``, or a tar file of each."""
-    root = _root(config, f"{'|'.join(TRAIN_FOLDERS)}/<class>/* and {'|'.join(TEST_FOLDERS)}/<class>/*")
+    root = given_root(config, f"{'|'.join(TRAIN_FOLDERS)}/<class>/* and {'|'.join(TEST_FOLDERS)}/<class>/*")
     found = []
     for names in (TRAIN_FOLDERS, TEST_FOLDERS):
         places = [root / name for name in names] + [root / f"{name}.tar" for name in names]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from step_ahsar.config import DataConfig
 from step_ahsar.data.faults import DataFault, screen
+from step_ahsar.data.root import given_root
 from step_ahsar.data.scenes.scene import IGNORE
 from step_ahsar.errors import UserError
 
@@ -67,9 +68,7 @@ def screened(
 
 def root_of(config: DataConfig, wanted: str) -> Path:
     """``data.root``. Raises UserError if it is not set or no folder; ``wanted`` says what is looked for there."""
-    if config.root is None:
-        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {wanted}")
-    root = Path(config.root).expanduser()
+    root = given_root(config, wanted)
     if not root.is_dir():
         raise not_found(config, wanted)
     return root

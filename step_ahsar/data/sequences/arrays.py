@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig, SequenceConfig
 from step_ahsar.data.faults import DataFault
+from step_ahsar.data.root import given_root
 from step_ahsar.errors import UserError
 
 T = TypeVar("T")
@@ -43,9 +44,7 @@ class PaddedSeries:
 
 def find_root(config: DataConfig, holds: str, source: str) -> Path:
     """Where ``data.root`` points. Raises UserError, saying what is looked for and where it comes from, if not there."""
-    if config.root is None:
-        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {holds}; from {source}")
-    root = Path(config.root).expanduser()
+    root = given_root(config, f"{holds}; from {source}")
     if not root.exists():
         raise not_found(config, holds, source)
     return root
@@ -110,21 +109,6 @@ def check_split(is_test: NDArray[np.bool_], config: DataConfig, where: Path, hin
     for part, chosen in (("training", ~is_test), ("test", is_test)):
         if not chosen.any():
             raise UserError(f"dataset {config.name!r}: {where} has no usable {part} samples{hint}")
-
-
-def class_names(arrays: Mapping[str, NDArray[Any]], labels: NDArray[Any], where: Path) -> tuple[str, ...]:
-    """The file's own names, or the labels of the training samples, which must then have no gaps (else DataFault)."""
-    if "classes" in arrays:
-        return tuple(map(str, arrays["classes"]))
-    present = np.unique(labels[labels >= 0])
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    if len(gaps):
-        raise DataFault(
-            where,
-            f"labels go up to {present[-1]}, but no training sample has label {gaps[0]}; an array `classes` may name "
-            f"classes without samples",
-        )
-    return tuple(map(str, present))
 
 
 def outside(labels: NDArray[Any], classes: int, name: str) -> dict[int, str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from step_ahsar.config import DataConfig
 from step_ahsar.data.faults import DataFault
 from step_ahsar.data.fingerprint import fingerprint_arrays
+from step_ahsar.data.labels import class_names
 from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.data.sequences.arrays import (
     PaddedSeries,
@@ -17,7 +18,6 @@ from step_ahsar.data.sequences.arrays import (
     check_keys,
     check_offsets,
     check_split,
-    class_names,
     find_root,
     not_found,
     read_all,
