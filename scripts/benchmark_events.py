@@ -22,7 +22,7 @@ import numpy as np
 from tonic.transforms import ToFrame
 
 from step_ahsar.config import DataConfig, EventsConfig
-from step_ahsar.data.events.cache import FrameCache
+from step_ahsar.data.cache import FrameCache
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.events.representations import to_frames
 from step_ahsar.data.events.stored import open_events

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes models/<family>/golden.json: what every model of the zoo must stay like. Run it when a change is meant.
+"""Writes zoo/<family>/golden.json, the reference outputs of every model. Run it when a change of them is intended.
 
 python scripts/golden.py
 """

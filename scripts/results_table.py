@@ -40,10 +40,11 @@ def table(summary: dict[str, Any]) -> str:
 
 def pairs(summary: dict[str, Any]) -> str:
     """Markdown: regulated cells beside their controls, paired over seeds; empty where there are none."""
-    rows = [["paired over seeds", "difference, points [95 %]", "epochs to target, ratio [95 %]"]]
+    rows = [["paired over seeds", "differs in", "difference, points [95 %]", "epochs to target, ratio [95 %]"]]
     rows += [
         [
             f"`{pair['cell']}` vs `{pair['control']}`",
+            text.differs(pair),
             text.difference(pair["metric_difference"]),
             text.ratio(pair["epochs_ratio"]),
         ]

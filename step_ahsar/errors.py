@@ -1,15 +1,15 @@
-"""Errors that a user can mend: one line that says what was wrong, where, and what would be right."""
+"""Errors that a user can correct. Each is one line that says what was wrong, where, and what would be right."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A fault of the input, not of the program. The command line prints it as one line and exits with 2."""
+    """An error in the user's input. The command line prints it as one line and exits with status 2."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a closed set.
+    """The error for a name that is not one of the known ones.
 
     >>> print(unknown("neuron", "liff", ["if", "lif"]))
     unknown neuron 'liff'; did you mean 'lif'? known: if, lif

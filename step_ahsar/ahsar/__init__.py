@@ -1,14 +1,36 @@
 """AHSAR, Adaptive Homeostatic Spiking Activity Regulation (arXiv 2512.05015).
 
-``law.py`` is the control law as pure functions, ``controller.py`` owns its state, ``regulate.py`` attaches it to any
-model (``grouping.py``: which layers go together; ``foreign.py``: neurons of other libraries; ``step_node.py``: a node
-for STEP's trainer), ``fold.py`` moves the learnt scales into the weights.
+``law.py`` holds the control law as pure functions, ``config.py`` its constants, ``controller.py`` its state.
+``finding.py`` finds the spiking layers of a model, ``grouping.py`` sorts them into groups, ``regulation.py`` puts them
+under a controller. ``neuron.py`` is the neuron ``ahsar``; a model of such neurons regulates itself (``waiting.py``).
+``folding.py`` moves the learnt scales into the weights.
 """
 
-from step_ahsar.ahsar.controller import Controller
-from step_ahsar.ahsar.fold import fold
-from step_ahsar.ahsar.law import AHSARConfig
-from step_ahsar.ahsar.regulate import is_regulated, regulate
-from step_ahsar.ahsar.step_node import AHSARNode, controller_of
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["AHSARConfig", "AHSARNode", "Controller", "controller_of", "fold", "is_regulated", "regulate"]
+if TYPE_CHECKING:
+    from step_ahsar.ahsar.config import AHSARConfig
+    from step_ahsar.ahsar.controller import Controller
+    from step_ahsar.ahsar.folding import fold
+    from step_ahsar.ahsar.regulation import controller_of, is_regulated, regulate
+    from step_ahsar.libraries.regulation import ScaleRule
+
+# The module of each name. It is imported on first use, because configs need only the constants, and no torch.
+_HOMES = {
+    "AHSARConfig": "step_ahsar.ahsar.config",
+    "Controller": "step_ahsar.ahsar.controller",
+    "ScaleRule": "step_ahsar.libraries.regulation",
+    "controller_of": "step_ahsar.ahsar.regulation",
+    "fold": "step_ahsar.ahsar.folding",
+    "is_regulated": "step_ahsar.ahsar.regulation",
+    "regulate": "step_ahsar.ahsar.regulation",
+}
+
+__all__ = ["AHSARConfig", "Controller", "ScaleRule", "controller_of", "fold", "is_regulated", "regulate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

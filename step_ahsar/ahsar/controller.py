@@ -1,56 +1,80 @@
-"""The controller: owns the homeostatic state, reads what the neurons observed and writes their threshold scales."""
+"""The controller: it keeps the homeostatic state, reads the neurons' spike counts and writes their threshold scales."""
 
+import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from step_ahsar import internals
 from step_ahsar.ahsar import law
-from step_ahsar.ahsar.law import AHSARConfig
+from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.errors import UserError
+
+_STATE = ("h", "rate", "seen", "gamma")  # attributes that change in training, without their underscore
+_FIXED = ("group", "low", "high")  # attributes that do not
+_KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 
 
 class Regulated(Protocol):
-    """What the controller needs of a layer: a SpikingNeuron, or a ForeignLayer around another library's."""
+    """A layer as the controller sees it: a SpikingNeuron, or a NodeLayer around a module of another library."""
+
+    evaluated: bool
 
     @property
     def threshold_scale(self) -> Tensor | None:
-        """What the threshold is multiplied by, 0-d; None unless regulated. Written in place."""
+        """Factor on the threshold, 0-d; None unless regulated. The controller writes it in place."""
 
     @property
     def observed(self) -> Tensor | None:
-        """Spikes and neuron-steps seen in training, [2] fp32; None unless regulated. Written in place."""
+        """Number of spikes, and of neurons times time steps, seen in training, [2] fp32; None without a controller."""
 
     def clear_observed(self) -> None:
-        """Sets ``observed`` to 0 for the next iteration."""
+        """Sets ``observed`` to 0, for the next iteration."""
 
     def start_regulation(self) -> None:
-        """Gives the layer a scale, 1 unless it has one, and starts to observe. Raises UserError if it cannot."""
+        """Adds a scale of 1 unless there is one, and starts observing. Raises UserError if this is not possible."""
+
+    def stop_observing(self) -> None:
+        """Ends observing. The scale stays."""
 
     def stop_regulation(self) -> None:
-        """Makes the layer a plain one."""
+        """Removes the scale and ends observing."""
 
 
 class Controller:
-    """AHSAR for the layers of one model; :func:`step_ahsar.ahsar.regulate` makes it.
+    """AHSAR for the layers of one model. Use :func:`step_ahsar.ahsar.regulate` to create it.
 
-    Call :meth:`step` after the optimiser's step and :meth:`epoch_end` after validation. No parameter is added and no
-    gradient is touched: the controller reads firing rates and writes thresholds.
+    Call :meth:`step` after the optimiser's step and :meth:`epoch_end` after validation. The controller reads firing
+    rates and writes thresholds; it adds no parameters and does not change gradients.
 
     Args:
-        layers: for each group the layers in depth order, by their names in the model.
-        config: the law's constants.
+        layers: for each group its layers in the order of the model, by their names in the model.
+        config: constants of the law.
+        model: the model that holds the layers. It keeps the controller, see :func:`step_ahsar.ahsar.controller_of`.
+        auto: call :meth:`step` after each step of an optimiser that holds parameters of the model, and
+            :meth:`epoch_end` before the first step after an evaluation.
 
     Attributes:
-        skipped: observations that were not finite or not in [0, 1], per layer, [n]; the state did not learn from them.
-        hooks: handles of the hooks that drive it, if any; :meth:`release` removes them.
+        skipped: for each layer the number of observed rates that were not finite or not in [0, 1], [n]. They had no
+            effect.
+        self_made: whether the model created this controller by itself, because nobody had called ``regulate``.
     """
 
-    def __init__(self, layers: Mapping[str, Mapping[str, Regulated]], config: AHSARConfig) -> None:
-        self.config = config
+    def __init__(
+        self,
+        layers: Mapping[str, Mapping[str, Regulated]],
+        config: AHSARConfig,
+        model: nn.Module,
+        auto: bool = False,
+    ) -> None:
+        self.config, self.model, self.auto = config, model, auto
+        self.self_made = False
         self.groups = tuple(layers)
         self._names = [name for group in layers.values() for name in group]
         self._layers: Sequence[Regulated] = [layer for group in layers.values() for layer in group.values()]
@@ -58,12 +82,11 @@ class Controller:
         bands = [config.band_of(self.groups[i]) for i in group_of]
         self._group = torch.tensor(group_of)
         self._low, self._high = torch.tensor(bands).T.contiguous()
-        self._link = (self._group[1:] == self._group[:-1]).float()
         n = len(self._layers)
         self._found = [
             None if layer.threshold_scale is None else layer.threshold_scale.clone() for layer in self._layers
         ]
-        self.hooks: list[Any] = []  # what drives it, with regulate(auto=True)
+        self._hook: Any = None
         for name, layer in zip(self._names, self._layers, strict=True):
             try:
                 layer.start_regulation()
@@ -77,15 +100,20 @@ class Controller:
         self._h = law.state_of_scale(scale, self._gamma[self._group], config.a)
         self._best: float | None = None
         self._paused = False
+        self._first = True  # whether no step was made yet
+        vars(model)[_KEPT_AS] = self
+        if auto:
+            self._drive()
 
     # -- the two loops -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self) -> None:
-        """The fast loop, once per training iteration, after the optimiser's step.
+        """The fast loop. Call it once per training iteration, after the optimiser's step.
 
-        Layers that saw no forward since the last step keep their rate; on several processes the rates are those of all
-        of them together. Not a single value leaves the device.
+        Layers without a forward pass since the last step keep their rate and their state, and are skipped by the
+        diffusion. With several processes (``torch.distributed``) spikes are counted over all of them. No value is read
+        from the device, except in the first step, which warns if no layer was seen in training.
         """
         if self._paused:
             return
@@ -94,6 +122,9 @@ class Controller:
             layer.clear_observed()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(observed)
+        if self._first:
+            self._first = False
+            self._check_seen(observed)
         self._move(observed.device)
         config, spikes, steps = self.config, observed[:, 0], observed[:, 1]
         rate = spikes / steps
@@ -102,17 +133,16 @@ class Controller:
         self._rate = torch.where(valid, law.sense(self._rate, rate, self._seen, config.eta), self._rate)
         self._seen |= valid
         d = law.deviation(self._rate, self._low, self._high, config.eps)
-        self._h = torch.where(
-            valid, law.react(self._h, d, self._link, config.k, config.leak, config.diffusion), self._h
-        )
+        before = law.nearest_before(valid, self._group)
+        self._h = torch.where(valid, law.react(self._h, d, before, config.k, config.leak, config.diffusion), self._h)
         self._write()
 
     @torch.no_grad()
     def epoch_end(self, metric: float | None = None) -> None:
-        """The slow loop, once per epoch, after validation.
+        """The slow loop. Call it once per epoch, after validation.
 
         Args:
-            metric: validation metric, higher is better; None (or not finite) counts as no progress.
+            metric: validation metric, higher is better; None, or a value that is not finite, counts as no progress.
         """
         if self._paused or self.config.gamma == 0:
             return
@@ -123,24 +153,60 @@ class Controller:
             self._best = metric if self._best is None else max(self._best, metric)
         config = self.config
         d = torch.where(self._seen, law.deviation(self._rate, self._low, self._high, config.eps), 0.0)
-        energy = torch.zeros_like(self._gamma).scatter_reduce(0, self._group, d**2, "mean", include_self=False)
+        energy = law.mean_by_group(d**2, self._seen, self._group, len(self.groups))
         self._gamma = law.slow_gain(self._gamma, energy, progress, config.mu, config.gamma_min, config.gamma_max)
         self._write()
 
     def _write(self) -> None:
         scale = law.threshold_scale(self._h, self._gamma[self._group], self.config.a)
-        torch._foreach_copy_([_scale(layer) for layer in self._layers], list(scale.unbind()))
+        internals.copy_all([_scale(layer) for layer in self._layers], list(scale.unbind()))
 
-    # -- what a training loop may want to know -------------------------------------------------------------------------
+    def _check_seen(self, observed: Tensor) -> None:
+        if not observed[:, 1].any():
+            warnings.warn(
+                f"none of the {len(self._layers)} regulated layers was seen in training since the model was put under "
+                "its controller: no forward pass in training mode with gradients ran, or the model was compiled and "
+                "called before (then call torch.compiler.reset() once)",
+                stacklevel=3,
+            )
+
+    # -- auto=True -----------------------------------------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        """Registers the hook that calls the two loops. It is removed when the controller is deleted."""
+        the_controller = weakref.ref(self)
+
+        def after_optimizer_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            controller = the_controller()
+            if controller is not None and controller._is_trained_by(optimizer):
+                controller._after_iteration()
+
+        self._hook = register_optimizer_step_post_hook(after_optimizer_step)
+        weakref.finalize(self, self._hook.remove)
+
+    def _is_trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        return any(id(p) in held for p in self.model.parameters())
+
+    def _after_iteration(self) -> None:
+        if any(layer.evaluated for layer in self._layers):
+            for layer in self._layers:
+                layer.evaluated = False
+            self.epoch_end()
+        self.step()
+
+    # -- for the training loop -----------------------------------------------------------------------------------------
 
     def layers(self) -> dict[str, dict[str, Any]]:
-        """For each layer, by its name in the model: its group, running firing rate in training, threshold scale."""
+        """For each layer, by its name in the model: group, running firing rate in training, threshold scale.
+
+        The rate is None for a layer that was never seen in training.
+        """
         scales = torch.stack([_scale(layer) for layer in self._layers]).tolist()
+        rates = [rate if seen else None for rate, seen in zip(self._rate.tolist(), self._seen.tolist(), strict=True)]
         return {
             name: {"group": self.groups[group], "rate": rate, "threshold_scale": scale}
-            for name, group, rate, scale in zip(
-                self._names, self._group.tolist(), self._rate.tolist(), scales, strict=True
-            )
+            for name, group, rate, scale in zip(self._names, self._group.tolist(), rates, scales, strict=True)
         }
 
     def gammas(self) -> dict[str, float]:
@@ -149,52 +215,74 @@ class Controller:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing is observed and nothing moves inside: for profiling in training mode and the like."""
-        kept = [_observed(layer).clone() for layer in self._layers]
+        """Suspends the controller inside the block: for profiling in training mode and the like."""
+        kept = [(_observed(layer).clone(), layer.evaluated) for layer in self._layers]
         was, self._paused = self._paused, True
         try:
             yield
         finally:
             self._paused = was
-            for layer, value in zip(self._layers, kept, strict=True):
+            for layer, (observed, evaluated) in zip(self._layers, kept, strict=True):
                 layer.clear_observed()
-                _observed(layer).copy_(value)
+                _observed(layer).copy_(observed)
+                layer.evaluated = evaluated
+
+    def leave(self) -> None:
+        """Ends regulation. The threshold scales keep their present values."""
+        if self._hook is not None:
+            self._hook.remove()
+        vars(self.model).pop(_KEPT_AS, None)
+        for layer in self._layers:
+            layer.stop_observing()
 
     def release(self) -> None:
-        """Gives the model back exactly as it was found, hooks removed. Fold first to keep what was learnt."""
-        for hook in self.hooks:
-            hook.remove()
-        self.hooks.clear()
+        """Ends regulation and restores the model as it was before. To keep the learnt thresholds, fold it first."""
+        self.leave()
         for layer, found in zip(self._layers, self._found, strict=True):
-            if found is not None:
-                _scale(layer).copy_(found)
-            elif layer.threshold_scale is not None:
+            if layer.threshold_scale is None:
+                continue
+            if found is None:
                 layer.stop_regulation()
+            else:
+                _scale(layer).copy_(found)
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
+    # -- checkpoints and copies ----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The controller's state; scales themselves lie in the model's state dict. Loading it continues bit for bit."""
-        tensors = {name: getattr(self, f"_{name}").clone() for name in ("h", "rate", "seen", "gamma")}
+        """The controller's state. The scales are in the model's state dict. A run resumes from both bit for bit."""
+        tensors = {name: getattr(self, f"_{name}").clone() for name in _STATE}
         return {**tensors, "skipped": self.skipped.clone(), "best": self._best, "names": list(self._names)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
+        """Restores a :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
         if state["names"] != self._names:
             raise ValueError(f"the state belongs to other layers: {state['names'][:3]}..., not {self._names[:3]}...")
-        for name in ("h", "rate", "seen", "gamma"):
+        for name in _STATE:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
-        device = self._h.device
-        for name in ("group", "low", "high", "link"):
-            setattr(self, f"_{name}", getattr(self, f"_{name}").to(device))
+        for name in _FIXED:
+            setattr(self, f"_{name}", getattr(self, f"_{name}").to(self._h.device))
         with torch.no_grad():
             self._write()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_hook": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.auto:  # a copy or a loaded model has parameters of its own, so it needs a hook of its own
+            self._drive()
+
     def _move(self, device: torch.device) -> None:
         if self._h.device != device:
-            for name in ("_h", "_rate", "_seen", "_gamma", "_group", "_low", "_high", "_link", "skipped"):
-                setattr(self, name, getattr(self, name).to(device))
+            for name in (*_STATE, *_FIXED):
+                setattr(self, f"_{name}", getattr(self, f"_{name}").to(device))
+            self.skipped = self.skipped.to(device)
+
+
+def controllers_in(model: nn.Module) -> list[Controller]:
+    """The controllers that ``model`` and the modules in it keep."""
+    return [vars(module)[_KEPT_AS] for module in model.modules() if _KEPT_AS in vars(module)]
 
 
 def _scale(layer: Regulated) -> Tensor:

@@ -13,8 +13,8 @@ from step_ahsar.neurons import SpikingNeuron
 Patterns = Mapping[str, str | Sequence[str]]
 Grouping = Patterns | Callable[[str, nn.Module], str | None]
 
-# Words of the names of modules and of their classes; a word counts if it ends like one of the first or is one of the
-# second. The innermost module that has such a word decides.
+# For each group the words that name it, in names and classes of modules: endings of words, and whole words. The
+# innermost module with such a word decides. "head" counts only if nothing else does, because attention has heads, too.
 _WORDS = {
     "attention": (("attn", "attention", "ssa", "sdsa", "qka"), ("q", "k", "v", "qk", "qkv")),
     "mlp": (("mlp", "ffn"), ("fc", "feedforward")),
@@ -58,27 +58,29 @@ def group_neurons(model: nn.Module, neurons: Mapping[str, nn.Module], groups: Gr
 
 
 def default_group(model: nn.Module, name: str) -> str | None:
-    """The group that the place of the neuron called ``name`` tells: "attention", "mlp", "stem", "head" or None.
+    """The group that follows from a neuron's place in the model: "attention", "mlp", "stem", "head" or None.
 
-    From the neuron outwards, the name of each module and then the class of the module around it are split into words
-    ("q_lif" is q and lif, "SSABlock" is ssa and block). The first module with a word that tells decides.
+    The names and classes of the modules around the neuron, from the inside outwards, are split into words ("q_lif" into
+    q and lif, "SSABlock" into ssa and block). The first word that belongs to a group decides. Words for "head" count
+    only if no other word belongs to a group.
 
     >>> model = nn.Sequential(nn.ModuleDict({"attn": nn.ModuleDict({"fc1_lif": nn.Identity(), "lif": nn.Identity()})}))
     >>> default_group(model, "0.attn.fc1_lif"), default_group(model, "0.attn.lif")
     ('mlp', 'attention')
     """
     parts = name.split(".") if name else []
+    found = []
     for depth in range(len(parts), 0, -1):
         around = model.get_submodule(".".join(parts[: depth - 1]))
         for text in (parts[depth - 1], type(around).__name__ if depth > 1 else ""):
             for group, (endings, words) in _WORDS.items():
-                if any(word.endswith(endings) or word in words for word in _words(text)):
-                    return group
-    return None
+                if any(word.endswith(endings) or word in words for word in words_of(text)):
+                    found.append(group)
+    return next((group for group in found if group != "head"), "head" if found else None)
 
 
 def _defaults(model: nn.Module, neurons: Mapping[str, nn.Module]) -> dict[str, str]:
-    """A neuron's own group if it has one, else that of its place; without any attention the groups mean nothing."""
+    """A neuron's own group, else the group of its place; "all" in a model without attention."""
     own = {name: n.group if isinstance(n, SpikingNeuron) else None for name, n in neurons.items()}
     found = {name: group or default_group(model, name) for name, group in own.items()}
     if "attention" in found.values():
@@ -86,7 +88,12 @@ def _defaults(model: nn.Module, neurons: Mapping[str, nn.Module]) -> dict[str, s
     return {name: own[name] or "all" for name in neurons}
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a name, in small letters.
+
+    >>> words_of("attn_lif1"), words_of("SSABlock")
+    (['attn', 'lif'], ['ssa', 'block'])
+    """
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text)]
 
 

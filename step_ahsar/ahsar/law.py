@@ -1,91 +1,22 @@
 """The control law: pure functions of vectors with one entry per layer, or per group.
 
-The abstract of arXiv 2512.05015 states what the controller does (centred deviations of firing rates, a bounded
-nonlinearity from state to threshold scale, diffusion between neighbouring layers, a slow gain over epochs). The
-equations and constants are this project's; docs/ahsar.md keeps the two apart.
+The abstract of arXiv 2512.05015 describes the controller in words: centred deviations of firing rates, a bounded
+nonlinearity from state to threshold scale, diffusion between neighbouring layers, a slow gain over epochs. The
+equations and constants are this project's; docs/ahsar.md says which is which.
 """
-
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from step_ahsar.errors import UserError
-
-Band = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class AHSARConfig:
-    """Constants of the law. The defaults are meant to be left alone: a user has nothing to tune.
-
-    Args:
-        band: firing rates [lo, hi], spikes per neuron and time step, in which a layer is left alone; one for all
-            groups or one per group.
-        eta: weight of the newest firing rate in the running one, in (0, 1].
-        k: reaction, how far one iteration moves the state at most.
-        leak: pull of the state back to 0 per iteration.
-        diffusion: share of the difference to a neighbour that flows per iteration, in [0, 1/4].
-        a: log of the largest threshold scale at gain 1.
-        eps: firing rate below which a layer counts as silent.
-        gamma: gain at the start; 0 turns regulation off.
-        gamma_min: least gain that the slow loop sets.
-        gamma_max: greatest gain that the slow loop sets.
-        mu: speed of the slow loop per epoch; 0 keeps the gain.
-
-    Raises:
-        UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
-    """
-
-    band: Band | Mapping[str, Band] = (0.2, 0.4)
-    eta: float = 0.1
-    k: float = 0.2
-    leak: float = 0.005
-    diffusion: float = 0.05
-    a: float = math.log(4.0)
-    eps: float = 1e-3
-    gamma: float = 1.0
-    gamma_min: float = 0.5
-    gamma_max: float = 2.0
-    mu: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, value, low, high in (
-            ("eta", self.eta, 1e-6, 1.0),
-            ("k", self.k, 0.0, 1.0),
-            ("leak", self.leak, 0.0, 1.0),
-            ("diffusion", self.diffusion, 0.0, 0.25),
-            ("a", self.a, 0.0, 10.0),
-            ("eps", self.eps, 1e-12, 0.1),
-            ("gamma", self.gamma, 0.0, 10.0),
-            ("gamma_min", self.gamma_min, 0.0, self.gamma_max),
-            ("gamma_max", self.gamma_max, self.gamma_min, 10.0),
-            ("mu", self.mu, 0.0, 1.0),
-        ):
-            if not low <= value <= high:
-                raise UserError(f"ahsar.{name} must be in [{low:g}, {high:g}], got {value}")
-        for group, band in self.band.items() if isinstance(self.band, Mapping) else (("", self.band),):
-            if len(band) != 2 or not 0 <= band[0] < band[1] <= 1:
-                where = f" of group {group!r}" if group else ""
-                raise UserError(f"ahsar.band{where} must be [lo, hi] with 0 <= lo < hi <= 1, got {list(band)}")
-
-    def band_of(self, group: str) -> Band:
-        """The band of ``group``; groups that a mapping leaves out get the default."""
-        if isinstance(self.band, Mapping):
-            return self.band.get(group, AHSARConfig.band)  # type: ignore[arg-type]
-        return self.band
-
 
 def sense(average: Tensor, rate: Tensor, seen: Tensor, eta: float) -> Tensor:
-    r"""Running firing rate, :math:`\bar r \leftarrow (1 - \eta) \bar r + \eta r`; the first observation initialises it.
+    r"""Running firing rate :math:`\bar r \leftarrow (1 - \eta) \bar r + \eta r`. The first observation initialises it.
 
     Args:
         average: running rates, [n].
         rate: newest rates, [n].
         seen: whether a layer was observed before, bool [n].
-        eta: weight of the newest.
+        eta: weight of the newest rate.
     """
     return torch.where(seen, (1 - eta) * average + eta * rate, rate)
 
@@ -96,42 +27,78 @@ def deviation(rate: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
     return torch.log((rate + eps) / (edge + eps))
 
 
-def react(h: Tensor, d: Tensor, link: Tensor, k: float, leak: float, diffusion: float) -> Tensor:
-    r"""The homeostatic state one iteration on, :math:`h + k \tanh d - \lambda h + D \sum_j (h_j - h)`, [n].
+def nearest_before(seen: Tensor, group: Tensor) -> Tensor:
+    """For each layer the position of the nearest layer before it in its group that was seen; -1 if there is none.
+
+    Layers that were not seen are skipped: they have no activity to balance with their neighbours.
 
     Args:
-        h: states in depth order, group after group, [n].
-        d: centred deviations, [n].
-        link: 1 where layer i and i + 1 are neighbours of one group, else 0, [n - 1].
-        k: reaction.
-        leak: pull to 0.
-        diffusion: flow between neighbours; stable up to 1/4, since a layer has at most two.
+        seen: whether a layer was observed, bool [n].
+        group: number of its group, in ascending order, [n].
+
+    Returns:
+        Positions, int64 [n]; -1 also for the layers that were not seen.
+
+    >>> nearest_before(torch.tensor([True, False, True, True]), torch.tensor([0, 0, 0, 1]))
+    tensor([-1, -1,  0, -1])
     """
-    flow = diffusion * link * (h[1:] - h[:-1])
-    zero = h.new_zeros(1)
-    return h + k * torch.tanh(d) - leak * h + torch.cat([flow, zero]) - torch.cat([zero, flow])
+    position = torch.arange(len(seen), device=seen.device)
+    latest = torch.where(seen, position, -1).cummax(0).values
+    before = torch.cat([latest.new_full((1,), -1), latest[:-1]])
+    linked = seen & (before >= 0) & (group[before.clamp(min=0)] == group)
+    return torch.where(linked, before, -1)
+
+
+def react(h: Tensor, d: Tensor, before: Tensor, k: float, leak: float, diffusion: float) -> Tensor:
+    r"""The homeostatic state after one iteration, :math:`h + k \tanh d - \lambda h + D \sum_j (h_j - h)`, [n].
+
+    Args:
+        h: states, [n].
+        d: centred deviations, [n].
+        before: position of each layer's neighbour before it, -1 if it has none, [n]; see :func:`nearest_before`.
+        k: reaction.
+        leak: :math:`\lambda`, decay towards 0.
+        diffusion: D, exchange between neighbours; stable up to 1/4, since a layer has at most two neighbours.
+    """
+    neighbour = before.clamp(min=0)
+    flow = diffusion * (before >= 0).to(h.dtype) * (h - h[neighbour])  # from each layer to its neighbour before it
+    received = torch.zeros_like(h).index_add_(0, neighbour, flow)
+    return h + k * torch.tanh(d) - leak * h + received - flow
 
 
 def threshold_scale(h: Tensor, gamma: Tensor, a: float) -> Tensor:
-    r"""Bounded scale :math:`s = \exp(a \gamma \tanh h)`, in :math:`[e^{-a \gamma}, e^{a \gamma}]`, [n]."""
+    r"""Threshold scale :math:`s = \exp(a \gamma \tanh h)`, bounded to :math:`[e^{-a \gamma}, e^{a \gamma}]`, [n]."""
     return torch.exp(a * gamma * torch.tanh(h))
 
 
 def state_of_scale(scale: Tensor, gamma: Tensor, a: float) -> Tensor:
-    """Inverse of :func:`threshold_scale`, for thresholds that were scaled before, [n]."""
+    """Inverse of :func:`threshold_scale`, for layers that have a scale already, [n]."""
     ratio = torch.log(scale) / (a * gamma).clamp(min=1e-12)
     return torch.atanh(ratio.clamp(-0.999, 0.999))
 
 
+def mean_by_group(values: Tensor, seen: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Mean of ``values`` over the layers of each group that were seen, [groups]; 0 for a group without any.
+
+    Args:
+        values: one for each layer, [n].
+        seen: whether a layer was observed, bool [n].
+        group: number of its group, [n].
+        groups: how many groups there are.
+    """
+    total = values.new_zeros(groups).index_add_(0, group, torch.where(seen, values, 0.0))
+    return total / values.new_zeros(groups).index_add_(0, group, seen.to(values.dtype)).clamp(min=1)
+
+
 def slow_gain(gamma: Tensor, energy: Tensor, progress: float, mu: float, low: float, high: float) -> Tensor:
-    r"""The gain one epoch on: :math:`\mathrm{clip}(\gamma \exp(\mu (\tanh E - \max(p, 0))), \ldots)`, [groups].
+    r"""The gain after one epoch: :math:`\mathrm{clip}(\gamma \exp(\mu (\tanh E - \max(p, 0))), \ldots)`, [groups].
 
     Args:
         gamma: gains, [groups].
-        energy: activity energy E, mean of d squared over a group's layers, [groups].
-        progress: relative progress p of the validation metric over its best so far, in [-1, 1].
+        energy: activity energy E of each group, the mean of d squared over its layers, [groups].
+        progress: relative progress p of the validation metric over its best value before, in [-1, 1].
         mu: speed.
-        low: least gain.
-        high: greatest gain.
+        low: smallest gain.
+        high: largest gain.
     """
     return (gamma * torch.exp(mu * (torch.tanh(energy) - max(progress, 0.0)))).clamp(low, high)

@@ -1,4 +1,4 @@
-"""The commands. What is heavy is imported inside them, so that --help answers at once."""
+"""The commands. They import heavy modules inside their functions, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as s
 
 
 class _Commands(TyperGroup):
-    """Turns a fault of the user's input into one line on stderr and exit code 2."""
+    """Reports an error in the user's input, or Ctrl-C, by one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -31,6 +31,9 @@ class _Commands(TyperGroup):
         except UserError as fault:
             _say(f"error: {' '.join(str(fault).split())}")
             raise typer.Exit(_USER_ERROR) from None
+        except KeyboardInterrupt:
+            _say("interrupted")
+            raise typer.Exit(_INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -89,17 +92,20 @@ def train(
     config: _Config,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: new, or of the same run.")],
     overrides: _Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
 ) -> None:
     """Train one model."""
+    from rich.console import Console
+
     from step_ahsar import engine
+    from step_ahsar.cli.results import print_training
     from step_ahsar.compare import PlannedRun
     from step_ahsar.config import load_config
     from step_ahsar.report import text
 
     settings = load_config(config, overrides or ())
     run = PlannedRun(settings.model.name, settings.seed, settings.train.epochs, settings)
-    with _interruptible("go on with the same command and --resume"), _observer() as observer:
+    with _interruptible("continue with the same command and --resume"), _observer() as observer:
         observer.planned([run])
         observer.run_started(run)
         try:
@@ -107,7 +113,7 @@ def train(
         except engine.NonFiniteLoss as fault:
             _say(f"error: training diverged: {fault}; what it had before is kept in {out}")
             raise typer.Exit(_FAILED) from None
-    _show(out, result["metric"], result["epochs"][-1])
+    print_training(out, result, Console())
     for line in text.skipped([engine.Run.existing(out).manifest()["dataset"]]):
         typer.echo(line)
 
@@ -125,22 +131,24 @@ def evaluate(
         typer.Option(metavar="NAME:SEVERITY", help="Corrupt the test data, see `list corruptions`; may be repeated."),
     ] = None,
 ) -> None:
-    """Measure a trained model on its test set, as it is or corrupted."""
-    from step_ahsar import engine
+    """Measure a trained model on its test set, clean or corrupted."""
+    from rich.console import Console
 
-    if not corrupt:
-        found = engine.evaluate(run, checkpoint, overrides or ())
-        _show(run, found["metric"], found)
-    for corruption in corrupt or ():
-        found = engine.evaluate(run, checkpoint, [*(overrides or ()), f"data.corruption={corruption}"])
-        score = _percent(found["metrics"], found["metric"])
-        typer.echo(f"{run}: epoch {found['epoch']}, {corruption}, test {score}; {_firing(found)}")
+    from step_ahsar import engine
+    from step_ahsar.cli.results import print_evaluation
+
+    corruptions: list[str | None] = [*corrupt] if corrupt else [None]
+    for corruption in corruptions:
+        changed = [*(overrides or ()), *([] if corruption is None else [f"data.corruption={corruption}"])]
+        print_evaluation(run, engine.evaluate(run, checkpoint, changed), Console(), corruption)
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    to: Annotated[str, typer.Option(metavar="torch|spikingjelly|braincog", help="Whose model is to load it.")],
+    to: Annotated[
+        str, typer.Option(metavar="LIBRARY", help="Whose model is to load it: torch, spikingjelly or braincog.")
+    ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/export/<library>.safetensors.")] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
 ) -> None:
@@ -159,10 +167,10 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The comparison's folder: new, or of the same comparison.")],
     overrides: _Overrides = None,
 ) -> None:
-    """Train and compare; started again, it goes on.
+    """Train and compare; the same command continues.
 
-    Every cell of the config's section `compare` is trained once per seed, into DIR/runs; summary.json and report.html
-    are written into DIR. The same command again goes on where it stopped.
+    Every cell of the config's section `compare` is trained once per seed, into DIR/runs. summary.json and report.html
+    are written into DIR. If it was interrupted, the same command continues the comparison.
     """
     from rich.console import Console
 
@@ -171,7 +179,7 @@ def compare(
     from step_ahsar.config import load_config
 
     settings = load_config(config, overrides or ())
-    with _interruptible("what has ended is kept; go on with the same command"), _observer() as observer:
+    with _interruptible("all finished epochs are kept; continue with the same command"), _observer() as observer:
         summary = run_comparison(settings, out, observer)
     page = report.write(summary, out)
     report.print_table(summary, Console())
@@ -206,29 +214,9 @@ def main() -> None:
     app()
 
 
-def _show(run: Path, metric: str, epoch: dict[str, Any]) -> None:
-    """What was measured on the test set: the metric that counts, then the others, if there are any, then firing."""
-    metrics = epoch["metrics"]
-    typer.echo(f"{run}: epoch {epoch['epoch']}, test {_percent(metrics, metric)}")
-    if others := [name for name in metrics if name != metric]:
-        typer.echo(", ".join(_percent(metrics, name) for name in others))
-    typer.echo(_firing(epoch))
-
-
-def _percent(metrics: dict[str, float], name: str) -> str:
-    from step_ahsar.report import text
-
-    return f"{text.metric(name)} {100 * metrics[name]:.2f} %"
-
-
-def _firing(epoch: dict[str, Any]) -> str:
-    rates = ", ".join(f"{group} {rate:.3f}" for group, rate in epoch["firing_rate"].items())
-    return f"firing rate: {rates}; {100 * epoch['dead_fraction']:.1f} % of neurons silent"
-
-
 @contextmanager
 def _observer() -> Iterator[Observer]:
-    """Shows progress on stderr: a live bar on a terminal, else plain lines."""
+    """Shows progress on stderr: a live bar on a terminal, otherwise plain lines."""
     from rich.console import Console
 
     from step_ahsar.cli.progress import Bar, Lines

@@ -1,7 +1,8 @@
-"""`step-ahsar list ...`: what there is, by name."""
+"""`step-ahsar list ...`: the names that a config may use."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from step_ahsar.errors import UserError
 
 app = typer.Typer(
-    help="List neurons, models, surrogates, datasets, encoders, corruptions or configs.",
+    help="List neurons, models, data sets and whatever else a config may name.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -21,11 +22,7 @@ def neurons() -> None:
     """Neurons, and the backends that have them."""
     from step_ahsar.neurons import list_backends, list_neurons
 
-    backends = {backend: set(list_neurons(backend)) for backend in list_backends()}
-    _print(
-        ["neuron", *backends],
-        [[name, *("yes" if name in there else "-" for there in backends.values())] for name in list_neurons()],
-    )
+    _print_table("neuron", {backend: list_neurons(backend) for backend in list_backends()})
 
 
 @app.command()
@@ -60,13 +57,44 @@ def surrogates() -> None:
 @app.command()
 def datasets() -> None:
     """Data sets, and the tasks that their targets are good for."""
-    from step_ahsar.data import find_dataset, list_datasets
+    from step_ahsar.data import DATASETS
 
-    specs = [find_dataset(name) for name in list_datasets()]
     _print(
         ["dataset", "modality", "tasks", "classes"],
-        [[spec.name, spec.modality, ", ".join(spec.tasks), str(spec.num_classes or "as found")] for spec in specs],
+        [
+            [
+                f"{name}/<name>" if spec.needs_title else name,
+                spec.modality,
+                ", ".join(spec.tasks),
+                str(spec.num_classes or "as found"),
+            ]
+            for name, spec in DATASETS.items()
+        ],
     )
+
+
+@app.command()
+def tasks() -> None:
+    """Tasks, and the metric that each is judged by."""
+    from step_ahsar.tasks import TASKS
+
+    _print(["task", "judged by"], [[name, task.metric] for name, task in TASKS.items()])
+
+
+@app.command()
+def losses() -> None:
+    """Training losses, for train.loss, and the tasks that have them."""
+    from step_ahsar.tasks import TASKS
+
+    _print_table("loss", {name: task.losses for name, task in TASKS.items()})
+
+
+@app.command()
+def heads() -> None:
+    """Heads of segmentation and detection, for head.name."""
+    from step_ahsar.heads import detection, segmentation
+
+    _print_table("head", {"segmentation": segmentation.HEADS, "detection": detection.HEADS})
 
 
 @app.command()
@@ -74,27 +102,29 @@ def encoders() -> None:
     """Encoders from images to time steps, for data.encoder."""
     from step_ahsar.data.encoders import ENCODERS
 
-    _print(None, [[name] for name in ("direct", *ENCODERS)])
+    _print(None, [[name] for name in ENCODERS])
+
+
+@app.command()
+def representations() -> None:
+    """Representations of events as frames, for data.events.representation."""
+    from step_ahsar.data.events.representations import REPRESENTATIONS
+
+    _print(None, [[name] for name in REPRESENTATIONS])
 
 
 @app.command()
 def corruptions() -> None:
     """Corruptions of test data, at severities 1 to 5, and the kinds of data that have them."""
-    from step_ahsar.data.events.corruptions import CORRUPTIONS as OF_EVENTS
-    from step_ahsar.data.images.corruptions import CORRUPTIONS as OF_IMAGES
+    from step_ahsar.data.events import corruptions as of_events
+    from step_ahsar.data.images import corruptions as of_images
 
-    _print(
-        ["corruption", "static", "event"],
-        [
-            [name, *("yes" if name in kind else "-" for kind in (OF_IMAGES, OF_EVENTS))]
-            for name in sorted({*OF_IMAGES, *OF_EVENTS})
-        ],
-    )
+    _print_table("corruption", {"static": of_images.CORRUPTIONS, "event": of_events.CORRUPTIONS})
 
 
 @app.command()
 def configs() -> None:
-    """Configs that come with the package, to run or to extend, each with its first line."""
+    """Configs of the package, to run or to extend, each with its first line."""
     from step_ahsar.config import list_configs
     from step_ahsar.paths import configs_dir
 
@@ -103,6 +133,12 @@ def configs() -> None:
         lines = (configs_dir() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
         rows.append([name, next((line.lstrip("# ") for line in lines if line.startswith("#")), "")])
     _print(None, rows)
+
+
+def _print_table(kind: str, places: Mapping[str, Collection[str]]) -> None:
+    """Names as rows, and for each place whether it has that name."""
+    names = sorted({name for there in places.values() for name in there})
+    _print([kind, *places], [[name, *("yes" if name in there else "-" for there in places.values())] for name in names])
 
 
 def _print(header: list[str] | None, rows: list[list[str]]) -> None:

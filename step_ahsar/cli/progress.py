@@ -16,7 +16,7 @@ _LINE_EVERY = 10.0  # seconds between plain lines within a run
 
 
 class Clock:
-    """Time left, from the pace of the epochs seen so far: of the same cell where it has run, of all cells otherwise."""
+    """Estimates the remaining time from the durations of past epochs, of the same cell if there are any."""
 
     def __init__(self, runs: Sequence[PlannedRun], now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -27,16 +27,16 @@ class Clock:
         self._total = sum(self._left.values())
 
     def run_started(self) -> None:
-        """A run begins: what passed until now was not its time."""
+        """A run starts. Its first epoch is timed from here."""
         self._mark = self._now()
 
     def step_ended(self, run: PlannedRun, epoch: int, share: float) -> None:
-        """So much of `epoch` is done. Before any epoch has ended, this is all that is known of the pace."""
+        """A share of `epoch` is done. Until the first epoch has ended, the estimate is based on this."""
         self._left[run] = run.epochs - epoch + 1 - share
         self._first = (self._now() - self._mark) / share
 
     def epoch_ended(self, run: PlannedRun, epoch: int) -> None:
-        """`epoch` (1-based) of `run` has ended; earlier ones that were never seen came from a checkpoint."""
+        """`epoch` (from 1) of `run` has ended. The first one need not be 1: a resumed run starts later."""
         now = self._now()
         seconds, count = self._paces.get(run.cell, (0.0, 0))
         self._paces[run.cell] = seconds + now - self._mark, count + 1
@@ -44,16 +44,16 @@ class Clock:
         self._left[run] = run.epochs - epoch
 
     def run_ended(self, run: PlannedRun) -> None:
-        """`run` has ended, in whatever way."""
+        """`run` has ended, well or not."""
         self._left[run] = 0
 
     @property
     def done(self) -> float:
-        """The share of all epochs that is done."""
+        """The share of all epochs that are done."""
         return 1 - sum(self._left.values()) / self._total if self._total else 1.0
 
     def seconds_left(self) -> float | None:
-        """None while nothing has been seen."""
+        """Estimated seconds; None until the first step has ended."""
         if not self._paces:
             return None if self._first is None else self._first * sum(self._left.values())
         seconds, count = (sum(column) for column in zip(*self._paces.values(), strict=True))
@@ -72,7 +72,7 @@ def duration(seconds: float | None) -> str:
 
 
 class Lines(Observer):
-    """A plain line at the end of every run, and now and then within a long one."""
+    """Prints a line at the end of every run, and every 10 seconds at most within a long one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -105,7 +105,7 @@ class Lines(Observer):
 
 
 class Bar(Observer):
-    """One live bar over all epochs of all runs; a line stays for every run that failed."""
+    """Shows one live bar over all epochs of all runs, and a line for every run that failed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -124,7 +124,7 @@ class Bar(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take it away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def planned(self, runs: Sequence[PlannedRun]) -> None:  # noqa: D102

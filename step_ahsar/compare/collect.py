@@ -1,50 +1,45 @@
-"""What a folder says: the summary of a comparison or of a single run, finished or not, from the files of its runs.
+"""Summarising a folder: the summary of a comparison or of a single run, finished or not, from the files of its runs.
 
 A comparison's folder:
 
 comparison.yaml       the resolved config
-runs/<cell>/<seed>/   a run directory each, see step_ahsar.engine.run
-runs/<cell>/<seed>.error.txt   why a run broke off, in one line; below it the traceback
+runs/<cell>/<seed>/   the folder of each run, see step_ahsar.engine.run
+runs/<cell>/<seed>.error.txt   why a run failed: one line, and below it the traceback
 summary.json          docs/summary.md
 report.html
 """
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from step_ahsar.compare import statistics
+from step_ahsar.compare.pairs import differing_settings
 from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
 from step_ahsar.config import Config, load_config
 from step_ahsar.data import find_dataset
 from step_ahsar.engine import Run
 from step_ahsar.errors import UserError
+from step_ahsar.neurons import neuron_kind
 
 COMPARISON = "comparison.yaml"
 
-# What a regulated cell and its control may differ in, besides the section `ahsar`.
-_NEURON = {
-    "neuron", "base", "threshold", "attn_threshold", "tau", "surrogate", "alpha", "reset", "detach_reset"
-}  # fmt: skip
-
 
 def run_path(directory: Path, cell: str, seed: int) -> Path:
-    """Where a comparison keeps a run."""
+    """The folder of a comparison's run."""
     return directory / "runs" / cell / str(seed)
 
 
 def error_path(directory: Path, cell: str, seed: int) -> Path:
-    """Where a comparison keeps the reason why a run broke off."""
+    """The file that says why a comparison's run failed."""
     return directory / "runs" / cell / f"{seed}.error.txt"
 
 
 def collect(directory: Path) -> dict[str, Any]:
-    """The summary (docs/summary.md) of a comparison's folder, of a run's, or of one that holds a summary.json alone.
+    """The summary (docs/summary.md) of the folder of a comparison, of a run, or of one with a summary.json only.
 
     Raises:
         UserError: the folder is none of these, or a file in it is damaged.
@@ -56,27 +51,20 @@ def collect(directory: Path) -> dict[str, Any]:
     return load(directory)
 
 
-def conditions(config: Config) -> str:
-    """A digest of all that a regulated cell must share with its control: the config but for the neuron and its options.
-
-    The seed does not count: cells are compared seed by seed.
-    """
-    shared = config.model_dump(mode="json", exclude={"seed": True, "compare": True, "ahsar": True, "model": _NEURON})
-    return sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _comparison(directory: Path) -> dict[str, Any]:
     config = load_config(directory / COMPARISON)
     assert config.compare is not None
     target, seeds = config.compare.target, config.compare.seeds
     cells, manifests = [], []
-    for name, cell in config.cells():
+    planned = config.cells()
+    settings = differing_settings([cell for _, cell in planned])
+    for (name, cell), setting in zip(planned, settings, strict=True):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
         errors = {seed: _first_line(error_path(directory, name, seed)) for seed in seeds}
         entries = [_entry(run, target, errors[run.config.seed]) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
-        cells.append(_cell(name, cell, found, [entry for entry in entries if entry is not None]))
+        cells.append(_cell(name, cell, setting, found, [entry for entry in entries if entry is not None]))
         manifests += [run.manifest() for run in found]
     return summarise(_manifest(directory.resolve().name, config, seeds, target, cells, manifests), cells)
 
@@ -86,17 +74,17 @@ def _single(directory: Path) -> dict[str, Any]:
     config = run.config
     entry = _entry(run, None, None)
     name = f"{config.model.name}-{config.model.neuron}"
-    cells = [_cell(name, config, [run], [] if entry is None else [entry])]
+    cells = [_cell(name, config, {}, [run], [] if entry is None else [entry])]
     return summarise(_manifest(name, config, [config.seed], None, cells, [run.manifest()]), cells)
 
 
 def _open(path: Path) -> Run | None:
-    """The run of that folder, None where none has begun (the manifest is the last that a beginning run writes)."""
+    """The run in a folder; None if none has started. The manifest is the last file that a starting run writes."""
     return Run.existing(path) if (path / "manifest.json").is_file() else None
 
 
 def _entry(run: Run, target: float | None, error: str | None) -> dict[str, Any] | None:
-    """A run's entry of `seeds`; None where there is nothing to tell yet."""
+    """A run's entry of `seeds`; None if it has neither an epoch nor an error yet."""
     result = run.result()
     if result is None:
         epochs = run.metrics()
@@ -119,7 +107,7 @@ def _without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _over_epochs(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """{name: {group, rate, threshold_scale}} of every epoch -> the same once, with lists over the epochs."""
+    """From {name: {group, rate, threshold_scale}} of every epoch to one such dict with lists over the epochs."""
     layers = {}
     for name, first in epochs[0]["layers"].items() if epochs else ():
         rows = [epoch["layers"][name] for epoch in epochs]
@@ -133,7 +121,7 @@ def _over_epochs(epochs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _metric(run: Run) -> str:
-    """The metric that the run is judged by."""
+    """The name of the metric that the run is judged by."""
     manifest = run.manifest()
     if "metric" not in manifest:
         raise UserError(f"{run.path} holds a run of an earlier version: its manifest.json names no metric")
@@ -141,13 +129,16 @@ def _metric(run: Run) -> str:
 
 
 def _broken(seed: int, error: str | None) -> dict[str, Any]:
-    """The entry of a run without a result: it failed with `error`, or goes on, or was interrupted."""
+    """The entry of a run without a result: it failed with `error`, or is still running, or was interrupted."""
     status = "unfinished" if error is None else "failed"
     return {"seed": seed, "status": status, "error": error, "epochs": [], "layers": {}} | dict.fromkeys(RESULTS)
 
 
-def _cell(name: str, config: Config, runs: list[Run], seeds: list[dict[str, Any]]) -> dict[str, Any]:
-    model, regulated = config.model, config.model.neuron == "ahsar"
+def _cell(
+    name: str, config: Config, settings: dict[str, Any], runs: list[Run], seeds: list[dict[str, Any]]
+) -> dict[str, Any]:
+    model = config.model
+    kind = neuron_kind(model.neuron, model.backend, model.base)
     groups = {group: None for seed in seeds for epoch in seed["epochs"] for group in epoch["firing_rate"]}
     return {
         "id": name,
@@ -157,14 +148,16 @@ def _cell(name: str, config: Config, runs: list[Run], seeds: list[dict[str, Any]
         "dataset": config.data.name,
         "model": model.name,
         "neuron": model.neuron,
-        "base": (model.base or "lif") if regulated else None,
+        "regulated": kind.regulated,
+        "base": kind.base if kind.regulated else None,
         "backend": model.backend,
-        "threshold": model.threshold,
+        "threshold": kind.threshold if model.threshold is None else model.threshold,
         "time_steps": model.time_steps,
-        "conditions": conditions(config),
+        "settings": settings,
+        "chosen_on": "validation" if config.data.validation else "test",
         "parameters": runs[0].manifest()["parameters"] if runs else None,
         "epochs": config.train.epochs,
-        "band": {group: config.ahsar.band_of(group) for group in groups} if regulated else None,
+        "band": {group: config.ahsar.band_of(group) for group in groups} if kind.regulated else None,
         "seeds": seeds,
     }
 
@@ -196,7 +189,7 @@ def _manifest(
 
 
 def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """One record of many: where they differ (a comparison that was continued elsewhere), every value is shown."""
+    """One record of many. If values differ, as in a comparison that was continued elsewhere, all of them are shown."""
     keys = dict.fromkeys(key for record in records for key in record)
     values = {key: list(dict.fromkeys(record.get(key) for record in records)) for key in keys}
     return {key: found[0] if len(found) == 1 else " | ".join(map(str, found)) for key, found in values.items()}

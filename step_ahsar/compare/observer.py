@@ -1,4 +1,4 @@
-"""What a comparison is made of, run by run, and whom it tells while it runs."""
+"""The runs of a comparison, and the interface for observing their progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from step_ahsar.config import Config
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: one cell under one seed, for so many epochs."""
+    """One run of a comparison: one cell with one seed."""
 
     cell: str
     seed: int
@@ -20,7 +20,7 @@ class PlannedRun:
 
 
 class Observer:
-    """Hears of a comparison's progress; this one does nothing about it. Override what is wanted."""
+    """Is told about the progress of a comparison. This class ignores it; a subclass overrides the methods it needs."""
 
     def hooks(self, run: PlannedRun) -> dict[str, Any]:
         """`on_epoch` and `on_step` for `engine.train`."""
@@ -30,10 +30,10 @@ class Observer:
         }
 
     def planned(self, runs: Sequence[PlannedRun]) -> None:
-        """These runs will be done, in this order."""
+        """Called first, with all runs in their order."""
 
     def run_started(self, run: PlannedRun) -> None:
-        """`run` begins, or goes on from its checkpoint."""
+        """`run` starts, or continues from its checkpoint."""
 
     def step_ended(self, run: PlannedRun, step: dict[str, Any]) -> None:
         """An optimiser step of `run` has ended: ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``."""
@@ -42,4 +42,4 @@ class Observer:
         """An epoch of `run` has ended, with its line of metrics.jsonl."""
 
     def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:
-        """`run` has ended, or had ended before, with the result that :func:`step_ahsar.engine.train` returns."""
+        """`run` has ended, now or earlier, with the result that :func:`step_ahsar.engine.train` returns."""

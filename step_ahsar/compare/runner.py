@@ -1,4 +1,4 @@
-"""Running a comparison: every cell under every seed, one after the other, with everything on disk at all times."""
+"""Running a comparison: every cell with every seed, one run after the other."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.compare.summary import write
 from step_ahsar.config import Config, load_config
 from step_ahsar.data import open_data
-from step_ahsar.engine import NonFiniteLoss
+from step_ahsar.engine import NonFiniteLoss, is_vacant
 from step_ahsar.errors import UserError
+from step_ahsar.files import write_file
 
 
 def compare(config: Config, out: str | Path, observer: Observer | None = None) -> dict[str, Any]:
-    """Train every cell of the config's section `compare` once per seed, and summarise.
+    """Trains every cell of the config's section `compare` once per seed, and summarises the runs.
 
-    Runs go one after the other, seed by seed, so that a comparison that is stopped early has all cells under its first
-    seeds. What has ended is not trained again, what was interrupted goes on from its checkpoint. A run that diverged
-    stays diverged; one that broke off for another reason is tried again when the comparison is.
+    Runs are ordered by seed, so that a comparison that is stopped early has all cells with its first seeds. Runs that
+    have ended are not trained again, interrupted ones continue from their checkpoint. A run that diverged is not tried
+    again; a run that failed for another reason is.
 
     Args:
-        config: with a section `compare`.
+        config: a config with a section `compare`.
         out: the comparison's folder (see `collect`), new or of the same comparison.
-        observer: hears of the progress.
+        observer: is told about the progress.
 
     Returns:
-        The summary (docs/summary.md), which is in OUT/summary.json as well, and is written anew after every run.
+        The summary (docs/summary.md). It is also in OUT/summary.json, which is written after every run.
 
     Raises:
-        UserError: a config that cannot be run, data that are not there, or a folder that holds something else. Nothing
-            is written then. Faults of single runs are no exceptions: they are in the summary.
+        UserError: a config that cannot be run, missing data, or a folder that contains something else. In these cases
+            nothing is written. Errors of single runs are not raised; the summary reports them.
     """
     out, observer = Path(out), observer or Observer()
     if config.compare is None:
@@ -61,7 +62,7 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
 
 
 def _run(run: PlannedRun, out: Path, observer: Observer) -> dict[str, Any]:
-    """Train `run` unless it has ended before. Whatever goes wrong is its result, and does not stop the others."""
+    """Trains `run` unless it has ended before. An error becomes its result and does not stop the other runs."""
     path, error = run_path(out, run.cell, run.seed), error_path(out, run.cell, run.seed)
     try:
         before = engine.read_result(path) if (path / "config.yaml").is_file() else None
@@ -79,7 +80,7 @@ def _run(run: PlannedRun, out: Path, observer: Observer) -> dict[str, Any]:
         line = _one_line(fault)
         try:
             error.parent.mkdir(parents=True, exist_ok=True)
-            error.write_text(f"{line}\n\n{traceback.format_exc()}", encoding="utf-8")
+            write_file(error, f"{line}\n\n{traceback.format_exc()}")
         except OSError as unwritable:
             raise UserError(f"cannot write {error}: {unwritable} (after: {line})") from unwritable
         return {"seed": run.seed, "status": "failed", "error": line, "epochs": []}
@@ -91,10 +92,8 @@ def _one_line(fault: Exception) -> str:
 
 
 def _check_folder(out: Path, config: Config) -> None:
-    """Raise UserError if `out` may not be written into."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"output {out} is a file; give a folder")
-    if not out.exists() or not any(out.iterdir()):
+    """Raises UserError if the comparison may not be written into `out`."""
+    if is_vacant(out):
         return
     if not (out / COMPARISON).is_file():
         raise UserError(f"output folder {out} is not empty and holds no comparison; give another folder")
@@ -108,8 +107,6 @@ def _begin(out: Path, config: Config) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / COMPARISON).exists():
-            partial = out / f"{COMPARISON}.partial"
-            partial.write_text(config.to_yaml(), encoding="utf-8")
-            partial.replace(out / COMPARISON)
+            write_file(out / COMPARISON, config.to_yaml())
     except OSError as fault:
         raise UserError(f"cannot write to output folder {out}: {fault}") from fault

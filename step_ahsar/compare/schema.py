@@ -1,4 +1,4 @@
-"""The format of summary.json, as pydantic models; docs/summary.md documents every field for readers.
+"""The format of summary.json as pydantic models. docs/summary.md explains every field.
 
 `Summary.model_json_schema()` is the same format as a JSON schema, for readers in other languages.
 """
@@ -27,7 +27,10 @@ class Layer(_Strict):
 
 
 class Epoch(_Strict):
-    """One epoch of one run: a line of the run's metrics.jsonl, but for its layers, which are in `Seed.layers`."""
+    """One epoch of one run: a line of the run's metrics.jsonl, without its layers, which are in `Seed.layers`.
+
+    Metrics and firing rates are those of the set that `Cell.chosen_on` names.
+    """
 
     epoch: int = Field(ge=1)
     train_loss: float
@@ -40,8 +43,15 @@ class Epoch(_Strict):
     seconds: float
 
 
+class Best(_Strict):
+    """The epoch with the best judged metric on the set that `Cell.chosen_on` names, and its metrics on the test set."""
+
+    epoch: int = Field(ge=1)
+    metrics: Metrics
+
+
 class Seed(_Strict):
-    """One run: one cell under one seed. Of a run that did not end well its epochs remain; its results are null."""
+    """One run: one cell with one seed. A run that did not end well has epochs, but its results are null."""
 
     seed: int
     status: Literal["ok", "failed", "unfinished"]
@@ -49,6 +59,7 @@ class Seed(_Strict):
     epochs: list[Epoch]
     layers: dict[str, Layer]
     metrics: Metrics | None
+    best: Best | None
     epochs_to_target: int | None
     step_ms: float | None
     peak_memory_mib: float | None
@@ -57,9 +68,10 @@ class Seed(_Strict):
     dead_fraction: float | None
 
 
-# What a run has to say only if it ended well.
+# Fields that are null unless the run ended well.
 RESULTS = (
     "metrics",
+    "best",
     "epochs_to_target",
     "step_ms",
     "peak_memory_mib",
@@ -70,9 +82,10 @@ RESULTS = (
 
 
 class Mean(_Strict):
-    """Means over the seeds that ended well; null where there is nothing to average."""
+    """Means over the seeds that ended well; null if there is no value."""
 
     metrics: dict[str, float] | None
+    best_metrics: dict[str, float] | None
     train_loss: float | None
     epochs_to_target: float | None
     step_ms: float | None
@@ -86,6 +99,7 @@ class Interval95(_Strict):
     """95 % Student-t intervals (low, high) of the means; null for fewer than two seeds."""
 
     metrics: dict[str, Interval] | None
+    best_metrics: dict[str, Interval] | None
     train_loss: Interval | None
     epochs_to_target: Interval | None
     step_ms: Interval | None
@@ -105,11 +119,13 @@ class Cell(_Strict):
     dataset: str
     model: str
     neuron: str
+    regulated: bool
     base: str | None
     backend: str
-    threshold: float
+    threshold: float | None
     time_steps: int = Field(ge=1)
-    conditions: str
+    settings: dict[str, Any]
+    chosen_on: Literal["validation", "test"]
     parameters: int | None
     epochs: int = Field(ge=1)
     band: dict[str, Interval] | None
@@ -139,10 +155,11 @@ class EpochsRatio(_Strict):
 
 
 class Comparison(_Strict):
-    """A regulated cell beside one plain control under equal conditions, paired over the seeds that both ended."""
+    """A regulated cell beside one plain control, paired over the seeds under which both ended well."""
 
     cell: str
     control: str
+    differs: dict[str, tuple[Any, Any]]
     seeds: list[int]
     metric_difference: Difference
     epochs_ratio: EpochsRatio

@@ -1,7 +1,8 @@
 """Statistics over seeds: means, Student-t intervals, and comparisons paired seed by seed.
 
-A handful of seeds is all that a comparison has, so intervals are Student's, and two cells that shared initial weights,
-data order and augmentation draws are compared by their differences within a seed, which takes that shared luck out.
+A comparison has only a few seeds, so intervals are Student's. Two cells share initial weights, data order and
+augmentation draws under one seed. They are compared by their differences within a seed, which removes this common
+noise.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Bound = Literal["exact", "at_most", "at_least", "unknown"]
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Arithmetic mean; None of nothing."""
+    """Arithmetic mean; None if there is no value."""
     return math.fsum(values) / len(values) if values else None
 
 
@@ -48,10 +49,10 @@ def epochs_to_target(metrics: Sequence[float], target: float) -> int | None:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Epochs to the target of one run over another's, and how it is to be read.
+    """Epochs to the target of one run divided by those of another, and whether this is a value or a bound.
 
-    A run that never reached the target in its E epochs needs at least E + 1: the ratio is then a bound, not a value.
-    `at_most`: the true ratio is this or less; `at_least`: this or more; `unknown`: neither run got there.
+    A run that did not reach the target in its E epochs needs at least E + 1, so the ratio is only a bound. `at_most`:
+    the true ratio is this or less; `at_least`: this or more; `unknown`: neither run reached the target.
     """
 
     value: float | None
@@ -79,8 +80,8 @@ def epochs_ratio(run: int | None, run_epochs: int, control: int | None, control_
 def geometric_mean(ratios: Sequence[Ratio]) -> tuple[Ratio, tuple[float, float] | None]:
     """Geometric mean of paired ratios, with its 95 % interval (Student-t on the logarithms).
 
-    Bounds carry over where they point the same way; bounds of both kinds, or an unknown, leave the mean unknown.
-    The interval is given only where every ratio is exact.
+    If some ratios are bounds of the same kind, the mean is such a bound. With bounds of both kinds, or an unknown
+    ratio, the mean is unknown. There is an interval only if every ratio is exact.
     """
     logs = [math.log(ratio.value) for ratio in ratios if ratio.value is not None]
     bounds = {ratio.bound for ratio in ratios} - {"exact"}

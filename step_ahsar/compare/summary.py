@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from step_ahsar.compare import statistics
+from step_ahsar.compare.pairs import pairs_of
 from step_ahsar.compare.schema import Summary
 from step_ahsar.errors import UserError
+from step_ahsar.files import write_file
 
 SUMMARY = "summary.json"
 
-DIGITS = 6  # significant ones of every number; more would be noise, and make the file longer
+DIGITS = 6  # significant digits of every number
 
 
 def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, Any]:
     """The summary (`schema.Summary`) of `cells`, each a `schema.Cell` without n, n_reached, mean and ci95.
 
-    Its numbers, but for the manifest's, have DIGITS significant digits. The runs' are rounded before they are averaged,
-    so that whoever averages what the file says finds what the file says.
+    Numbers outside the manifest have DIGITS significant digits. The numbers of runs are rounded before they are
+    averaged, so that the file's means are the means of the file's numbers.
     """
     finished = [_rounded(cell | _over_seeds(cell["seeds"])) for cell in _rounded(cells)]
     summary = {"manifest": manifest, "cells": finished, "comparisons": _rounded(_comparisons(finished))}
@@ -30,21 +31,16 @@ def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str
 
 
 def write(summary: dict[str, Any], directory: Path) -> None:
-    """Write DIRECTORY/summary.json atomically: a reader, or a crash, sees the old file or the new one, whole."""
+    """Writes DIRECTORY/summary.json atomically. Raises UserError if it cannot be written."""
     text = Summary.model_validate(summary).model_dump_json()
-    temporary = directory / f"{SUMMARY}.partial"
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(directory / SUMMARY)
+        write_file(directory / SUMMARY, text)
     except OSError as error:
         raise UserError(f"cannot write {directory / SUMMARY}: {error}") from error
 
 
 def load(directory: Path) -> dict[str, Any]:
-    """Read DIRECTORY/summary.json. Raises UserError where it is missing or is not in the format of `schema.Summary`."""
+    """Reads DIRECTORY/summary.json. Raises UserError if it is missing or not in the format of `schema.Summary`."""
     path = directory / SUMMARY
     try:
         return Summary.model_validate_json(path.read_bytes()).model_dump(mode="json")
@@ -71,8 +67,9 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     reached = [seed["epochs_to_target"] for seed in good if seed["epochs_to_target"] is not None]
     columns: dict[str, Any] = {
         "metrics": _by_name(seed["metrics"] for seed in good),
+        "best_metrics": _by_name(seed["best"]["metrics"] for seed in good),
         "train_loss": [seed["epochs"][-1]["train_loss"] for seed in good],
-        # A mean over the seeds that got there alone would flatter a cell whose other seeds did not.
+        # No mean unless every seed reached the target: a mean over those that did would be too good.
         "epochs_to_target": reached if len(reached) == len(good) else [],
         "step_ms": [seed["step_ms"] for seed in good],
         "peak_memory_mib": [seed["peak_memory_mib"] for seed in good],
@@ -89,7 +86,7 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _by_name(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] | None:
-    """[{name: value}, ...] -> {name: [value, ...]}; None where no row has any."""
+    """From [{name: value}, ...] to {name: [value, ...]}; None if there is no value."""
     columns: dict[str, list[float]] = {}
     for row in rows:
         for name, value in (row or {}).items():
@@ -98,7 +95,7 @@ def _by_name(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] 
 
 
 def _each(statistic: Any, column: Any) -> Any:
-    """Apply a statistic to a column of values (nulls dropped), or to each of several by name."""
+    """Applies a statistic to a column of values, without its nulls, or to each of several columns by name."""
     if column is None:
         return None
     if isinstance(column, dict):
@@ -108,17 +105,11 @@ def _each(statistic: Any, column: Any) -> Any:
 
 
 def _comparisons(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every regulated cell beside every plain cell of its base neuron under equal conditions."""
-    return [
-        _compare(cell, control)
-        for cell in cells
-        if cell["neuron"] == "ahsar"
-        for control in cells
-        if control["neuron"] == cell["base"] and control["conditions"] == cell["conditions"]
-    ]
+    """Every regulated cell beside each of its plain controls."""
+    return [_compare(cell, control, differs) for cell, control, differs in pairs_of(cells)]
 
 
-def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
+def _compare(cell: dict[str, Any], control: dict[str, Any], differs: dict[str, Any]) -> dict[str, Any]:
     ours, theirs = ({s["seed"]: s for s in c["seeds"] if s["status"] == "ok"} for c in (cell, control))
     paired = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     metric = cell["metric"]
@@ -131,6 +122,7 @@ def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
     return {
         "cell": cell["id"],
         "control": control["id"],
+        "differs": differs,
         "seeds": [a["seed"] for a, _ in paired],
         "metric_difference": {
             "values": differences,

@@ -1,4 +1,4 @@
-"""Reading configs: YAML files in layers, packaged configs by name, overrides."""
+"""Reading configs: YAML files that extend each other, packaged configs by name, overrides."""
 
 import re
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Args:
         source: path of a YAML file, or the name of a packaged config (see :func:`list_configs`).
-        overrides: ``"a.b=value"``, the value in YAML, over everything else.
+        overrides: ``"a.b=value"`` with a value in YAML. They take precedence over the file.
 
     Raises:
-        UserError: no such file, bad YAML, an unknown key or a value out of range; one line that names the place.
+        UserError: no such file, invalid YAML, an unknown key or a value out of range. The message names the place.
 
     >>> load_config("quickstart", ["train.epochs=1"]).train.epochs
     1
@@ -36,20 +36,25 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def list_configs() -> list[str]:
-    """Names of the packaged configs. Files that only others extend start with an underscore and are left out."""
+    """Names of the packaged configs. Files that start with an underscore, which others extend, are left out."""
     root = configs_dir()
     paths = (path.relative_to(root) for path in root.rglob("*.yaml"))
     return sorted(path.with_suffix("").as_posix() for path in paths if not path.name.startswith("_"))
 
 
 def _find(name: str, beside: Path | None = None) -> Path:
-    """The file of that path (of a path relative to ``beside``), else the packaged config of that name."""
+    """The file with this path, which may be relative to ``beside``, else the packaged config with this name."""
     here = Path(name) if beside is None else beside / name
     packaged = configs_dir() / name
-    for path in (here, packaged, packaged.with_name(f"{packaged.name}.yaml")):
-        if path.is_file():
-            return path
-    if here.suffix in (".yaml", ".yml") or here.exists():
+    try:
+        for path in (here, packaged, packaged.with_name(f"{packaged.name}.yaml")):
+            if path.is_file():
+                return path
+        there = here.exists()
+    except (OSError, ValueError) as error:  # such as a name that is too long or not valid
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"no config file {name[:60]!r}...: {reason}") from None
+    if here.suffix in (".yaml", ".yml") or there:
         place = "" if beside is None else f" beside {beside}"
         raise UserError(
             f"no config file {name!r}{place} (working directory {Path.cwd()}); packaged: `step-ahsar list configs`"
@@ -58,7 +63,7 @@ def _find(name: str, beside: Path | None = None) -> Path:
 
 
 def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's values over those of what it extends."""
+    """The values of the file, merged into those of the file that it extends."""
     if path.resolve() in chain:
         circle = " -> ".join(str(p) for p in (*chain, path.resolve()))
         raise UserError(f"configs extend each other in a circle: {circle}")
@@ -66,7 +71,8 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         values = _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read config {path}: {error}") from None
-    values = {} if values is None else values
+    if values is None:
+        raise UserError(f"{path} is empty; a config must set at least one key, such as model.name")
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, got a {type(values).__name__}")
     extends = values.pop("extends", None)
@@ -83,7 +89,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as in PyYAML, but a key given twice is an error and 1e-3 is a number."""
+    """PyYAML's loader, except that a key given twice is an error and that 1e-3 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from step_ahsar.ahsar.law import AHSARConfig
+from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.config.values import explain, merge_values
 from step_ahsar.errors import UserError
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # strict: neither true nor "4" is a number
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # strict: true and "4" are not numbers
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[NotNegative, Field(le=1)]
@@ -24,64 +24,92 @@ class _Section(BaseModel):
 
 
 class EventsConfig(_Section):
-    """From an event recording to frames [T, P, H, W], T being model.time_steps; and augmentation of the events."""
+    """How recordings become frames [T, P, H, W], where T is model.time_steps, and how recordings are augmented."""
 
-    representation: Literal["time", "count", "window", "voxel_grid", "time_surface"] = Field(
-        default="time", description="T slices of equal duration, of equal count, of window_ms each; or as named"
-    )
+    representation: str = Field(default="time", description="see `step-ahsar list representations`")
     window_ms: Positive | None = Field(default=None, description="duration of a slice, for `window`")
-    tau_ms: Positive | None = Field(default=None, description="decay of a time surface; null = a slice's duration")
+    tau_ms: Positive | None = Field(default=None, description="decay of a time surface; null = the duration of a slice")
     hflip: Fraction = Field(default=0.0, description="probability of a left-right flip")
-    roll: Index = Field(default=0, description="greatest shift in pixels, either way; what leaves comes in again")
-    rotate: NotNegative = Field(default=0.0, description="greatest rotation in degrees, either way")
-    cutout: Fraction = Field(default=0.0, description="side of a square without events, of the sensor's shorter side")
+    roll: Index = Field(default=0, description="largest shift in pixels; events that leave enter on the other side")
+    rotate: NotNegative = Field(default=0.0, description="largest rotation in degrees, in both directions")
+    cutout: Fraction = Field(
+        default=0.0, description="side of a square without events, relative to the sensor's shorter side"
+    )
     drop: Fraction = Field(default=0.0, description="probability of EventDrop")
-    jitter_us: NotNegative = Field(default=0.0, description="standard deviation of a shift of each timestamp")
+    jitter_us: NotNegative = Field(default=0.0, description="standard deviation of the noise on timestamps")
 
 
 class SequenceConfig(_Section):
     """How a series enters a model."""
 
     axis: Literal["tokens", "time"] = Field(
-        default="tokens", description="its samples are tokens, shown T times; or they play over the T time steps"
+        default="tokens",
+        description="tokens: samples are tokens, repeated T times; time: samples are divided among the T time steps",
     )
-    permute: bool = Field(default=False, description="pixel sequences in one fixed random order")
+    length: Count | None = Field(default=None, description="length of every series, in samples; null = unchanged")
+    fit: Literal["cut", "resample"] = Field(
+        default="cut", description="how series get that length: cut or padded with zeros, or resampled linearly"
+    )
+    permute: bool = Field(default=False, description="pixels in a fixed random order")
     bins: Count = Field(default=100, description="time bins of spike audio")
     channels: Count = Field(default=140, description="channels of spike audio, merged from the cochlea's 700")
-    mels: Count = Field(default=40, description="mel bands of a waveform")
+    mels: Count = Field(default=40, description="mel bands of speech")
 
 
 class DataConfig(_Section):
-    """What is trained and tested on. The augmentation keys are timm's; left alone, there is no augmentation."""
+    """The data set and its preparation. The augmentation keys are timm's; by default there is no augmentation."""
 
     name: str = Field(default="digits", description="see `step-ahsar list datasets`")
-    root: str | None = Field(default=None, description="where the data set is on disk; embedded ones need none")
-    download: bool = Field(default=False, description="fetch the data set if it is not under root")
-    train_limit: Count | None = Field(default=None, description="train on so many samples, always the same ones")
-    test_limit: Count | None = Field(default=None, description="test on so many samples, always the same ones")
-    on_error: Literal["raise", "skip"] = Field(default="raise", description="files that cannot be used: stop, or skip")
-    cache: str | None = Field(default=None, description="folder for frames of events; null = ~/.cache/step-ahsar")
+    root: str | None = Field(default=None, description="file or folder of the data set; embedded sets need none")
+    download: bool = Field(default=False, description="download the data set if it is not there")
+    validation: Annotated[NotNegative, Field(lt=1)] = Field(
+        default=0.1,
+        description="share of each class held out of training for validation, unless the data set has a validation "
+        "split; 0 = validate on the test set",
+    )
+    test_share: Annotated[Positive, Field(lt=1)] | None = Field(
+        default=None,
+        description="share of each class held out for testing, in a data set without a test part; null = 0.2",
+    )
+    split_seed: Index = Field(default=0, description="seed of the choice of held-out samples")
+    train_limit: Count | None = Field(default=None, description="most training samples, always the same ones")
+    test_limit: Count | None = Field(
+        default=None, description="most test samples, and most validation samples, always the same ones"
+    )
+    on_error: Literal["raise", "skip"] = Field(
+        default="raise", description="what to do about files that cannot be used"
+    )
+    cache: str | None = Field(
+        default=None, description="folder for frames of events and digests of files; null = ~/.cache/step-ahsar"
+    )
     img_size: Count | tuple[Count, Count] | None = Field(
-        default=None, description="pixels, or [height, width]; of a series its length; null = the data set's own"
+        default=None, description="pixels, or [height, width]; null = the data set's own"
     )
-    test_size: Count | tuple[Count, Count] | None = Field(default=None, description="of test data; null = img_size")
+    test_size: Count | tuple[Count, Count] | None = Field(
+        default=None, description="img_size of test data; null = img_size"
+    )
     batch_size: Count = 64
-    workers: Index = Field(default=0, description="loading processes; results do not depend on it")
-    prefetch: Count = Field(default=2, description="batches that each loading process prepares ahead")
-    pin_memory: bool | None = Field(default=None, description="page-locked batches; null = where there is a GPU")
-    encoder: Literal["direct", "rate", "ttfs", "phase", "delta", "burst"] = Field(
-        default="direct", description="from images to T steps; direct shows the image at each"
+    workers: Index = Field(default=0, description="number of loading processes; results do not depend on it")
+    prefetch: Count = Field(default=2, description="batches that each loading process prepares in advance")
+    pin_memory: bool | None = Field(default=None, description="page-locked batches; null = if there is a GPU")
+    encoder: str = Field(
+        default="direct",
+        description="from an image to T time steps, see `step-ahsar list encoders`; direct repeats the image",
     )
-    corruption: str | None = Field(default=None, description="of test data: name:severity, such as gaussian_noise:3")
+    corruption: str | None = Field(
+        default=None, description="corruption of test data, name:severity, such as gaussian_noise:3"
+    )
     events: EventsConfig = EventsConfig()
     sequence: SequenceConfig = SequenceConfig()
     mean: tuple[Number, ...] | None = Field(
-        default=None, description="per channel, of pixels in [0, 1]; null = the data set's"
+        default=None, description="mean of each channel, of pixels in [0, 1]; null = the data set's"
     )
     std: tuple[Positive, ...] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "random"] = "bilinear"
-    crop_pct: Annotated[Positive, Field(le=1)] = Field(default=1.0, description="share of a test image that is kept")
-    scale: Range = Field(default=(1.0, 1.0), description="area of the random crop, of the image's")
+    crop_pct: Annotated[Positive, Field(le=1)] = Field(
+        default=1.0, description="share of a test image that the centre crop keeps"
+    )
+    scale: Range = Field(default=(1.0, 1.0), description="area of the random crop, relative to the image")
     ratio: Range = Field(default=(1.0, 1.0), description="aspect ratio of the random crop")
     hflip: Fraction = 0.0
     color_jitter: NotNegative = 0.0
@@ -91,30 +119,30 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """Which model with which spiking neuron. null leaves the neuron's or the model's own default."""
+    """The model and its spiking neuron. null means the default of the neuron or of the model."""
 
     name: str = "spikformer_2_64"
     time_steps: Count = 4
     neuron: str = "lif"
     backend: str = "torch"
     base: str | None = Field(default=None, description="the neuron that `ahsar` regulates; null = lif")
-    threshold: Positive = 1.0
-    attn_threshold: Positive | None = None
+    threshold: Positive | None = None
+    attn_threshold: Positive | None = Field(default=None, description="null = half of the threshold")
     tau: Annotated[Number, Field(gt=1)] | None = None
     surrogate: str | None = None
     alpha: Positive | None = None
     reset: Literal["hard", "soft"] | None = None
     detach_reset: bool | None = None
-    args: dict[str, Any] = Field(default_factory=dict, description="further arguments of the model")
+    args: dict[str, Any] = Field(default_factory=dict, description="further arguments of the model and of its neuron")
 
     def neuron_options(self) -> dict[str, Any]:
-        """Options of the neuron that were set, by the registry's names."""
+        """The options of the neuron that are set, by the registry's names."""
         names = ("base", "tau", "surrogate", "alpha", "reset", "detach_reset")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class TrainConfig(_Section):
-    """How it is trained; optimisers, schedules, mixing and averaging are timm's."""
+    """Training. Optimisers, schedules, mixing and weight averaging are timm's."""
 
     epochs: Count = 10
     optimizer: str = "adamw"
@@ -124,19 +152,17 @@ class TrainConfig(_Section):
     warmup_epochs: Index = 0
     warmup_lr: NotNegative = 1e-5
     min_lr: NotNegative = 0.0
-    cooldown_epochs: Index = Field(default=0, description="the last of the epochs, spent at min_lr")
-    loss: Literal["ce", "tet", "dice", "ce+dice"] = Field(
-        default="ce", description="cross-entropy of the mean logits, or of each time step's (tet); dice of masks"
-    )
+    cooldown_epochs: Index = Field(default=0, description="number of last epochs, trained at min_lr")
+    loss: str = Field(default="ce", description="see `step-ahsar list losses`")
     label_smoothing: Annotated[NotNegative, Field(lt=1)] = 0.0
     mixup: NotNegative = 0.0
     cutmix: NotNegative = 0.0
     eventmix: Fraction = Field(default=0.0, description="probability that a batch of event frames is mixed")
-    mixup_off_epoch: Index = Field(default=0, description="epoch after which there is no mixing; 0 = mix to the end")
+    mixup_off_epoch: Index = Field(default=0, description="last epoch with mixing; 0 = all epochs")
     ema_decay: Annotated[Positive, Field(lt=1)] | None = None
     amp: Literal["bf16", "fp16"] | None = None
     accumulate: Count = Field(default=1, description="batches per optimiser step")
-    clip_grad: Positive | None = Field(default=None, description="greatest norm of the gradient")
+    clip_grad: Positive | None = Field(default=None, description="largest norm of the gradient")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -149,23 +175,23 @@ class TrainConfig(_Section):
 
 
 class HeadConfig(_Section):
-    """What stands on the backbone in segmentation and detection."""
+    """The head of segmentation and detection."""
 
-    name: Literal["fcn", "fpn", "upernet", "retinanet", "fcos", "faster_rcnn", "mask_rcnn"] | None = Field(
-        default=None, description="null = fpn for segmentation, fcos for detection"
+    name: str | None = Field(default=None, description="see `step-ahsar list heads`; null = the task's default")
+    channels: Count = Field(default=64, description="channels of the feature pyramid and of the head")
+    spiking: bool = Field(default=False, description="with the model's neurons, which are then in group `head`")
+    anchor_scale: Positive = Field(
+        default=4.0, description="side of the smallest anchor of a map, relative to the map's stride"
     )
-    channels: Count = Field(default=64, description="width of the feature pyramid and of the head")
-    spiking: bool = Field(default=False, description="with the model's neurons, in group `head`")
-    anchor_scale: Positive = Field(default=4.0, description="side of the smallest anchor at a level, of its stride")
-    score_threshold: Fraction = Field(default=0.05, description="detections below are dropped")
+    score_threshold: Fraction = Field(default=0.05, description="lowest score of a detection")
     test_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        default=(1.0,), description="sizes at which test images are seen, of their own; predictions are merged"
+        default=(1.0,), description="test at these scales of the image, and merge the predictions"
     )
-    test_flip: bool = Field(default=False, description="see test images mirrored as well")
+    test_flip: bool = Field(default=False, description="test on mirrored images as well, and merge the predictions")
 
 
 class CellConfig(BaseModel):
-    """One cell of a comparison: an id, and dotted keys with the values that set it apart."""
+    """One cell of a comparison: an id, and the dotted keys that it sets to other values."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -178,7 +204,9 @@ class CellConfig(BaseModel):
 class CompareConfig(_Section):
     """A comparison: every cell is trained once per seed."""
 
-    target: Fraction | None = Field(default=None, description="of the task's metric; its first epoch is reported")
+    target: Fraction | None = Field(
+        default=None, description="value of the task's metric; the first epoch that reaches it is reported"
+    )
     seeds: Annotated[list[Index], Field(min_length=1)] = Field(default_factory=lambda: [0])
     cells: Annotated[list[CellConfig], Field(min_length=1)]
 
@@ -192,7 +220,7 @@ class CompareConfig(_Section):
 
 
 class Config(_Section):
-    """One experiment, fully resolved. Make one with :func:`load_config`; it is frozen, see :meth:`with_values`."""
+    """One experiment with all its settings. Use :func:`load_config` to read one, :meth:`with_values` to change one."""
 
     task: str = "classification"
     seed: Index = 0
@@ -208,7 +236,7 @@ class Config(_Section):
         if (self.train.mixup or self.train.cutmix) and self.data.batch_size % 2:
             raise UserError(f"data.batch_size must be even to mix images in pairs, got {self.data.batch_size}")
         if self.compare is not None:
-            self.cells()  # whose keys and values are checked by that
+            self.cells()  # raises UserError for wrong keys and values
         return self
 
     def with_values(self, values: Mapping[str, Any]) -> "Config":
@@ -240,12 +268,12 @@ class Config(_Section):
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
-        """The resolved config; loading it gives an equal config."""
+        """The config as YAML; loading it gives an equal config."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
 def build_config(values: Mapping[str, Any]) -> Config:
-    """The config of plain values whose keys were checked; a section that is null takes its defaults.
+    """Makes a config of plain values whose keys were checked. A section that is null has its defaults.
 
     Raises:
         UserError: a value out of range, by its dotted key.

@@ -1,4 +1,4 @@
-"""Plain nested values on their way into a config: merging, keys that exist, faults in one line."""
+"""Plain nested values of a config: merging them, checking their keys, and explaining errors in one line."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -13,7 +13,7 @@ from step_ahsar.errors import UserError
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` over ``base``, section by section; lists are replaced.
+    """Merges ``over`` into ``base``, section by section. Lists are replaced.
 
     >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
     {'a': {'b': 3, 'c': 2}}
@@ -26,7 +26,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_values(values: Mapping[str, Any], dotted: Mapping[str, Any], schema: type) -> dict[str, Any]:
-    """Values by dotted key over nested ones. Raises UserError for a key that ``schema`` does not have."""
+    """Merges values by dotted key into nested ones. Raises UserError for a key that ``schema`` does not have."""
     merged = dict(values)
     for key, value in dotted.items():
         *sections, last = key.split(".")

@@ -1,24 +1,30 @@
-"""Data sets by name, from their formats to batches that only the seed decides.
+"""Data sets by name: reading their formats, preparing samples, and batches that depend on the seed alone.
 
-``images``, ``events``, ``sequences`` and ``scenes`` (what is segmented and detected) hold what is particular to a kind
-of data; ``pipeline`` puts together the steps that a config asks for, ``loading`` makes batches.
+``images``, ``events``, ``sequences`` and ``scenes`` (for segmentation and detection) read the formats of one kind of
+data each. ``embedded`` makes data sets of scikit-learn's digits. ``common`` is used by all of them. ``pipeline``
+assembles the preparation that a config asks for, ``loading`` makes batches.
 """
 
 # They register their data sets.
-from step_ahsar.data.events import simulate, stored, tonic  # noqa: F401
-from step_ahsar.data.images import arrays, digits  # noqa: F401
-from step_ahsar.data.images import stored as stored_images  # noqa: F401
-from step_ahsar.data.loading import Batch, Data, open_data
+from step_ahsar.data import embedded, events, images, scenes, sequences  # noqa: F401
+from step_ahsar.data.common.registry import (
+    DATASETS,
+    DatasetSpec,
+    Samples,
+    Size,
+    Splits,
+    find_dataset,
+    list_datasets,
+    register_dataset,
+)
+from step_ahsar.data.common.seeding import derive_seed, seeded
+from step_ahsar.data.loading import Batch, Batches, Data, open_data
 from step_ahsar.data.pipeline import build_pipeline, check_options, model_input
-from step_ahsar.data.registry import DatasetSpec, Samples, Size, Splits, find_dataset, list_datasets, register_dataset
-from step_ahsar.data.scenes import coco, masks, voc  # noqa: F401
-from step_ahsar.data.scenes import digits as scene_digits  # noqa: F401
-from step_ahsar.data.scenes import events as scene_events  # noqa: F401
-from step_ahsar.data.seeding import derive_seed, seeded
-from step_ahsar.data.sequences import audio, pixels, series, spikes  # noqa: F401
 
 __all__ = [
+    "DATASETS",
     "Batch",
+    "Batches",
     "Data",
     "DatasetSpec",
     "Samples",

@@ -1,27 +1,44 @@
-"""From values in [0, 1] to binary spike trains over T steps.
-
-``direct``, which shows the values themselves at every step, needs nothing from here.
-"""
+"""Encoders: from values in [0, 1] to spikes over T time steps."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from step_ahsar.errors import UserError, unknown
+from step_ahsar.errors import UserError
+from step_ahsar.registry import Registry
 
-PHASES = 8  # bits of a pixel; Kim et al. (2018) use as many phases
-BURST = 5  # most spikes of a burst, N_max of Guo et al. (2021)
+DIRECT = "direct"  # the values at every time step; the model repeats its input by itself
+
+PHASES = 8  # number of phases of Kim et al. (2018), the bits of a pixel
+BURST = 5  # most spikes in a burst, N_max of Guo et al. (2021)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An entry of :data:`ENCODERS`.
+
+    Args:
+        run: a function of values in [0, 1], [C, *S], the number of steps T and a generator, which gives [T, C, *S].
+        random: whether it draws from the generator.
+    """
+
+    run: Callable[[Tensor, int, torch.Generator | None], Tensor]
+    random: bool = False
+
+
+ENCODERS = Registry[Encoder]("encoder")
 
 
 def encode(x: Tensor, name: str, time_steps: int, generator: torch.Generator | None) -> Tensor:
-    """The spikes that stand for ``x``, 0 or 1.
+    """Encodes ``x`` as spikes, 0 or 1; with ``direct`` as the values themselves.
 
     Args:
         x: values in [0, 1], [C, *S].
         name: one of :data:`ENCODERS`.
         time_steps: T, at least 1.
-        generator: what ``rate`` draws from; None = torch's own. The others draw nothing.
+        generator: generator of a random encoder; None = torch's own.
 
     Returns:
         float32 [T, C, *S] on the device of ``x``.
@@ -29,8 +46,7 @@ def encode(x: Tensor, name: str, time_steps: int, generator: torch.Generator | N
     Raises:
         UserError: values outside [0, 1] or not a number, T < 1, an encoder that does not exist.
     """
-    if name not in _encoders:
-        raise unknown("encoder", name, ENCODERS)
+    encoder = ENCODERS[name]
     if time_steps < 1:
         raise UserError(f"an encoder needs at least one time step, got {time_steps}")
     x = x.float()
@@ -38,11 +54,11 @@ def encode(x: Tensor, name: str, time_steps: int, generator: torch.Generator | N
         low, high = (bound.item() for bound in x.aminmax())
         if not (low >= 0 and high <= 1):  # which nan is not, either
             raise UserError(f"encoder {name!r} takes values in [0, 1], got values in [{low:g}, {high:g}]")
-    return _encoders[name](x, time_steps, generator).float()
+    return encoder.run(x, time_steps, generator).float()
 
 
 def phase_weights(time_steps: int) -> Tensor:
-    """What a spike of encoder ``phase`` is worth at each step: 2^-(1 + t mod K) with K = min(T, 8), float32 [T].
+    """The weight of a spike of encoder ``phase`` at each step: 2^-(1 + t mod K) with K = min(T, 8), float32 [T].
 
     >>> phase_weights(4)
     tensor([0.5000, 0.2500, 0.1250, 0.0625])
@@ -75,14 +91,14 @@ def _phase(x: Tensor, time_steps: int, generator: torch.Generator | None) -> Ten
 
 
 def _delta(x: Tensor, time_steps: int, generator: torch.Generator | None) -> Tensor:
-    """Sigma-delta modulation of a constant signal (Yoon, "LIF and simplified SRM neurons encode signals into spikes via
-    a form of asynchronous pulse sigma-delta modulation", IEEE TNNLS 28, 2017).
+    """Sigma-delta modulation of a constant signal (Yoon, IEEE TNNLS 28, 2017).
 
-    x is integrated from 1/2; a spike comes whenever the integral reaches 1, and is taken off it. So the spikes of the
-    first t steps number floor(t x + 1/2): within 1/2 of t x. (Plain delta modulation sends changes: of a still image,
-    nothing.)
+    The title of the paper is "LIF and simplified SRM neurons encode signals into spikes via a form of asynchronous
+    pulse sigma-delta modulation". x is integrated, starting from 1/2. Whenever the integral reaches 1 there is a spike,
+    and 1 is subtracted. So the number of spikes in the first t steps is floor(t x + 1/2), within 1/2 of t x. (Plain
+    delta modulation encodes changes, of which a still image has none.)
     """
-    steps = _steps(x, time_steps).double()  # in which t x of a float32 is exact
+    steps = _steps(x, time_steps).double()  # in float64 the product of t and a float32 is exact
     signal = x.double()
     return (signal * (steps + 1) + 0.5).floor() - (signal * steps + 0.5).floor()
 
@@ -91,9 +107,9 @@ def _burst(x: Tensor, time_steps: int, generator: torch.Generator | None) -> Ten
     """Burst coding (Guo et al., "Neural coding in spiking neural networks: a comparative study", Front. Neurosci. 15,
     2021).
 
-    From step 0 on, N = ceil(N_max x) spikes at intervals of ceil(I_max - (I_max - 1) x) steps: the stronger, the more
-    spikes in quicker succession. N_max = min(5, T), and I_max = (T - 1) // (N_max - 1), the longest interval at which
-    N_max spikes fit into T steps; with T < 9 spikes come back to back and only N tells.
+    A burst starts at step 0 and has N = ceil(N_max x) spikes at intervals of ceil(I_max - (I_max - 1) x) steps: a
+    larger x gives more spikes at shorter intervals. N_max = min(5, T), and I_max = (T - 1) // (N_max - 1), the longest
+    interval at which N_max spikes fit into T steps. With T < 9 all intervals are 1, and only N depends on x.
     """
     most = min(BURST, time_steps)
     longest = (time_steps - 1) // max(most - 1, 1) or 1
@@ -108,11 +124,9 @@ def _steps(x: Tensor, time_steps: int) -> Tensor:
     return torch.arange(time_steps, device=x.device).view(-1, *[1] * x.ndim)
 
 
-_encoders: dict[str, Callable[[Tensor, int, torch.Generator | None], Tensor]] = {
-    "rate": _rate,
-    "ttfs": _ttfs,
-    "phase": _phase,
-    "delta": _delta,
-    "burst": _burst,
-}
-ENCODERS = tuple(_encoders)
+ENCODERS.add(DIRECT, Encoder(lambda x, time_steps, generator: x.expand(time_steps, *x.shape)))
+ENCODERS.add("rate", Encoder(_rate, random=True))
+ENCODERS.add("ttfs", Encoder(_ttfs))
+ENCODERS.add("phase", Encoder(_phase))
+ENCODERS.add("delta", Encoder(_delta))
+ENCODERS.add("burst", Encoder(_burst))

@@ -1,13 +1,12 @@
-"""Batches in an order, and with augmentation draws, that only the seed decides: not the workers, not the model.
+"""Batches whose order and augmentation depend on the seed alone, not on the number of workers or on the model.
 
-The sampler hands out (epoch, index) pairs, so that a sample's draws are a function of (seed, epoch, index) in whichever
-process it is made, and no process has to be told which epoch it is.
+The sampler yields pairs (epoch, index). So the random draws of a sample are a function of (seed, epoch, index),
+whichever process makes it, and no process has to be told the epoch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from step_ahsar.config import Config
+from step_ahsar.data.cache import FrameCache
+from step_ahsar.data.common.files import cache_folder
+from step_ahsar.data.common.registry import DatasetSpec, Samples, Size, Splits, find_dataset
+from step_ahsar.data.common.seeding import derive_seed, seeded
+from step_ahsar.data.common.splits import Subset, limited, with_validation
 from step_ahsar.data.events.augment import is_augmented
-from step_ahsar.data.events.cache import FrameCache
 from step_ahsar.data.events.representations import FRAMES_VERSION
-from step_ahsar.data.pipeline import Pipeline, build_pipeline, check_options, frames_of, model_input
-from step_ahsar.data.registry import DatasetSpec, Samples, Size, Splits, find_dataset
-from step_ahsar.data.seeding import derive_seed, seeded
+from step_ahsar.data.pipeline import Part, Pipeline, build_pipeline, check_options, frames_of, model_input
 from step_ahsar.errors import UserError
 
 Batch = tuple[Tensor, Any]  # inputs [B, C, *S] or [T, B, C, *S]; classes [B], class maps [B, H, W] or objects
-
-CACHE = "~/.cache/step-ahsar"
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -46,19 +45,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 @dataclass(frozen=True)
 class _Broken:
-    """A sample that could not be read, on its way out of a loading process."""
+    """Stands for a sample that could not be read. A loading process returns it instead of raising the error."""
 
     fault: str
 
 
 class PreparedSamples(Dataset[Any]):
-    """Samples as tensors, by index, or by (epoch, index) in training.
+    """Samples as tensors, accessed by (epoch, index) in training and by index otherwise.
 
-    Random draws are seeded by (seed, epoch, index) in training, and by the index alone in testing.
+    Random draws are seeded by (seed, epoch, index) in training, and by the index alone in testing and validation.
     """
 
-    def __init__(self, samples: Samples, pipeline: Pipeline, seed: int | None) -> None:
-        self.samples, self.pipeline, self.seed = samples, pipeline, seed
+    def __init__(self, samples: Samples, pipeline: Pipeline, part: Part, seed: int | None = None) -> None:
+        self.samples, self.pipeline, self.part, self.seed = samples, pipeline, part, seed
 
     def __getitem__(self, key: int | tuple[int, int]) -> Any:
         epoch, index = (0, key) if isinstance(key, int) else key
@@ -66,7 +65,7 @@ class PreparedSamples(Dataset[Any]):
             raw, target = self.samples[index]
             if not self.pipeline.random:
                 return self.pipeline.run(raw, target, None)
-            names = ("test", index) if self.seed is None else (self.seed, "augmentation", epoch, index)
+            names = (self.part, index) if self.seed is None else (self.seed, "augmentation", epoch, index)
             with seeded(*names):
                 return self.pipeline.run(raw, target, np.random.default_rng(derive_seed(*names)))
         except UserError as fault:
@@ -77,7 +76,7 @@ class PreparedSamples(Dataset[Any]):
 
 
 class Batches:
-    """A loader whose faults are raised here, in one line, not as the traceback of a loading process."""
+    """A loader that raises the faults of samples as UserErrors of the main process."""
 
     def __init__(self, loader: "DataLoader[Any]") -> None:
         self._loader = loader
@@ -94,11 +93,11 @@ class Batches:
 
 @dataclass(frozen=True)
 class Data:
-    """An opened data set together with how a config wants it.
+    """An opened data set, with the config that says how to prepare it.
 
     Args:
-        config: the run's.
-        spec: what is known of the data set, completed by what the data told.
+        config: the run's config.
+        spec: what is known about the data set, completed when it was opened.
         splits: its samples.
     """
 
@@ -127,8 +126,14 @@ class Data:
         assert size is not None
         return size
 
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """:attr:`size`, and that of testing if it is another."""
+        test_size = self.config.data.test_size
+        return (self.size,) if test_size is None else (self.size, test_size)
+
     def train_batches(self, seed: int) -> Callable[[int], Batches]:
-        """A function of the epoch that gives its batches, all of ``batch_size``: what is left over is left out.
+        """A function from the epoch to its batches. All have ``batch_size`` samples; the rest is left out.
 
         Raises:
             UserError: fewer samples than one batch.
@@ -137,7 +142,7 @@ class Data:
         if size < batch_size:
             raise UserError(f"data.batch_size must be <= {size}, the number of training samples, got {batch_size}")
         sampler = EpochSampler(size, seed)
-        batches = self._batches(True, seed, batch_size, sampler=sampler, drop_last=True)
+        batches = self._batches("train", batch_size, seed, sampler=sampler, drop_last=True)
 
         def of_epoch(epoch: int) -> Batches:
             sampler.epoch = epoch
@@ -145,14 +150,22 @@ class Data:
 
         return of_epoch
 
-    def test_batches(self) -> Batches:
-        """Every test sample once, in order.
+    def validation_batches(self) -> Batches | None:
+        """Every validation sample once, in order; None if there is no validation part."""
+        return None if self.splits.validation is None else self._every("validation")
 
-        Batches for classification are four times larger: no activations are kept for a backward pass. What other tasks
-        predict is large itself.
+    def test_batches(self) -> Batches:
+        """Every test sample once, in order."""
+        return self._every("test")
+
+    def _every(self, part: Part) -> Batches:
+        """Every sample of a part once, in order.
+
+        For classification the batches are four times as large as in training, because no activations are kept for a
+        backward pass. The predictions of other tasks are themselves large.
         """
         factor = 4 if self.config.task == "classification" else 1
-        return self._batches(False, None, factor * self.config.data.batch_size)
+        return self._batches(part, factor * self.config.data.batch_size)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -161,15 +174,17 @@ class Data:
             "modality": self.spec.modality,
             "fingerprint": self.splits.fingerprint,
             "train": len(self.splits.train),
+            "validation": 0 if self.splits.validation is None else len(self.splits.validation),
             "test": len(self.splits.test),
+            "split_seed": self.config.data.split_seed,
             "classes": len(self.classes),
             "skipped": list(self.splits.skipped),
         }
 
-    def _batches(self, training: bool, seed: int | None, batch_size: int, **options: Any) -> Batches:
+    def _batches(self, part: Part, batch_size: int, seed: int | None = None, **options: Any) -> Batches:
         data = self.config.data
-        pipeline = build_pipeline(self.config, self.spec, training)
-        samples = PreparedSamples(self._cached(training), pipeline, seed)
+        pipeline = build_pipeline(self.config, self.spec, part)
+        samples = PreparedSamples(self._cached(part), pipeline, part, seed)
         loader: DataLoader[Any] = DataLoader(
             samples,
             batch_size=batch_size,
@@ -177,33 +192,40 @@ class Data:
             persistent_workers=data.workers > 0,
             prefetch_factor=data.prefetch if data.workers else None,
             pin_memory=torch.cuda.is_available() if data.pin_memory is None else data.pin_memory,
-            generator=torch.Generator(),  # a loader draws from it once an epoch; torch's own must not move by that
+            generator=torch.Generator(),  # a loader draws from its generator, which must not be torch's global one
             collate_fn=_Collate(pipeline.has_time),
             **options,
         )
         return Batches(loader)
 
-    def _cached(self, training: bool) -> Samples:
-        """The split's samples; recordings from disk that nothing changes as frames, kept after they were made once."""
+    def _cached(self, part: Part) -> Samples:
+        """The part's samples. Recordings from disk that are neither augmented nor corrupted come as cached frames."""
         data = self.config.data
-        samples = self.splits.train if training else self.splits.test
-        changed = is_augmented(data.events) if training else data.corruption is not None
+        samples = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}[part]
+        assert samples is not None
+        changed = {"train": is_augmented(data.events), "validation": False, "test": data.corruption is not None}[part]
         if self.spec.modality != "event" or data.root is None or changed:
             return samples
-        to_frames = frames_of(self.config, self.spec)
-        settings = data.events.model_dump(include={"representation", "window_ms", "tau_ms"})
+        # The cache is of the whole set, so that its files can be used whichever samples are chosen.
+        if isinstance(samples, Subset):
+            return Subset(self._with_cache(samples.samples, part), samples.indices)
+        return self._with_cache(samples, part)
+
+    def _with_cache(self, samples: Samples, part: Part) -> FrameCache:
+        train = self.splits.train
+        held_out = part == "validation" and isinstance(train, Subset) and train.samples is samples
+        to_frames, settings = frames_of(self.config, self.spec), self.config.data.events
         what = (
             FRAMES_VERSION,
             self.splits.fingerprint,
-            self.splits.stamp,
-            training,
+            "train" if held_out else part,
             len(samples),
-            settings,
+            settings.model_dump(include={"representation", "window_ms", "tau_ms"}),
             to_frames.keywords["time_steps"],
             to_frames.keywords["size"],
         )
         name = blake2b(repr(what).encode(), digest_size=16).hexdigest()
-        return FrameCache(samples, to_frames, Path(data.cache or CACHE).expanduser() / name)
+        return FrameCache(samples, to_frames, cache_folder(self.config.data) / name)
 
 
 def open_data(config: Config) -> Data:
@@ -219,10 +241,17 @@ def open_data(config: Config) -> Data:
         raise UserError(f"dataset {config.data.name!r} in {config.data.root} has no masks to learn segmentation from")
     if config.task == "detection" and not splits.classes:
         raise UserError(f"dataset {config.data.name!r} in {config.data.root} has no boxes to learn detection from")
+    if config.data.test_share is not None and not splits.test_held_out:
+        raise UserError(
+            f"data.test_share does not apply to dataset {config.data.name!r}, which has a test part of its own"
+        )
+    splits = with_validation(splits, config.data)
+    limit = config.data.test_limit
     splits = replace(
         splits,
-        train=_limited(splits.train, config.data.train_limit, "train"),
-        test=_limited(splits.test, config.data.test_limit, "test"),
+        train=limited(splits.train, config.data.train_limit, "train"),
+        validation=None if splits.validation is None else limited(splits.validation, limit, "validation"),
+        test=limited(splits.test, limit, "test"),
     )
     told = replace(
         spec,
@@ -234,29 +263,8 @@ def open_data(config: Config) -> Data:
     return Data(config, told, splits)
 
 
-class _Subset:
-    """Some samples of a set."""
-
-    def __init__(self, samples: Samples, indices: Sequence[int]) -> None:
-        self.samples, self.indices = samples, indices
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self.samples[self.indices[index]]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-def _limited(samples: Samples, limit: int | None, split: str) -> Samples:
-    """So many samples, drawn without regard to the run's seed; all of them if there are no more."""
-    if limit is None or limit >= len(samples):
-        return samples
-    drawn = np.random.default_rng(derive_seed("limit", split)).permutation(len(samples))[:limit]
-    return _Subset(samples, sorted(drawn.tolist()))
-
-
 class _Collate:
-    """Samples to a batch: inputs [B, C, *S], or [T, B, C, *S] where they have time; objects stay a list."""
+    """Makes a batch of samples: inputs [B, C, *S], or [T, B, C, *S] with a time axis. Objects stay a list."""
 
     def __init__(self, has_time: bool) -> None:
         self.has_time = has_time

@@ -1,30 +1,34 @@
-"""From a sample as it was read to tensors: which steps a config asks for, for each kind of data."""
+"""Preparing samples: the steps from a sample as it was read to tensors, for each kind of data.
+
+The steps are objects and not nested functions, so that they can be pickled for a loading process.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from step_ahsar.config import Config, DataConfig, EventsConfig, SequenceConfig
-from step_ahsar.data.encoders import encode
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import DatasetSpec, Size
+from step_ahsar.data.encoders import DIRECT, ENCODERS, encode
 from step_ahsar.data.events import augment as event_augment
 from step_ahsar.data.events import corruptions as event_corruptions
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.events.representations import check_events, to_frames
-from step_ahsar.data.faults import DataFault
 from step_ahsar.data.images import corruptions as image_corruptions
 from step_ahsar.data.images.transforms import build_transform, is_augmented, statistics
-from step_ahsar.data.registry import DatasetSpec, Size
 from step_ahsar.data.scenes.scene import Scene
-from step_ahsar.data.scenes.transforms import build_scene_transform
-from step_ahsar.data.sequences.layout import lay_out, positions
+from step_ahsar.data.scenes.transforms import SceneTransform, build_scene_transform
+from step_ahsar.data.sequences.layout import fit_length, lay_out, positions
 from step_ahsar.errors import UserError, unknown
 
 Corrupt = Callable[[Any, np.random.Generator], Any]
+Part = Literal["train", "validation", "test"]
 
 _IMAGE_KEYS = (
     "test_size",
@@ -41,17 +45,24 @@ _IMAGE_KEYS = (
 _DEFAULTS = DataConfig()
 
 
+class Steps(Protocol):
+    """Converts (input, target) as they were read to (tensor, target)."""
+
+    def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:
+        """``rng`` is a NumPy generator; it may be None if nothing is drawn."""
+
+
 @dataclass(frozen=True)
 class Pipeline:
-    """Turns (input, target) as read into (tensor, target).
+    """The preparation of a sample.
 
     Args:
-        run: the steps, given the input, the target and a generator; None will do where nothing is drawn.
-        random: whether anything is drawn, from that generator or from the global ones.
-        has_time: whether tensors are [T, C, *S] rather than [C, *S].
+        run: the steps.
+        random: whether the steps draw from the given generator or from the global ones.
+        has_time: whether tensors are [T, C, *S], with a time axis, or [C, *S].
     """
 
-    run: Callable[[Any, Any, Any], tuple[Tensor, Any]]
+    run: Steps
     random: bool
     has_time: bool
 
@@ -60,19 +71,22 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
     """Raises UserError for options that do not apply to this kind of data."""
     data = config.data
     what = f"dataset {data.name!r}"
+    encoder = ENCODERS[data.encoder]
     if config.task not in spec.tasks:
         raise UserError(
-            f"task {config.task!r} does not go with {what}, whose targets are for {' and '.join(spec.tasks)}"
+            f"task {config.task!r} does not go with {what}, which has targets for {' and '.join(spec.tasks)}"
         )
     if config.train.eventmix and spec.modality != "event":
         raise UserError(f"train.eventmix does not apply to {what}, whose modality is {spec.modality}")
     if spec.modality == "event":
         check_events(data.events)
         if data.events.hflip and not spec.mirrors:
-            raise UserError(f"data.events.hflip must be 0 for {what}, whose mirrored recordings mean something else")
+            raise UserError(f"data.events.hflip must be 0 for {what}: a mirrored recording has another meaning")
         if config.task != "classification" and data.events.model_copy(update=_STILL) != data.events:
             moving = ", ".join(f"data.events.{key}" for key in _STILL)
-            raise UserError(f"{moving} move events and not the targets of {config.task}; use data.hflip and data.scale")
+            raise UserError(
+                f"{moving} would move events but not the targets of {config.task}; use data.hflip and data.scale"
+            )
     elif data.events != EventsConfig():
         raise UserError(f"data.events does not apply to {what}, whose modality is {spec.modality}")
     if spec.ndim == 2 and data.sequence != SequenceConfig():
@@ -84,27 +98,31 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
     normalised = spec.modality == "static" or bool(spec.mean)
     if not normalised and (data.mean or data.std):
         raise UserError(f"data.mean and data.std do not apply to {what}, whose values are not normalised by them")
-    if data.encoder != "direct" and (spec.modality == "event" or not normalised or data.sequence.axis == "time"):
+    encodes = encoder is not ENCODERS[DIRECT]
+    if encodes and (spec.modality == "event" or not normalised or data.sequence.axis == "time"):
         raise UserError(f"data.encoder {data.encoder!r} does not apply to {what}: it is for images and pixel sequences")
-    if spec.ndim == 2 and spec.modality == "sequence" and data.encoder != "direct":
-        raise UserError(f"data.encoder {data.encoder!r} does not apply to {what}, which moves in time already")
-    if spec.ndim == 1:
-        _length(data)
+    if spec.ndim == 2 and spec.modality == "sequence" and encodes:
+        raise UserError(f"data.encoder {data.encoder!r} does not apply to {what}, which has a time axis already")
+    if spec.ndim == 1 and data.img_size is not None:
+        raise UserError(f"data.img_size does not apply to {what}, which is a series: see data.sequence.length and .fit")
+    if data.sequence.fit == "resample" and data.sequence.length is None:
+        raise UserError("data.sequence.fit 'resample' needs data.sequence.length")
     if data.corruption is not None:
         find_corruption(data.corruption, spec)
 
 
-_STILL = {"hflip": 0.0, "roll": 0, "rotate": 0.0, "cutout": 0.0}
+_STILL = {"hflip": 0.0, "roll": 0, "rotate": 0.0, "cutout": 0.0}  # augmentation that does not move events
 
 
 def model_input(config: Config, spec: DatasetSpec) -> tuple[int | None, Size | None]:
-    """Channels and size of what a model is given; None where only the data tell."""
+    """Channels and size of a model's input; None if they are known only when the data set is opened."""
     if spec.ndim == 2:
         return spec.in_chans, config.data.img_size or spec.size
     if spec.in_chans is None or spec.size is None:
         return None, None
     assert isinstance(spec.size, int)
-    return positions(spec.in_chans, spec.size, config.data.sequence.axis, config.model.time_steps, _length(config.data))
+    sequence = config.data.sequence
+    return positions(spec.in_chans, sequence.length or spec.size, sequence.axis, config.model.time_steps)
 
 
 def find_corruption(name: str, spec: DatasetSpec) -> Corrupt:
@@ -115,39 +133,37 @@ def find_corruption(name: str, spec: DatasetSpec) -> Corrupt:
     kind = kinds[spec.modality]
     title, _, severity = name.partition(":")
     if title not in kind.CORRUPTIONS:
-        raise unknown(f"corruption of {spec.modality} data", title, sorted(kind.CORRUPTIONS))
+        raise unknown(f"corruption of {spec.modality} data", title, kind.CORRUPTIONS)
     if severity not in tuple("12345"):
         raise UserError(f"a corruption is name:severity with a severity from 1 to 5, got {name!r}")
     return partial(_corrupt, kind.corrupt, title, int(severity))
 
 
-def build_pipeline(config: Config, spec: DatasetSpec, training: bool) -> Pipeline:
-    """The pipeline of training data, or of test data; ``spec`` has channels and size. See :func:`check_options`.
+def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
+    """The pipeline for a part of the data. ``spec`` must have channels and size.
+
+    Training data are augmented and test data corrupted if the config says so; validation data are neither.
 
     Raises:
-        UserError: options that are wrong for the data set, see the parts' own functions.
+        UserError: options that are wrong for the data set.
     """
-    data = config.data
-    corrupt = None if training or data.corruption is None else find_corruption(data.corruption, spec)
+    data, training = config.data, part == "train"
+    corrupt = find_corruption(data.corruption, spec) if part == "test" and data.corruption is not None else None
     if spec.modality == "event":
-        return _events(config, spec, training, corrupt)
+        return _event_pipeline(config, spec, training, corrupt)
     if spec.ndim == 1:
-        return _series(config, spec)
+        return _series_pipeline(config, spec)
+    random = (training and is_augmented(data)) or corrupt is not None or ENCODERS[data.encoder].random
+    encoding = Encoding(data.encoder, config.model.time_steps)
     if config.task != "classification":
-        return _scenes(config, spec, training, corrupt)
-    transform, encoding = build_transform(data, spec, training), _encoding(config)
-
-    def run(image: Any, label: Any, rng: np.random.Generator) -> tuple[Tensor, Any]:
-        if corrupt is not None:
-            image = corrupt(image, rng)
-        return encoding(transform(image), rng), label
-
-    random = (training and is_augmented(data)) or corrupt is not None or data.encoder == "rate"
-    return Pipeline(run, random, data.encoder != "direct")
+        transform = build_scene_transform(data, spec, config.model.time_steps, training)
+        has_time = encoding.adds_time or spec.modality == "sequence"
+        return Pipeline(SceneSteps(corrupt, transform, encoding, config.task), random, has_time)
+    return Pipeline(ImageSteps(corrupt, build_transform(data, spec, training), encoding), random, encoding.adds_time)
 
 
 def frames_of(config: Config, spec: DatasetSpec) -> "partial[np.ndarray]":
-    """From a recording to frames [T, P, H, W]; of scenes at the sensor's size, so that targets fit."""
+    """The function from a recording to frames [T, P, H, W]; for scenes of the sensor's size, as the targets."""
     size = config.data.img_size or spec.size
     wanted = (size, size) if isinstance(size, int) else size
     return partial(
@@ -158,55 +174,122 @@ def frames_of(config: Config, spec: DatasetSpec) -> "partial[np.ndarray]":
     )
 
 
-def _events(config: Config, spec: DatasetSpec, training: bool, corrupt: Corrupt | None) -> Pipeline:
-    to_frames, settings = frames_of(config, spec), config.data.events
+def _event_pipeline(config: Config, spec: DatasetSpec, training: bool, corrupt: Corrupt | None) -> Pipeline:
+    settings = config.data.events
     augmented = training and event_augment.is_augmented(settings)
-    finish: Callable[..., Any] | None = None
+    augment = partial(event_augment.augment, config=settings) if augmented else None
+    finish = None
     if config.task != "classification":
         finish = build_scene_transform(config.data, spec, config.model.time_steps, training)
-
-    def run(events: Any, target: Any, rng: np.random.Generator) -> tuple[Tensor, Any]:
-        if isinstance(events, Recording):  # else frames already, from the cache
-            if augmented:
-                events = event_augment.augment(events, settings, rng)
-            if corrupt is not None:
-                events = corrupt(events, rng)
-            events = to_frames(events)
-        if finish is not None:
-            x, objects = finish(events, target)
-            return x, _of_task(config.task, objects, target)
-        return torch.from_numpy(events).float(), target
-
     moved = finish is not None and training and is_augmented(config.data)
-    return Pipeline(run, augmented or corrupt is not None or moved, has_time=True)
+    steps = EventSteps(augment, corrupt, frames_of(config, spec), finish, config.task)
+    return Pipeline(steps, augmented or corrupt is not None or moved, has_time=True)
 
 
-def _series(config: Config, spec: DatasetSpec) -> Pipeline:
-    data = config.data
-    encoding = _encoding(config)
+def _series_pipeline(config: Config, spec: DatasetSpec) -> Pipeline:
+    data, encoding = config.data, Encoding(config.data.encoder, config.model.time_steps)
     mean, std = statistics(data, spec) if spec.mean else ((0.0,), (1.0,))
     shift, scale = (torch.tensor(values).unsqueeze(1) for values in (mean, std))
-
-    def run(series: Any, label: Any, rng: np.random.Generator) -> tuple[Tensor, Any]:
-        x = (torch.from_numpy(series) - shift) / scale
-        laid = lay_out(x, data.sequence.axis, config.model.time_steps, _length(data))
-        return encoding(laid, rng), label
-
-    return Pipeline(run, data.encoder == "rate", data.encoder != "direct" or data.sequence.axis == "time")
+    steps = SeriesSteps(shift, scale, data.sequence, config.model.time_steps, encoding)
+    return Pipeline(steps, ENCODERS[data.encoder].random, encoding.adds_time or data.sequence.axis == "time")
 
 
-def _scenes(config: Config, spec: DatasetSpec, training: bool, corrupt: Corrupt | None) -> Pipeline:
-    data = config.data
-    transform, encoding = build_scene_transform(data, spec, config.model.time_steps, training), _encoding(config)
+@dataclass(frozen=True)
+class Encoding:
+    """Encodes [C, *S] as [T, C, *S]. The encoder "direct" adds no time axis: the model repeats its input by itself.
 
-    def run(picture: Any, scene: Any, rng: np.random.Generator) -> tuple[Tensor, Any]:
-        if corrupt is not None:
-            picture = corrupt(picture, rng)
-        x, objects = transform(picture, scene)
-        return encoding(x, rng), _of_task(config.task, objects, scene)
+    Args:
+        name: name of the encoder.
+        time_steps: T.
+    """
 
-    random = (training and is_augmented(data)) or corrupt is not None or data.encoder == "rate"
-    return Pipeline(run, random, data.encoder != "direct" or spec.modality == "sequence")
+    name: str
+    time_steps: int
+
+    @property
+    def adds_time(self) -> bool:
+        """Whether the output has a time axis."""
+        return self.name != DIRECT
+
+    def __call__(self, x: Tensor, rng: Any) -> Tensor:
+        """The encoded tensor."""
+        if not self.adds_time:
+            return x
+        generator = None
+        if ENCODERS[self.name].random:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return encode(x.clamp(0, 1), self.name, self.time_steps, generator)
+
+
+@dataclass(frozen=True)
+class ImageSteps:
+    """The steps for an image with a class."""
+
+    corrupt: Corrupt | None
+    transform: Callable[[Any], Tensor]
+    encoding: Encoding
+
+    def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:
+        """From a PIL image to [C, H, W] or [T, C, H, W]."""
+        image = raw if self.corrupt is None else self.corrupt(raw, rng)
+        return self.encoding(self.transform(image), rng), target
+
+
+@dataclass(frozen=True)
+class SceneSteps:
+    """The steps for a still or moving picture with a scene."""
+
+    corrupt: Corrupt | None
+    transform: SceneTransform
+    encoding: Encoding
+    task: str
+
+    def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:
+        """From a PIL image or a moving picture to [C, H, W] or [T, C, H, W]."""
+        picture = raw if self.corrupt is None else self.corrupt(raw, rng)
+        x, objects = self.transform(picture, target)
+        return self.encoding(x, rng), _of_task(self.task, objects, target)
+
+
+@dataclass(frozen=True)
+class SeriesSteps:
+    """The steps for a series with a class: normalise, cut or resample, lay out, encode."""
+
+    shift: Tensor
+    scale: Tensor
+    sequence: SequenceConfig
+    time_steps: int
+    encoding: Encoding
+
+    def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:
+        """From [C, L] to [C', L'] or [T, C', L']."""
+        x = (torch.from_numpy(raw) - self.shift) / self.scale
+        x = fit_length(x, self.sequence.length, self.sequence.fit)
+        return self.encoding(lay_out(x, self.sequence.axis, self.time_steps), rng), target
+
+
+@dataclass(frozen=True)
+class EventSteps:
+    """The steps for a recording, or for frames from the cache, with a class or a scene."""
+
+    augment: Callable[..., Recording] | None
+    corrupt: Corrupt | None
+    to_frames: Callable[[Recording], Any]
+    transform: SceneTransform | None
+    task: str
+
+    def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:
+        """From a recording to [T, P, H, W]."""
+        if isinstance(raw, Recording):
+            if self.augment is not None:
+                raw = self.augment(raw, rng=rng)
+            if self.corrupt is not None:
+                raw = self.corrupt(raw, rng)
+            raw = self.to_frames(raw)
+        if self.transform is None:
+            return torch.from_numpy(raw).float(), target
+        x, objects = self.transform(raw, target)
+        return x, _of_task(self.task, objects, target)
 
 
 def _of_task(task: str, target: dict[str, Tensor], scene: Scene) -> Any:
@@ -215,22 +298,6 @@ def _of_task(task: str, target: dict[str, Tensor], scene: Scene) -> Any:
     if "classes" not in target:
         raise DataFault(scene.name, "has no mask")
     return target["classes"]
-
-
-def _encoding(config: Config) -> Callable[[Tensor, np.random.Generator], Tensor]:
-    """From [C, *S] to [T, C, *S], by the config's encoder; direct leaves it to the model."""
-    name, steps = config.data.encoder, config.model.time_steps
-    if name == "direct":
-        return lambda x, rng: x
-    if name != "rate":
-        return lambda x, rng: encode(x.clamp(0, 1), name, steps, None)
-    return lambda x, rng: encode(x.clamp(0, 1), name, steps, torch.Generator().manual_seed(int(rng.integers(2**62))))
-
-
-def _length(data: DataConfig) -> int | None:
-    if data.img_size is None or isinstance(data.img_size, int):
-        return data.img_size
-    raise UserError(f"data.img_size of a series is its length, one number, got {list(data.img_size)}")
 
 
 def _corrupt(apply: Callable[..., Any], name: str, severity: int, x: Any, rng: np.random.Generator) -> Any:

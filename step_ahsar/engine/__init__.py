@@ -1,22 +1,31 @@
-"""Where data, model, task and controller meet: training, evaluation, checkpoints, run directories."""
+"""Training and evaluation, which bring data, model, task and controller together. Each file is one stage.
 
-from step_ahsar.engine.build import build_model, validate
-from step_ahsar.engine.errors import NonFiniteLoss
-from step_ahsar.engine.evaluation import evaluate
+``train.py`` calls them in this order: ``check.py`` (can the config be run?), ``build.py`` (the model), ``state.py``
+(all that changes in training), ``epoch.py`` (one epoch of steps), ``evaluate.py`` (measuring), ``record.py`` (the
+records of a run). ``run.py`` and ``checkpoint.py`` read and write the run's folder. ``export.py`` converts a trained
+model for other libraries.
+"""
+
+from step_ahsar.engine.build import build_model
+from step_ahsar.engine.check import check, validate
+from step_ahsar.engine.epoch import NonFiniteLoss
+from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
-from step_ahsar.engine.manifest import git_commit, hardware, versions
-from step_ahsar.engine.run import Run
-from step_ahsar.engine.training import read_result, train
+from step_ahsar.engine.record import git_commit, hardware, versions
+from step_ahsar.engine.run import Run, is_vacant
+from step_ahsar.engine.train import read_result, train
 
 __all__ = [
     "NonFiniteLoss",
     "Run",
     "build_model",
+    "check",
     "evaluate",
     "export",
     "export_model",
     "git_commit",
     "hardware",
+    "is_vacant",
     "read_result",
     "train",
     "validate",

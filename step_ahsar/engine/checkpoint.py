@@ -1,11 +1,10 @@
-"""Checkpoints: one folder an epoch, written whole or not at all, read without running code.
+"""Checkpoints: one folder per epoch, written completely or not at all. Reading one executes no code.
 
 ``checkpoints/epoch-0004/`` holds ``model.safetensors`` (weights and buffers, AHSAR's threshold scales among them),
 ``ema.safetensors`` where weights are averaged, and ``state.pt`` (optimiser, scaler, controller, counters; tensors and
 plain values only). The last two epochs and the best one are kept.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,21 +19,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from step_ahsar.errors import UserError
+from step_ahsar.files import is_unfinished, remove, replacing
 
 _NAME = re.compile(r"epoch-(\d{4,})")
-_KEPT = 2  # the last one, and one to fall back on should the disk have damaged it
+_KEPT = 2  # the last one, and the one before it in case the last is damaged
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is kept of an epoch.
+    """The state of a run after an epoch.
 
     Args:
         epoch: counted from 1.
         best: the epoch with the best metric so far.
         model: state dict.
-        ema: state dict of the averaged weights, None where nothing is averaged.
-        state: everything else; tensors, numbers, texts, lists and dicts.
+        ema: state dict of the averaged weights, None if weights are not averaged.
+        state: everything else: tensors, numbers, texts, lists and dicts.
     """
 
     epoch: int
@@ -43,24 +43,37 @@ class Checkpoint:
     ema: Mapping[str, Tensor] | None
     state: Mapping[str, Any]
 
+    @property
+    def judged(self) -> Mapping[str, Tensor]:
+        """State dict of the model that was validated: the averaged weights if weights are averaged."""
+        return self.model if self.ema is None else self.ema
+
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes ``folder/epoch-<n>`` and removes the checkpoints that are no longer kept. Returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"epoch-{checkpoint.epoch:04d}"
-    partial = folder / f".{target.name}.partial"
-    for old in (partial, target):  # a target exists only where training went back to an earlier epoch
-        if old.exists():
-            shutil.rmtree(old)
-    partial.mkdir()
-    _save_tensors(checkpoint.model, partial / "model.safetensors")
-    if checkpoint.ema is not None:
-        _save_tensors(checkpoint.ema, partial / "ema.safetensors")
-    torch.save({"epoch": checkpoint.epoch, "best": checkpoint.best, **checkpoint.state}, partial / "state.pt")
-    for path in (*partial.iterdir(), partial):
-        _sync(path)
-    partial.rename(target)
-    _sync(folder)
+    """Writes ``folder/epoch-<n>`` and removes the checkpoints that are no longer kept. Returns its path.
+
+    Raises:
+        UserError: it cannot be written; the checkpoints before it are kept.
+    """
+    target = path_of(folder, checkpoint.epoch)
+    state = {
+        "epoch": checkpoint.epoch,
+        "best": checkpoint.best,
+        "averaged": checkpoint.ema is not None,
+        **checkpoint.state,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in (path for path in folder.iterdir() if is_unfinished(path)):
+            remove(left)
+        with replacing(target) as partial:
+            partial.mkdir()
+            _save_tensors(checkpoint.model, partial / "model.safetensors")
+            if checkpoint.ema is not None:
+                _save_tensors(checkpoint.ema, partial / "ema.safetensors")
+            torch.save(state, partial / "state.pt")
+    except (OSError, RuntimeError, SafetensorError) as error:  # the last two are what torch and safetensors raise
+        raise UserError(f"cannot write checkpoint {target}: {error}".splitlines()[0]) from error
     for epoch, path in _found(folder)[:-_KEPT]:
         if epoch != checkpoint.best:
             shutil.rmtree(path)
@@ -72,8 +85,9 @@ def load(path: Path, device: torch.device) -> Checkpoint:
     try:
         state = torch.load(path / "state.pt", map_location=device, weights_only=True)
         model = load_file(path / "model.safetensors", device=str(device))
-        averaged = path / "ema.safetensors"
-        ema = load_file(averaged, device=str(device)) if averaged.exists() else None
+        # Checkpoints of earlier versions do not say whether there are averaged weights.
+        averaged = state.pop("averaged", (path / "ema.safetensors").exists())
+        ema = load_file(path / "ema.safetensors", device=str(device)) if averaged else None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UserError(f"checkpoint {path} is damaged or incomplete: {reason}") from error
@@ -99,6 +113,8 @@ def load_last(folder: Path, device: torch.device) -> tuple[Checkpoint | None, li
 
 def find(folder: Path, which: str) -> Path:
     """Path of the "last" or the "best" checkpoint. Raises UserError if there is none."""
+    if which not in ("last", "best"):
+        raise UserError(f"which checkpoint: 'last' or 'best', got {which!r}")
     found = dict(_found(folder))
     if not found:
         raise UserError(f"{folder} holds no checkpoint")
@@ -111,6 +127,11 @@ def find(folder: Path, which: str) -> Path:
     return found[best]
 
 
+def path_of(folder: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch is kept."""
+    return folder / f"epoch-{epoch:04d}"
+
+
 def _found(folder: Path) -> list[tuple[int, Path]]:
     """Checkpoints by epoch."""
     if not folder.is_dir():
@@ -121,14 +142,3 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-
-
-def _sync(path: Path) -> None:
-    """Waits until the file or folder is on disk."""
-    if os.name != "posix":  # where a folder cannot be opened, and a file not for reading
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

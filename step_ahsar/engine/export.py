@@ -1,4 +1,4 @@
-"""A trained model as a file that other libraries' models of the same architecture load. docs/export.md shows how."""
+"""Writing a trained model as a file that other libraries' models of the same architecture load, see docs/export.md."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,15 +17,18 @@ from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError, unknown
-from step_ahsar.models import convert_state_dict, list_layouts, node_attributes, with_attention_thresholds
-from step_ahsar.neurons import SpikingNeuron
+from step_ahsar.files import replacing
+from step_ahsar.libraries.convert import convert_state_dict, node_attributes
+from step_ahsar.libraries.layout import list_layouts
+from step_ahsar.neurons import SpikingNeuron, neuron_kind
 from step_ahsar.tasks import create_task
 
 
 def export(run: str | Path, to: str, out: str | Path | None = None, which: str = "last") -> Path:
     """Writes the model of a run for ``to``, as safetensors in that library's key layout.
 
-    The metadata hold layout, model, neuron, time_steps, and as JSON under "attributes" what the keys do not say.
+    The file's metadata are layout, model, neuron, time_steps, and "attributes": as JSON, the attributes of neurons that
+    are not in the state dict.
 
     Args:
         run: the run's directory.
@@ -39,8 +43,6 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
         UserError: no run, no readable checkpoint, a model that the library does not have, a neuron that cannot be
             folded, or a file that is there already.
     """
-    if which not in ("last", "best"):
-        raise UserError(f"which checkpoint: 'last' or 'best', got {which!r}")
     _check(to)
     opened = Run.existing(Path(run))
     config = opened.config
@@ -50,41 +52,40 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
     if config.task != "classification":
         raise UserError(f"{opened.path} is a run of {config.task}; other libraries' models classify")
     saved = checkpoints.load(checkpoints.find(opened.checkpoints, which), torch.device("cpu"))
-    weights = saved.model if saved.ema is None else saved.ema
+    weights = dict(saved.judged)
     spec = find_dataset(config.data.name)
     task = create_task(config, [str(i) for i in range(len(weights["head.weight"]))])
-    model = build_model(config.model, task, weights[_first_conv(config)].shape[1], None, spec.ndim)
+    model = build_model(config.model, task, weights[_first_conv(config)].shape[1], ndim=spec.ndim)
     model.load_state_dict(weights)
     state, attributes = export_model(model.eval(), to)
     metadata = {
         "format": "pt",
         "layout": to,
         "model": config.model.name,
-        "neuron": (config.model.base or "lif") if config.model.neuron == "ahsar" else config.model.neuron,
+        "neuron": neuron_kind(config.model.neuron, config.model.backend, config.model.base).base,
         "time_steps": str(config.model.time_steps),
         "attributes": json.dumps(attributes),
     }
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, partial, metadata)
-        partial.replace(path)
-    except OSError as error:
+        with replacing(path) as partial:
+            save_file(state, partial, metadata)
+    except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {path}: {error}") from error
     return path
 
 
 def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights of ``model`` in the layout of ``to``, and the attributes that its keys do not hold, by path.
+    """Weights of ``model`` in the layout of ``to``, and by path the attributes that are not in the state dict.
 
-    Scales of regulated neurons go into the norm in front of them, see :func:`step_ahsar.ahsar.fold`. In front of the
-    attention's own neuron there is none, and no key for a factor: its threshold takes the scale.
+    Scales of regulated neurons go into the norm in front of them, see :func:`step_ahsar.ahsar.fold`. There is no norm
+    in front of the attention's own neuron, so its threshold is multiplied by the scale.
 
     Raises:
         UserError: as :func:`export`.
     """
     _check(to)
-    model = fold(with_attention_thresholds(model))
+    model = fold(model, weights_only=True)
     if to == "torch":
         neurons = ((name, module) for name, module in model.named_modules() if isinstance(module, SpikingNeuron))
         state, attributes = model.state_dict(), {f"{name}.threshold": neuron.threshold for name, neuron in neurons}
@@ -94,7 +95,7 @@ def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def _first_conv(config: Config) -> str:
-    """The weight that meets the input, whose channels only the data may tell."""
+    """The weight of the first convolution, whose shape gives the number of input channels."""
     made_for = timm.get_pretrained_cfg(config.model.name)
     assert made_for is not None  # the model is one of ours: it was trained
     return f"{made_for.first_conv}.weight"

@@ -1,16 +1,16 @@
-"""The run directory, and who may write into it.
+"""The folder of a run.
 
 config.yaml      the resolved config
 manifest.json    versions, hardware, commit, data set with fingerprint, parameters
-metrics.jsonl    a line an epoch
+metrics.jsonl    one line per epoch
 checkpoints/     see checkpoint.py
-predictions/     of the first test samples, after the last epoch: input, truth and prediction, where a task draws
-result.json      the run's result once it has ended, well or not
+predictions/     pictures of the first test samples after the last epoch, if the task draws
+result.json      the result, once the run has ended, well or not
 """
 
 import json
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,34 @@ from PIL import Image
 
 from step_ahsar.config import Config, load_config
 from step_ahsar.errors import UserError
+from step_ahsar.files import append_line, is_unfinished, replacing, write_file
 
 
 class Run:
-    """A run directory that was opened for one config; see :meth:`open` and :meth:`existing`."""
+    """The folder of a run, opened by :meth:`open` or :meth:`existing`."""
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path, self.config = path, config
 
     @classmethod
     def open(cls, path: Path, config: Config, resume: bool) -> "Run":
-        """For training: a new directory, or one that holds a run of the same config. Nothing is written yet.
+        """Opens a folder for training: a new one, or one with a run of the same config. Nothing is written yet.
 
         Args:
-            path: the directory; it may be empty or not exist yet.
-            config: what is to be trained.
+            path: the folder. It may be missing, empty, or contain the remains of a run that was interrupted at its
+                start.
+            config: the config to train.
             resume: whether an unfinished run may be continued.
 
         Raises:
-            UserError: the directory holds something else, or an unfinished run without ``resume``.
+            UserError: the folder contains something else, or an unfinished run and ``resume`` is false.
         """
         run = cls(path, config)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"output {path} is a file; give a folder")
-        if not path.exists() or not any(path.iterdir()):
+        if is_vacant(path):
             return run
-        if not run._config_file.exists():
+        if not run.config_file.exists():
             raise UserError(f"output folder {path} is not empty and holds no run; give another folder")
-        differing = _differences(load_config(run._config_file).to_dict(), config.to_dict())
+        differing = _differences(load_config(run.config_file).to_dict(), config.to_dict())
         if differing:
             raise UserError(
                 f"output folder {path} holds a run of another config: {_some(differing)}; give another folder"
@@ -60,9 +60,13 @@ class Run:
 
     @classmethod
     def existing(cls, path: Path) -> "Run":
-        """For reading. Raises UserError if there is no run."""
+        """Opens a run for reading. Raises UserError if there is none."""
         file = path / "config.yaml"
-        if not file.is_file():
+        try:
+            there = file.is_file()
+        except OSError as error:
+            raise UserError(f"{path} holds no run: {error.strerror}") from None
+        if not there:
             raise UserError(f"{path} holds no run: there is no config.yaml in it")
         return cls(path, load_config(file))
 
@@ -72,7 +76,8 @@ class Run:
         return self.path / "checkpoints"
 
     @property
-    def _config_file(self) -> Path:
+    def config_file(self) -> Path:
+        """The resolved config."""
         return self.path / "config.yaml"
 
     @property
@@ -80,24 +85,23 @@ class Run:
         return self.path / "metrics.jsonl"
 
     def begin(self, manifest: dict[str, Any]) -> None:
-        """Writes the config and the manifest of a new run; a resumed one keeps those it began with."""
-        try:
+        """Writes config and manifest of a new run. A resumed run keeps those that it has."""
+        with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self._config_file.exists():
-                _write(self._config_file, self.config.to_yaml())
+            if not self.config_file.exists():
+                write_file(self.config_file, self.config.to_yaml())
             if not (self.path / "manifest.json").exists():
-                _write(self.path / "manifest.json", json.dumps(manifest, indent=1))
+                write_file(self.path / "manifest.json", json.dumps(manifest, indent=1))
             (self.path / "result.json").unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to output folder {self.path}: {error}") from error
 
     def result(self) -> dict[str, Any] | None:
-        """The result of a run that has ended, None while it has not."""
+        """The result of the run; None if it has not ended."""
         return self._read_json("result.json")
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Marks the run as ended."""
-        _write(self.path / "result.json", json.dumps(result, indent=1))
+        """Writes the result, which marks the run as ended."""
+        with self._writing():
+            write_file(self.path / "result.json", json.dumps(result, indent=1))
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises UserError if training has not written one yet."""
@@ -107,34 +111,41 @@ class Run:
         return manifest
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The epochs so far. A last line that was cut off while it was written is left out."""
+        """The epochs so far. A last line that is incomplete is left out."""
         return list(self._rows())
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Drops the lines behind that many epochs, which had no checkpoint when the run broke off; returns the rest."""
+        """Removes the lines after that many epochs, for which there is no checkpoint. Returns the remaining epochs."""
         rows = [row for row in self._rows() if row["epoch"] <= epochs]
         if [row["epoch"] for row in rows] != list(range(1, epochs + 1)):
             raise UserError(
-                f"{self._metrics_file} lacks lines of epochs 1 to {epochs}, which the checkpoint has behind it"
+                f"{self._metrics_file} must have the epochs 1 to {epochs}, for which the checkpoint was trained; some "
+                "are missing"
             )
-        _write(self._metrics_file, "".join(_line(row) for row in rows))
+        with self._writing():
+            write_file(self._metrics_file, "".join(_line(row) for row in rows))
         return rows
 
     def add_metrics(self, row: dict[str, Any]) -> None:
         """Appends an epoch."""
-        with self._metrics_file.open("a", encoding="utf-8") as file:
-            file.write(_line(row))
-            file.flush()
-            os.fsync(file.fileno())
+        with self._writing():
+            append_line(self._metrics_file, _line(row))
 
     def write_pictures(self, pictures: list[Image.Image]) -> None:
-        """Replaces the pictures of predictions."""
+        """Writes the pictures of predictions, if there are any."""
         folder = self.path / "predictions"
-        folder.mkdir(exist_ok=True)
-        for i, picture in enumerate(pictures):
-            partial = folder / f".{i:02d}.partial"
-            picture.save(partial, format="PNG")
-            partial.replace(folder / f"{i:02d}.png")
+        with self._writing():
+            for i, picture in enumerate(pictures):
+                folder.mkdir(exist_ok=True)
+                with replacing(folder / f"{i:02d}.png") as partial:
+                    picture.save(partial, format="PNG")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"cannot write to output folder {self.path}: {error}") from error
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         if not self._metrics_file.exists():
@@ -158,14 +169,26 @@ def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
-    """Replaces the file at once: a reader, or a crash, sees the old text or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def is_vacant(path: Path, what: str = "output") -> bool:
+    """Whether a folder is missing, empty, or has only the partial files of an interrupted start.
+
+    Raises:
+        UserError: it is a file, or the path is not valid.
+    """
+    try:
+        if not path.exists():
+            path.parent.exists()
+            return True
+        if not path.is_dir():
+            raise UserError(f"{what} {path} is a file; give a folder")
+        return all(is_unfinished(entry) for entry in path.iterdir())
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"{what} folder {_shortened(path)} cannot be used: {error.strerror}") from None
+
+
+def _shortened(path: Path, most: int = 100) -> str:
+    text = str(path)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
 def _differences(there: Any, given: Any, path: str = "") -> list[str]:

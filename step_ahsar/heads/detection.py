@@ -5,6 +5,7 @@ T time steps, B batch, C channels, H, W pixels, n objects.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import log2
 from typing import Any
@@ -20,36 +21,59 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
-from step_ahsar.errors import UserError, unknown
+from step_ahsar.errors import UserError
 from step_ahsar.heads.pyramid import Pyramid
 from step_ahsar.layers import NeuronFactory
+from step_ahsar.registry import Registry
 
-STRIDES = (4, 8, 16, 32)  # of the maps, on every backbone, as in FPN and ViTDet
-DETECTIONS = 100  # kept of an image at most, as many as COCO looks at
-_RATIOS = (0.5, 1.0, 2.0)  # height over width of an anchor
-_GROUPS = 32  # of the group norms in the towers of FCOS and RetinaNet
+STRIDES = (4, 8, 16, 32)  # strides of the maps, on every backbone, as in FPN and ViTDet
+DETECTIONS = 100  # most detections per image, as in COCO's evaluation
+_RATIOS = (0.5, 1.0, 2.0)  # height divided by width of the anchors
+_GROUPS = 32  # groups of the group norms in the towers of FCOS and RetinaNet
+
+
+@dataclass(frozen=True)
+class DetectorKind:
+    """An entry of :data:`HEADS`.
+
+    Args:
+        build: creates the detector, from a backbone, the number of classes, and anchor_scale and score_threshold of
+            :class:`Detector`.
+        anchors: whether it has anchors.
+        masks: whether it predicts masks as well as boxes.
+        background: whether its class 0 is the background.
+        group_norms: whether it has group norms, which need ``head.channels`` to be a multiple of 32.
+    """
+
+    build: Callable[[Any, int, float, float], nn.Module]
+    anchors: bool = True
+    masks: bool = False
+    background: bool = False
+    group_norms: bool = False
+
+
+HEADS = Registry[DetectorKind]("detection head")
 
 
 class Detector(nn.Module):
     """A backbone, a feature pyramid and one of torchvision's detectors.
 
-    Images are taken as they come: nothing is normalised, resized or padded. The pyramid's maps have the strides 4, 8,
-    16 and 32 on every backbone. With ``neuron`` the pyramid is spiking, on levels that keep their time axis; its firing
-    rates are normalised, since few neurons fire at first and torchvision's layers start small. What follows (towers,
-    proposals, RoI heads) is torchvision's and is not spiking.
+    Images are not normalised, resized or padded. The pyramid's maps have the strides 4, 8, 16 and 32 on every backbone.
+    With ``neuron`` the pyramid is spiking, on levels that keep their time axis. Its firing rates are then normalised,
+    because few neurons fire at first and the initial weights of torchvision's layers are small. The layers behind it
+    (towers, proposals, RoI heads) are torchvision's and are not spiking.
 
-    Where torchvision's defaults are made for photographs of 800 pixels, these differ: the RoI heads have ``channels``
-    channels (boxes: four times as many), learn from 128 proposals of an image and look at 300 (Ren et al., arXiv
+    Torchvision's defaults are made for photographs of 800 pixels. Here the RoI heads have ``channels`` channels (for
+    boxes four times as many), are trained on 128 proposals per image and evaluated on 300 (Ren et al., arXiv
     1506.01497); RetinaNet's towers have group norms, as its second version in torchvision; anchors are not rounded.
 
     Args:
-        name: "fcos" (arXiv 1904.01355), "retinanet" (1708.02002), "faster_rcnn" (1506.01497) or "mask_rcnn"
-            (1703.06870).
-        backbone: gives a list of levels [B, C, H, W], or [T, B, C, H, W] if there is a ``neuron``; with timm's
-            ``feature_info``.
-        num_classes: K, without a background.
-        channels: width of the pyramid and of the heads; of FCOS and RetinaNet a multiple of 32.
-        anchor_scale: side of the smallest anchor at a level, of its stride; FCOS has no anchors.
+        name: one of :data:`HEADS`.
+        backbone: a module that returns a list of levels [B, C, H, W], or [T, B, C, H, W] with a ``neuron``, and has
+            timm's ``feature_info``.
+        num_classes: K, without the background.
+        channels: channels of the pyramid and of the heads; for FCOS and RetinaNet a multiple of 32.
+        anchor_scale: side of the smallest anchor of a map, divided by the map's stride; FCOS has no anchors.
         score_threshold: detections with lower scores are dropped.
         neuron: makes the pyramid's neurons, in group "head"; None = a pyramid that is not spiking.
 
@@ -69,18 +93,16 @@ class Detector(nn.Module):
         neuron: NeuronFactory | None = None,
     ) -> None:
         super().__init__()
-        if name not in _DETECTORS:
-            raise unknown("detection head", name, _DETECTORS)
-        if name in ("fcos", "retinanet") and channels % _GROUPS:
+        kind = HEADS[name]
+        if kind.group_norms and channels % _GROUPS:
             raise UserError(f"head.channels of {name} must be a multiple of {_GROUPS}, got {channels}")
         info = backbone.feature_info
         self.stride = max(info.reduction())  # sizes of images must be multiples of it
         self.body = backbone
         self.pyramid = Pyramid(info.channels(), info.reduction(), channels, STRIDES, neuron)
         self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for _ in STRIDES) if neuron else None
-        self.has_masks = name == "mask_rcnn"
-        self.has_background = name in ("faster_rcnn", "mask_rcnn")  # as class 0
-        self.net = _DETECTORS[name](_Backbone(channels), num_classes, anchor_scale, score_threshold)
+        self.has_masks, self.has_background = kind.masks, kind.background
+        self.net = kind.build(_Backbone(channels), num_classes, anchor_scale, score_threshold)
         self.net.transform = _Transform()
 
     def forward(
@@ -90,21 +112,21 @@ class Detector(nn.Module):
 
         Args:
             inputs: [B, C, H, W] or [T, B, C, H, W].
-            targets: of each image "boxes" (x0, y0, x1, y1 in pixels, [n, 4]), "labels" ([n], from 0), "crowd" (bool
-                [n]) and, for Mask R-CNN, "masks" (bool [n, H, W]). n may be 0. Crowds and boxes without area are not
-                learnt from. Not looked at in eval mode.
+            targets: for each image "boxes" (x0, y0, x1, y1 in pixels, [n, 4]), "labels" ([n], from 0), "crowd" (bool
+                [n]) and, for Mask R-CNN, "masks" (bool [n, H, W]). n may be 0. Crowds and boxes without area are left
+                out of the loss. Ignored in eval mode.
 
         Returns:
-            Losses by name, 0-d. Or for each image "boxes" [n, 4], "scores" [n], descending, "labels" [n] from 0 and,
-            of Mask R-CNN, "masks", probabilities within the boxes [n, 1, 28, 28]; n <= 100.
+            In training the losses by name, 0-d. In eval mode for each image "boxes" [n, 4], "scores" [n], descending,
+            "labels" [n] from 0 and, for Mask R-CNN, "masks", probabilities within the boxes [n, 1, 28, 28]; n <= 100.
 
         Raises:
-            UserError: no masks where Mask R-CNN is to learn.
+            UserError: Mask R-CNN is trained and the targets have no masks.
         """
         maps = self.pyramid(self.body(inputs))
         if self.norms is not None:
             maps = [norm(spikes.mean(0)) for norm, spikes in zip(self.norms, maps, strict=True)]
-        # in fp32, also under mixed precision: bf16 rounds a coordinate above 256 to even pixels
+        # In fp32 also under mixed precision: bf16 would round coordinates above 256 to even pixels.
         with torch.autocast(inputs.device.type, enabled=False):
             images = _Images(inputs, maps)
             if self.training:
@@ -116,7 +138,7 @@ class Detector(nn.Module):
         return detections
 
     def _learnt(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The objects that training looks at, as torchvision wants them."""
+        """The objects that the loss is computed from, in torchvision's format."""
         keep = ~target["crowd"] & ~without_area(target["boxes"])
         learnt = {"boxes": target["boxes"][keep], "labels": target["labels"][keep] + int(self.has_background)}
         if self.has_masks:
@@ -133,11 +155,17 @@ def without_area(boxes: Tensor) -> Tensor:
 def check_masks(target: dict[str, Tensor]) -> None:
     """Raises UserError if ``target`` has no masks."""
     if "masks" not in target:
-        raise UserError("mask_rcnn needs a mask of each object, and this data set has boxes alone; take faster_rcnn")
+        raise UserError(
+            "this detector needs a mask of each object for training, and the data set has only boxes; take a detector "
+            "without masks, such as faster_rcnn"
+        )
 
 
 class _Images(list[Tensor]):
-    """The images of a batch, each [C, H, W] or [T, C, H, W], and the maps of all, on their way through torchvision."""
+    """The images of a batch, each [C, H, W] or [T, C, H, W], together with their maps.
+
+    Torchvision's detectors pass their images to the transform and then to the backbone, which here need the maps only.
+    """
 
     def __init__(self, inputs: Tensor, maps: Sequence[Tensor]) -> None:
         super().__init__(inputs.unbind(-4))
@@ -145,19 +173,19 @@ class _Images(list[Tensor]):
 
 
 class _Transform(nn.Module):
-    """In place of torchvision's, which would normalise, resize and pad."""
+    """Replaces torchvision's transform, which would normalise, resize and pad."""
 
     def forward(self, images: _Images, targets: Any) -> tuple[ImageList, Any]:
         """The maps and the images' sizes."""
         return ImageList(images.maps, [(x.shape[-2], x.shape[-1]) for x in images]), targets
 
     def postprocess(self, result: list[dict[str, Tensor]], sizes: Any, original: Any) -> list[dict[str, Tensor]]:
-        """Boxes are in the image's pixels already; masks of its size would fill the memory if a batch had them."""
+        """Returns the result unchanged: boxes are in pixels of the image. Masks are not enlarged, to save memory."""
         return result
 
 
 class _Backbone(nn.Module):
-    """What a detector takes for its backbone: the maps are there already."""
+    """The backbone of torchvision's detector: it returns the maps, which exist already."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -168,10 +196,10 @@ class _Backbone(nn.Module):
 
 
 class _Anchors(AnchorGenerator):
-    """Anchors at the strides that the maps have.
+    """Anchors at the strides of the maps.
 
-    Torchvision divides the image's size by the map's, which gives another stride where a size was rounded up, and
-    rounds the anchors to whole pixels, which leaves nothing of small ones.
+    Torchvision's generator divides the image's size by the map's, which gives a wrong stride if a size was rounded up.
+    It also rounds anchors to whole pixels, so that small ones have no area.
     """
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
@@ -191,7 +219,7 @@ class _Anchors(AnchorGenerator):
         return torch.stack([-width, -height, width, height], dim=1) / 2
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Of each image all its anchors, [sum of H * W * anchors, 4]."""
+        """For each image its anchors, [sum over maps of H * W * anchors, 4]."""
         first = feature_maps[0]
         self.set_cell_anchors(first.dtype, first.device)
         strides: list[Any] = [[stride, stride] for stride in STRIDES]
@@ -200,7 +228,7 @@ class _Anchors(AnchorGenerator):
 
 
 def _fcos(maps: nn.Module, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
-    points = _Anchors([[stride] for stride in STRIDES], [1.0])  # FCOS measures in strides
+    points = _Anchors([[stride] for stride in STRIDES], [1.0])  # FCOS's unit of length is the stride
     return FCOS(maps, num_classes, anchor_generator=points, score_thresh=score_threshold, detections_per_img=DETECTIONS)
 
 
@@ -224,7 +252,7 @@ def _retinanet(maps: Any, num_classes: int, anchor_scale: float, score_threshold
 
 
 def _two_stages(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> dict[str, Any]:
-    """What Faster and Mask R-CNN have in common; class 0 is the background."""
+    """The arguments that Faster and Mask R-CNN have in common. Class 0 is the background."""
     channels = maps.out_channels
     return {
         "backbone": maps,
@@ -254,9 +282,9 @@ def _mask_rcnn(maps: Any, num_classes: int, anchor_scale: float, score_threshold
 
 
 def _roi_align(size: int) -> MultiScaleRoIAlign:
-    """RoIAlign of ``size`` x ``size`` cells at the strides that the maps have.
+    """RoIAlign of ``size`` x ``size`` cells at the strides of the maps.
 
-    Torchvision guesses the strides from the first batch that it sees, and rounded sizes mislead it.
+    Torchvision estimates the strides from the first batch, which is wrong if sizes were rounded up.
     """
     pool = MultiScaleRoIAlign([str(i) for i in range(len(STRIDES))], size, sampling_ratio=2)
     pool.scales = [1 / stride for stride in STRIDES]
@@ -264,9 +292,7 @@ def _roi_align(size: int) -> MultiScaleRoIAlign:
     return pool
 
 
-_DETECTORS: dict[str, Callable[[Any, int, float, float], nn.Module]] = {
-    "fcos": _fcos,
-    "retinanet": _retinanet,
-    "faster_rcnn": _faster_rcnn,
-    "mask_rcnn": _mask_rcnn,
-}
+HEADS.add("fcos", DetectorKind(_fcos, anchors=False, group_norms=True))  # arXiv 1904.01355
+HEADS.add("retinanet", DetectorKind(_retinanet, group_norms=True))  # arXiv 1708.02002
+HEADS.add("faster_rcnn", DetectorKind(_faster_rcnn, background=True))  # arXiv 1506.01497
+HEADS.add("mask_rcnn", DetectorKind(_mask_rcnn, masks=True, background=True))  # arXiv 1703.06870

@@ -1,7 +1,8 @@
-"""From a backbone's features to maps of one width at the strides that a head asks for.
+"""Feature pyramids: maps with the same number of channels at several strides, from the levels of any backbone.
 
-Notation: T time steps, B batch, C channels, H, W pixels. Spiking layers take and give [T, B, C, H, W], plain ones
-[B, C, H, W], of features that were averaged over time.
+Notation: T time steps, B batch, C channels, H, W pixels. Inputs and outputs of spiking layers are [T, B, C, H, W],
+    those
+of plain layers [B, C, H, W], of features averaged over time.
 """
 
 from collections.abc import Sequence
@@ -16,28 +17,28 @@ from step_ahsar.layers import NeuronFactory, SpikingConv
 
 
 class Pyramid(nn.Module):
-    """Maps of equal width at several strides, from the levels of any backbone.
+    """Maps with the same number of channels at several strides, from the levels of any backbone.
 
-    Each stride has a lateral 1x1 convolution on the backbone's level that is nearest to it: on the level as it is, on
-    a max pool of it if the stride is coarser, or behind transposed convolutions if it is finer. Then
+    Each map comes from the backbone's level whose stride is nearest to the map's, through a 1x1 convolution. If the map
+    is coarser, max pools come before that convolution; if it is finer, transposed convolutions do. Then
 
-    * where the strides rest on several levels (QKFormer), coarser maps are added to finer ones from the top down:
-      feature pyramid networks (Lin et al. 2017, arXiv 1612.03144);
-    * where they rest on one (all levels of Spikformer have one stride), nothing is added: the simple feature pyramid
-      (Li et al. 2022, arXiv 2203.16527).
+    * if the maps come from several levels (QKFormer), coarser maps are added to finer ones from the top down: feature
+      pyramid networks (Lin et al. 2017, arXiv 1612.03144);
+    * if they come from one level (all levels of Spikformer have the same stride), nothing is added: the simple feature
+      pyramid (Li et al. 2022, arXiv 2203.16527).
 
-    A 3x3 convolution ends each map. Of levels at one stride the last counts. Spikes that are added make integers, as in
-    the backbones' residual streams. Plain layers are normalised by batch, and no activation follows the last.
+    A 3x3 convolution follows on each map. Of several levels with the same stride, the last is used. Sums of spikes are
+    integers, as in the backbones' residual streams. Plain layers have batch norms, and no activation after the last.
 
     Args:
-        channels: of each level of the backbone.
-        reductions: by how much each level has shrunk the input.
-        out_channels: of each map.
-        strides: of the maps, ascending; each a level's reduction, times or over a power of 2.
-        neuron: makes the neurons of a spiking pyramid, in group "head"; None = a plain one.
+        channels: channels of each level of the backbone.
+        reductions: stride of each level of the backbone.
+        out_channels: channels of each map.
+        strides: strides of the maps, ascending; each is a level's stride times or divided by a power of 2.
+        neuron: makes the neurons of a spiking pyramid, in group "head"; None = a plain pyramid.
 
     Raises:
-        UserError: strides that do not ascend, or that no power of 2 joins to a level.
+        UserError: strides that do not ascend, or that are not a level's stride times or divided by a power of 2.
     """
 
     def __init__(
@@ -60,7 +61,10 @@ class Pyramid(nn.Module):
             octaves = log2(stride / nearest)
             if octaves % 1:
                 levels = ", ".join(map(str, last))
-                raise UserError(f"stride {stride} of a pyramid is not a level's, {levels}, times or over 2, 4, 8, ...")
+                raise UserError(
+                    f"stride {stride} of a pyramid must be the stride of a level ({levels}), times or divided by 2, 4, "
+                    "8, ..."
+                )
             source, finer, coarser = last[nearest], max(0, round(-octaves)), max(0, round(octaves))
             widths = [channels[source], *[out_channels] * finer]
             layers = [conv_layer(before, after, neuron, up=True) for before, after in pairwise(widths)]
@@ -72,7 +76,7 @@ class Pyramid(nn.Module):
         self.top_down = len(set(self.sources)) > 1
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The backbone's levels, each [B, C, H, W] or [T, B, C, H, W], to maps in the order of the strides."""
+        """From the backbone's levels, each [B, C, H, W] or [T, B, C, H, W], to maps in the order of the strides."""
         maps = [lateral(features[source]) for source, lateral in zip(self.sources, self.laterals, strict=True)]
         if self.top_down:
             for i in reversed(range(len(maps) - 1)):
@@ -97,7 +101,7 @@ def conv_layer(
         neuron: makes the neuron; None = a plain layer.
         kernel_size: odd; the size is kept.
         up: a transposed convolution of kernel and stride 2 instead, which doubles the size.
-        relu: whether a plain layer ends with one.
+        relu: whether a plain layer ends with a ReLU.
     """
     if neuron is not None:
         layer = SpikingConv(in_channels, out_channels, neuron("head", out_channels), kernel_size=kernel_size)
@@ -113,7 +117,7 @@ def conv_layer(
 
 
 def resize(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
-    """``[..., C, H, W]`` to ``[..., C, *size]``; "nearest" keeps spikes spikes."""
+    """``[..., C, H, W] -> [..., C, *size]``. With "nearest" the values remain spikes."""
     if x.shape[-2:] == tuple(size):
         return x
     corners = None if mode == "nearest" else False

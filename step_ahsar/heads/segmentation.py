@@ -1,29 +1,35 @@
 """Heads that give every pixel a class. Notation and layers: :mod:`step_ahsar.heads.pyramid`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from step_ahsar.errors import unknown
 from step_ahsar.heads.pyramid import Pyramid, conv_layer, resize
 from step_ahsar.layers import NeuronFactory
+from step_ahsar.registry import Registry
+
+Body = Callable[[Sequence[int], Sequence[int], int, NeuronFactory | None], nn.Module]
+
+# Each entry creates a body, a module that merges the backbone's levels into one map. Its arguments are the channels and
+# the strides of the levels, the body's channels, and the factory of its neurons (None = a plain body).
+HEADS = Registry[Body]("segmentation head")
 
 
 class SegmentationHead(nn.Module):
-    """A body that merges the backbone's levels into one map, and a 1x1 convolution that classifies it.
+    """A body that merges the backbone's levels into one map, and a 1x1 convolution that classifies its pixels.
 
-    Spiking heads take levels [T, B, C, H, W] and plain ones [B, C, H, W]; both give logits [B, K, H', W'] at the body's
-    finest stride. Behind spikes the classifier integrates over time: it sees their mean over the time steps.
+    The input of a spiking head is levels [T, B, C, H, W], that of a plain one [B, C, H, W]. The output is logits
+    [B, K, H', W'] at the body's finest stride. The classifier of a spiking head takes the mean of the spikes over time.
 
     Args:
-        name: of the body: "fcn", "fpn" or "upernet".
-        channels: of each level of the backbone.
-        reductions: by how much each level has shrunk the input.
+        name: name of the body, one of :data:`HEADS`.
+        channels: channels of each level of the backbone.
+        reductions: stride of each level of the backbone.
         width: channels of the head's layers.
         num_classes: K.
-        neuron: makes the neurons of a spiking head, in group "head"; None = a plain one, with ReLU.
+        neuron: makes the neurons of a spiking head, in group "head"; None = a plain head, with ReLU.
 
     Raises:
         UserError: an unknown name.
@@ -39,17 +45,16 @@ class SegmentationHead(nn.Module):
         neuron: NeuronFactory | None = None,
     ) -> None:
         super().__init__()
-        if name not in _BODIES:
-            raise unknown("segmentation head", name, _BODIES)
-        self.body = _BODIES[name](channels, reductions, width, neuron)
+        self.body = HEADS[name](channels, reductions, width, neuron)
         self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """The backbone's levels to logits [B, K, H', W']."""
+        """From the backbone's levels to logits [B, K, H', W']."""
         x = self.body(features)
         return self.classifier(x.mean(0) if x.ndim == 5 else x)
 
 
+@HEADS.register("fcn")
 class FCN(nn.Module):
     """Two 3x3 convolutions on the last level: the end of a fully convolutional network (arXiv 1411.4038)."""
 
@@ -60,14 +65,15 @@ class FCN(nn.Module):
         self.convs = nn.Sequential(conv_layer(channels[-1], width, neuron), conv_layer(width, width, neuron))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """The levels to a map at the last one's stride."""
+        """From the levels to a map at the stride of the last level."""
         return self.convs(features[-1])
 
 
+@HEADS.register("fpn")
 class SemanticFPN(nn.Module):
-    """The sum of a pyramid's maps, each brought to the finest in steps (Kirillov et al. 2019, arXiv 1901.02446).
+    """The sum of a pyramid's maps, each enlarged stepwise to the finest (Kirillov et al. 2019, arXiv 1901.02446).
 
-    A step is a 3x3 convolution and an upsampling by 2; the finest map has the convolution alone (figure 3).
+    A step is a 3x3 convolution and an upsampling by 2. The finest map has one convolution and no upsampling (figure 3).
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class SemanticFPN(nn.Module):
         self.upsampling = _upsampling(neuron)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """The levels to the sum, at the pyramid's finest stride; of spikes it is an integer."""
+        """From the levels to the sum, at the pyramid's finest stride."""
         maps = self.pyramid(features)
         sizes = [x.shape[-2:] for x in maps]
         for level, convs in enumerate(self.steps):
@@ -91,10 +97,11 @@ class SemanticFPN(nn.Module):
         return torch.stack(maps).sum(0)
 
 
+@HEADS.register("upernet")
 class UPerNet(nn.Module):
     """Pyramid pooling on the last level, a pyramid, and a 3x3 convolution over all its maps.
 
-    Of unified perceptual parsing (Xiao et al. 2018, arXiv 1807.10221, figure 4) the part for semantic segmentation.
+    The part for semantic segmentation of unified perceptual parsing (Xiao et al. 2018, arXiv 1807.10221, figure 4).
     """
 
     def __init__(
@@ -107,17 +114,17 @@ class UPerNet(nn.Module):
         self.upsampling = _upsampling(neuron)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """The levels to the fused maps, at the pyramid's finest stride."""
+        """From the levels to one map, at the pyramid's finest stride."""
         maps = self.pyramid([*features[:-1], self.pooling(features[-1])])
         size = maps[0].shape[-2:]
         return self.fuse(torch.cat([resize(x, size, self.upsampling) for x in maps], -3))
 
 
 class PyramidPooling(nn.Module):
-    """A map beside its averages over grids of 1, 2, 3 and 6 cells a side (Zhao et al. 2017, arXiv 1612.01105).
+    """Pyramid pooling over grids of 1, 2, 3 and 6 cells a side (Zhao et al. 2017, arXiv 1612.01105).
 
-    ``[..., C, H, W] -> [..., width, H, W]``. The averages go back to H x W before their 1x1 convolutions, whose norms
-    would else see a single value for each channel where there is a single image.
+    ``[..., C, H, W] -> [..., width, H, W]``. The averages are resized to H x W before their 1x1 convolutions.
+    Otherwise, with a batch of one image, the batch norm behind a 1x1 grid would see a single value per channel.
 
     Args:
         in_channels: C.
@@ -141,13 +148,10 @@ class PyramidPooling(nn.Module):
         return self.fuse(torch.cat(parts, -3))
 
 
-_BODIES: dict[str, type[FCN | SemanticFPN | UPerNet]] = {"fcn": FCN, "fpn": SemanticFPN, "upernet": UPerNet}
-
-
 def pyramid_strides(reductions: Sequence[int]) -> list[int]:
     """Strides of a head's pyramid, for a backbone's reductions: ascending, up to the last.
 
-    They start from the first reduction if there are several, else from a quarter, but at 2 at least and 4 at most.
+    The first is the smallest reduction if the reductions differ, else a quarter of it; it is at least 2 and at most 4.
 
     >>> pyramid_strides([4, 8, 16]), pyramid_strides([16, 16]), pyramid_strides([4, 4])
     ([4, 8, 16], [4, 8, 16], [2, 4])
@@ -160,4 +164,4 @@ def pyramid_strides(reductions: Sequence[int]) -> list[int]:
 
 
 def _upsampling(neuron: NeuronFactory | None) -> str:
-    return "bilinear" if neuron is None else "nearest"  # spikes stay spikes
+    return "bilinear" if neuron is None else "nearest"  # "nearest" keeps spikes 0 or 1

@@ -1,7 +1,7 @@
-"""Layers of spiking transformers. They hold neurons made by a factory and name no neuron class.
+"""Layers of spiking transformers. A factory makes their neurons; no layer depends on a class of neurons.
 
 Notation: T time steps, B batch, C channels, *S space (H, W pixels or L samples), N tokens (H*W or L), h heads,
-d channels a head.
+d channels per head.
 """
 
 from step_ahsar.layers.attention import SpikingSelfAttention, TokenQKAttention

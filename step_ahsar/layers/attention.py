@@ -1,5 +1,8 @@
 """Spiking attention. Tokens are [T, B, C, N], channels first."""
 
+from typing import ClassVar
+
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
@@ -14,18 +17,20 @@ class SpikingSelfAttention(nn.Module):
         q, k, v = \\mathrm{SN}(\\mathrm{BN}(\\mathrm{Linear}(x))), \\qquad
         \\mathrm{SN}(\\mathrm{BN}(\\mathrm{Linear}(\\mathrm{SN}(q k^\\top v \\cdot scale))))
 
-    The product of three binary matrices may be taken in either order; the cheaper one is.
+    The product of the three matrices is computed in the cheaper of its two orders. The result is the same.
 
     Args:
         dim: channels C, a multiple of ``heads``.
         heads: attention heads.
         neuron: makes the neurons.
-        scale: factor on the product, which sets how strongly the attention's neuron is driven.
+        scale: factor on the product, before the attention's neuron.
         qkv_bias: bias of the linear layers of q, k and v.
 
     Raises:
         UserError: ``dim`` is not a multiple of ``heads``.
     """
+
+    folds_into_weights: ClassVar[bool] = False  # the factor is not part of a state dict
 
     def __init__(
         self, dim: int, heads: int, neuron: NeuronFactory, *, scale: float = 0.125, qkv_bias: bool = False
@@ -41,20 +46,21 @@ class SpikingSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, N] -> spikes [T, B, C, N]``."""
-        q, k, v = (layer(x).unflatten(2, (self.heads, -1)) for layer in (self.q, self.k, self.v))  # [T, B, h, d, N]
+        q, k, v = (by_head(layer(x), self.heads) for layer in (self.q, self.k, self.v))
         channels, tokens = q.shape[-2:]
         product = (v @ k.mT) @ q if channels <= tokens else v @ (k.mT @ q)
-        return self.proj(self.neuron(product.flatten(2, 3) * self.scale))
+        return self.proj(self.neuron(joined(product) * self.scale))
 
     def fold_scale(self, scale: float) -> None:
-        """Divides what the attention's neuron receives by ``scale`` > 0."""
+        """Divides the input of the attention's neuron by ``scale`` > 0."""
         self.scale /= float(scale)
 
 
 class TokenQKAttention(nn.Module):
     """Q-K token attention (QKFormer, arXiv 2403.16552, eq. 5-7): linear in tokens and channels.
 
-    Each head sums its q over the head's channels; a neuron turns the sum into a binary mask of tokens, which gates k.
+    Each head sums its q over the channels of the head. A neuron turns the sum into a binary mask over the tokens, by
+    which k is multiplied.
 
     Args:
         dim: channels C, a multiple of ``heads``.
@@ -65,6 +71,8 @@ class TokenQKAttention(nn.Module):
     Raises:
         UserError: ``dim`` is not a multiple of ``heads``.
     """
+
+    folds_into_weights: ClassVar[bool] = False  # the factor is not part of a state dict
 
     def __init__(self, dim: int, heads: int, neuron: NeuronFactory, *, scale: float = 1.0) -> None:
         super().__init__()
@@ -77,13 +85,23 @@ class TokenQKAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, N] -> spikes [T, B, C, N]``."""
-        q, k = (layer(x).unflatten(2, (self.heads, -1)) for layer in (self.q, self.k))  # [T, B, h, d, N]
-        mask = self.neuron(q.sum(3) * self.scale)  # [T, B, h, N]
-        return self.proj((mask.unsqueeze(3) * k).flatten(2, 3))
+        q, k = (by_head(layer(x), self.heads) for layer in (self.q, self.k))
+        mask = self.neuron(reduce(q, "t b h d n -> t b h n", "sum") * self.scale)
+        return self.proj(joined(rearrange(mask, "t b h n -> t b h 1 n") * k))
 
     def fold_scale(self, scale: float) -> None:
-        """Divides what the attention's neuron receives by ``scale`` > 0."""
+        """Divides the input of the attention's neuron by ``scale`` > 0."""
         self.scale /= float(scale)
+
+
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """``[T, B, h * d, N] -> [T, B, h, d, N]``."""
+    return rearrange(x, "t b (h d) n -> t b h d n", h=heads)
+
+
+def joined(x: Tensor) -> Tensor:
+    """``[T, B, h, d, N] -> [T, B, h * d, N]``."""
+    return rearrange(x, "t b h d n -> t b (h d) n")
 
 
 def _check_heads(dim: int, heads: int) -> int:

@@ -1,5 +1,6 @@
 """The transformer block: attention and MLP on a residual stream of spike counts."""
 
+from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.layers.conv import SpikingLinear
@@ -21,11 +22,11 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + attn(x)``, then ``x + mlp(x)``: spikes are added to the stream, so it holds integers, not bits.
+    """``x + attn(x)``, then ``x + mlp(x)``. Spikes are added to the stream, so its values are integers.
 
     Args:
         attn: attention over tokens [T, B, C, N].
-        mlp: the same shapes.
+        mlp: of the same shapes.
     """
 
     def __init__(self, attn: nn.Module, mlp: nn.Module) -> None:
@@ -34,8 +35,8 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C, *S] -> [T, B, C, *S]``; the positions are the tokens."""
-        tokens = x.flatten(3)
+        """``[T, B, C, *S] -> [T, B, C, *S]``. Every position is a token."""
+        tokens = rearrange(x, "t b c ... -> t b c (...)")
         tokens = tokens + self.attn(tokens)
         tokens = tokens + self.mlp(tokens)
         return tokens.view_as(x)

@@ -62,8 +62,8 @@ class PatchSplitting(nn.Module):
 class EmbeddingPlan:
     """Widths and pools of one :class:`DeformedShortcutEmbedding`: (divisor, pool) for each 3x3 convolution.
 
-    A divisor n stands for ``dim / n`` output channels. ``stem`` comes before the shortcut branches off, ``main`` beside
-    it. Each pool halves the size.
+    A divisor n stands for ``dim / n`` output channels. ``stem`` lies before the fork of main branch and shortcut,
+    ``main`` is the main branch. Each pool halves the size.
     """
 
     stem: tuple[tuple[int, bool], ...]
@@ -71,7 +71,7 @@ class EmbeddingPlan:
 
     @property
     def stride(self) -> int:
-        """By how much the size shrinks."""
+        """The factor by which the size shrinks."""
         return 2 ** sum(pool for _, pool in self.stem + self.main)
 
 
@@ -107,7 +107,8 @@ class DeformedShortcutEmbedding(nn.Module):
         for divisor, _ in plan.stem + plan.main:
             if dim % divisor:
                 raise UserError(
-                    f"this patch embedding has layers of dim / {divisor} channels; {dim} / {divisor} is no whole number"
+                    f"this patch embedding has layers of dim / {divisor} channels; dim must be a multiple of "
+                    f"{divisor}, got {dim}"
                 )
 
         def branch(width: int, convs: Sequence[tuple[int, bool]]) -> nn.Sequential:

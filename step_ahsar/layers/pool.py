@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from step_ahsar import internals
+
 
 class MaxPool(nn.Module):
     """Max pool of kernel 3, stride 2, padding 1: ``[B, C, *S] -> [B, C, *ceil(S / 2)]``, S of one or two dimensions.
 
-    The same numbers as nn.MaxPool1d and nn.MaxPool2d, which keep their whole input for the backward pass and use its
-    shape alone.
+    It gives the same numbers as nn.MaxPool1d and nn.MaxPool2d. Those keep their whole input for the backward pass, of
+    which only the shape is used; this one keeps the shape.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +35,5 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (indices,) = ctx.saved_tensors
-        shape_only = grad.new_empty(()).expand(ctx.shape)
-        kernel, stride, padding, dilation, ceil_mode = _SETTINGS
-        args = ([kernel] * 2, [stride] * 2, [padding] * 2, [dilation] * 2, ceil_mode)
-        return torch.ops.aten.max_pool2d_with_indices_backward(grad, shape_only, *args, indices)
+        kernel, stride, padding = _SETTINGS[:3]
+        return internals.max_pool2d_gradient(grad, ctx.shape, indices, kernel, stride, padding)

@@ -1,37 +1,45 @@
-"""What every spiking transformer here has in common: inputs over time, feature levels, the head, timm's interface."""
+"""The base class of the spiking transformers: inputs over time, feature levels, the head, timm's interface."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from timm.models._features import feature_take_indices
+import torch.nn.functional as F
+from einops import reduce
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
+from step_ahsar import internals
 from step_ahsar.errors import UserError
+from step_ahsar.neurons import own_parameters
 
 
 class SpikingTransformer(nn.Module):
-    """Base of the models: a chain of feature levels over a stream [T, B, C, *S], then mean pooling and a linear head.
+    """Base class: feature levels in a row over a stream [T, B, C, *S], then mean pooling and a linear head.
 
-    Input ``[B, in_chans, *S]``, shown at each of ``time_steps`` steps (direct encoding), or ``[T, B, in_chans, *S]`` of
-    any T. S is (H, W), or (L,) in the 1-d forms. Output: logits ``[B, num_classes]``, or ``[T, B, num_classes]`` with
-    ``per_step``. Neurons keep nothing between calls, so T may change from call to call.
+    The input is ``[B, in_chans, *S]``, which is repeated for ``time_steps`` time steps (direct encoding), or
+    ``[T, B, in_chans, *S]`` with any T. S is (H, W), or (L,) in the 1-d forms. The output is logits ``[B,
+    num_classes]``, or ``[T, B, num_classes]`` with ``per_step``. Neurons keep no state between calls, so T may differ
+    between calls.
 
-    A subclass builds its layers, gives :meth:`levels` (and :meth:`embed` if something comes before the first level),
-    fills ``feature_info`` and ends with :meth:`reset_classifier`.
+    Sequences may have any length. Zeros are appended up to the next multiple of ``stride``; every token then still
+    covers at least one sample of the sequence, so no token has to be masked.
+
+    A subclass builds its layers, implements :meth:`levels` (and :meth:`embed` if there are layers before the first
+    level), fills ``feature_info``, and calls :meth:`reset_classifier` at the end of its constructor.
 
     Args:
         in_chans: channels of the input.
-        num_classes: outputs of the head; 0 = no head, pooled features come out.
-        img_size: H and W (one number for a square), or L; None = not known yet. Any size that fits is taken later.
+        num_classes: outputs of the head; 0 = no head, the output is pooled features.
+        img_size: H and W (one number for a square), or L; None = not known. It is only checked: any valid size can be
+            given later.
         time_steps: T of inputs without a time axis, >= 1.
         per_step: keep the time axis in logits and intermediate features instead of averaging over it.
-        global_pool: "avg", or "" for unpooled features (then without a head).
+        global_pool: "avg", or "" for features that are not pooled, without a head.
         ndim: 2 for images, 1 for sequences.
-        stride: by how much the layers shrink the input in all; sizes must be multiples of it.
+        stride: the factor by which all layers together shrink the input; height and width must be multiples of it.
         num_features: channels of the last level.
 
     Raises:
@@ -70,13 +78,13 @@ class SpikingTransformer(nn.Module):
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
         if img_size is not None:
-            self._check_size((img_size,) * ndim if isinstance(img_size, int) else tuple(img_size))
+            self.check_size(img_size)
 
-    # -- what a subclass says about itself ----------------------------------------------------------------------------
+    # -- for subclasses -----------------------------------------------------------------------------------------------
 
     @property
     def levels(self) -> nn.ModuleList:
-        """The feature levels, run in turn."""
+        """The feature levels, in the order in which they run."""
         raise NotImplementedError
 
     def embed(self, x: Tensor) -> Tensor:
@@ -90,7 +98,7 @@ class SpikingTransformer(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last level's stream, with its time axis: ``[T, B, C, *S / stride]``."""
+        """The output of the last level, with its time axis: ``[T, B, C, *S / stride]``."""
         x = self.embed(self._over_time(x))
         for level in self.levels:
             x = self._run(level, x)
@@ -99,9 +107,9 @@ class SpikingTransformer(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """``[T, B, C, *S]`` to logits; with ``pre_logits`` to pooled features."""
         if self.global_pool == "avg":
-            x = x.flatten(3).mean(3)
+            x = reduce(x, "t b c ... -> t b c", "mean")
         if not self.per_step:
-            x = x.mean(0)
+            x = reduce(x, "t ... -> ...", "mean")
         return x if pre_logits else self.head(x)
 
     def forward_intermediates(
@@ -113,24 +121,24 @@ class SpikingTransformer(nn.Module):
         output_fmt: str | None = None,
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Features of chosen levels, timm's way.
+        """Features of chosen levels, with timm's interface.
 
         Args:
             x: as in :meth:`forward`.
-            indices: last n levels if int, these levels if a sequence, all if None.
-            norm: of no effect, these models have no final norm.
+            indices: the last n levels (int), these levels (sequence), or all (None).
+            norm: without effect: these models have no final norm.
             stop_early: do not run the levels behind the last chosen one.
             output_fmt: "NCHW" ("NCL" in the 1-d forms), the default, or "NLC".
-            intermediates_only: leave out the final stream.
+            intermediates_only: return the list of features alone.
 
         Returns:
-            The levels' features, averaged over time to [B, C, *S], or [T, B, C, *S] with ``per_step``; unless
-            ``intermediates_only``, what :meth:`forward_features` returns comes before them.
+            The output of :meth:`forward_features`, unless ``intermediates_only``, and a list with the levels' features,
+            averaged over time to [B, C, *S], or [T, B, C, *S] with ``per_step``.
         """
         channels_first = "NCHW" if self.ndim == 2 else "NCL"
         if output_fmt not in (None, channels_first, "NLC"):
             raise UserError(f"output_fmt must be {channels_first!r} or 'NLC', got {output_fmt!r}")
-        take, last = feature_take_indices(len(self.levels), indices)
+        take, last = internals.take_indices(len(self.levels), indices)
         features = []
         x = self.embed(self._over_time(x))
         for i, level in enumerate(self.levels[: last + 1] if stop_early else self.levels):
@@ -146,26 +154,31 @@ class SpikingTransformer(nn.Module):
         return level(x)
 
     def _over_time(self, x: Tensor) -> Tensor:
-        """Checks the shape and repeats an input without a time axis."""
+        """Checks the shape, pads a sequence, and repeats an input without a time axis."""
         has_time = x.ndim == self.ndim + 3
         if not (has_time or x.ndim == self.ndim + 2) or x.shape[-self.ndim - 1] != self.in_chans or not x.shape[0]:
             size = f"{self.in_chans}, {'H, W' if self.ndim == 2 else 'L'}"
             raise UserError(f"{type(self).__name__} takes [B, {size}] or [T, B, {size}], got {list(x.shape)}")
-        self._check_size(x.shape[-self.ndim :])
+        self.check_size(x.shape[-self.ndim :])
+        if self.ndim == 1 and x.shape[-1] % self.stride:
+            x = F.pad(x, (0, -x.shape[-1] % self.stride))
         return x if has_time else x.expand(self.time_steps, *x.shape)
 
-    def _check_size(self, size: Sequence[int]) -> None:
-        """Raises UserError unless every stage halves the size without a remainder."""
-        if len(size) == self.ndim and all(n > 0 and n % self.stride == 0 for n in size):
-            return
-        what = "height and width" if self.ndim == 2 else "the length (one number)"
-        given = "x".join(str(n) for n in size)
-        below = max(size[0] // self.stride, 1) * self.stride
-        fitting = " or ".join("x".join([str(n)] * self.ndim) for n in (below, below + self.stride))
-        name = type(self).__name__
-        raise UserError(
-            f"{name} cannot take size {given}: {what} must be a multiple of {self.stride}, such as {fitting}"
-        )
+    def check_size(self, size: int | Sequence[int]) -> None:
+        """Raises UserError for a size of inputs, as for ``img_size``, that the model cannot take."""
+        size = (size,) * self.ndim if isinstance(size, int) else tuple(size)
+        name, given = type(self).__name__, "x".join(str(n) for n in size)
+        if len(size) == self.ndim and all(n > 0 for n in size):
+            if self.ndim == 1 or all(n % self.stride == 0 for n in size):
+                return
+            below = max(size[0] // self.stride, 1) * self.stride
+            fitting = " or ".join(f"{n}x{n}" for n in (below, below + self.stride))
+            raise UserError(
+                f"{name} cannot take size {given}: height and width must be multiples of {self.stride}, such as "
+                f"{fitting}"
+            )
+        wanted = "a height and a width, both > 0" if self.ndim == 2 else "a length, one number > 0"
+        raise UserError(f"{name} cannot take size {given}: it takes {wanted}")
 
     # -- timm's interface ---------------------------------------------------------------------------------------------
 
@@ -174,7 +187,9 @@ class SpikingTransformer(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head: weights from a truncated normal of deviation 0.02, bias 0; none for ``num_classes`` 0.
+        """Makes a new head, with weights from a truncated normal of standard deviation 0.02 and bias 0.
+
+        With ``num_classes`` 0 there is no head.
 
         Raises:
             UserError: an unknown pooling, or a head over unpooled features.
@@ -184,7 +199,7 @@ class SpikingTransformer(nn.Module):
         if self.global_pool not in ("avg", ""):
             raise UserError(f"global_pool must be 'avg' or '', got {self.global_pool!r}")
         if num_classes < 0 or (num_classes and not self.global_pool):
-            raise UserError(f"global_pool {self.global_pool!r} cannot go with num_classes {num_classes}")
+            raise UserError(f"global_pool {self.global_pool!r} does not go with num_classes {num_classes}")
         self.num_classes = num_classes
         self.head: nn.Module = nn.Identity()
         if num_classes:
@@ -195,8 +210,8 @@ class SpikingTransformer(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drops the levels behind the last one chosen, and the head. Returns the chosen levels' indices."""
-        take, last = feature_take_indices(len(self.levels), indices)
+        """Removes the levels behind the last chosen one, and the head. Returns the chosen levels' indices."""
+        take, last = internals.take_indices(len(self.levels), indices)
         pruned = last + 1 < len(self.levels)
         del self.levels[last + 1 :]
         self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
@@ -205,18 +220,19 @@ class SpikingTransformer(nn.Module):
         return take
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only the levels' inputs for the backward pass and compute the rest again."""
+        """Keep only the levels' inputs for the backward pass, and recompute the rest there."""
         self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Nothing beyond what timm leaves out itself: biases, norms, neurons' parameters, all 1-d or 0-d."""
-        return set()
+        """The neurons' own parameters. timm adds biases and norms by itself."""
+        return own_parameters(self)
 
 
 @contextmanager
 def _norms_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms leave their running averages alone: a recomputed forward must not count a batch twice."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """Batch norms do not update their running averages inside: a recomputation must not count a batch twice."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    norms = [m for m in module.modules() if isinstance(m, kinds)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, tracked) in zip(norms, saved, strict=True):
         norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()

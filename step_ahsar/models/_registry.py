@@ -1,9 +1,10 @@
-"""The zoo as timm sees it: each variant of ``models/<family>/variants.yaml`` becomes a registered model."""
+"""Registering the zoo with timm: each variant in ``zoo/<family>/variants.yaml`` becomes a model."""
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
@@ -13,12 +14,41 @@ from step_ahsar.errors import UserError
 from step_ahsar.paths import zoo_dir
 
 _WEIGHT_SOURCES = ("url", "file", "state_dict", "hf_hub_id")
-_family_of: dict[str, str] = {}
+
+# Arguments that timm's users and timm's train.py pass to any model, with the value at which they have no effect.
+_NEUTRAL = {
+    "drop_rate": 0.0,
+    "proj_drop_rate": 0.0,
+    "attn_drop_rate": 0.0,
+    "pos_drop_rate": 0.0,
+    "patch_drop_rate": 0.0,
+    "drop_path_rate": 0.0,
+    "drop_block_rate": 0.0,
+}
+
+
+class _Entry(NamedTuple):
+    family: str
+    model: type[nn.Module]
+
+
+_models: dict[str, _Entry] = {}
 
 
 def list_models(family: str | None = None) -> list[str]:
-    """The names of this package's models, of one family if asked for. ``timm.create_model`` takes each of them."""
-    return sorted(name for name, of in _family_of.items() if family in (None, of))
+    """Names of this package's models, for ``timm.create_model``; of one family or of all."""
+    return sorted(name for name, entry in _models.items() if family in (None, entry.family))
+
+
+def model_arguments(name: str) -> list[str] | None:
+    """Names of the arguments of a model's constructor, without the options of its neurons.
+
+    None for a model of another package.
+    """
+    if name not in _models:
+        return None
+    parameters = inspect.signature(_models[name].model).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
 
 def register_family(family: str, model: type[nn.Module], first_conv: str) -> None:
@@ -26,7 +56,7 @@ def register_family(family: str, model: type[nn.Module], first_conv: str) -> Non
 
     Args:
         family: folder of the zoo.
-        model: what the variants are made of; their data are its constructor's arguments.
+        model: class of the models. The variants are arguments of its constructor.
         first_conv: path of the first convolution, which timm adapts when weights are loaded for other ``in_chans``.
     """
     zoo = yaml.safe_load((zoo_dir() / family / "variants.yaml").read_text(encoding="utf-8"))
@@ -37,14 +67,14 @@ def register_family(family: str, model: type[nn.Module], first_conv: str) -> Non
         form = zoo["forms"][variant["form"]]
         args[name] = {**form["args"], **variant["args"]}
         cfgs[name] = _cfg(args[name], first_conv, {**zoo["source"], **form["cfg"]})
-    module.default_cfgs = generate_default_cfgs(cfgs)  # type: ignore[attr-defined]  # where register_model looks
+    module.default_cfgs = generate_default_cfgs(cfgs)  # type: ignore[attr-defined]  # register_model reads it there
     for name in args:
         register_model(_entry_point(name, model, args[name]))
-        _family_of[name] = family
+        _models[name] = _Entry(family, model)
 
 
 def _cfg(args: dict[str, Any], first_conv: str, extra: dict[str, Any]) -> PretrainedCfg:
-    """What timm notes of a variant. A sequence of length L is noted as an input of size (C, 1, L)."""
+    """The record in timm of a variant. The input of a 1-d form of length L is recorded as (C, 1, L)."""
     size = args["img_size"]
     return PretrainedCfg(
         input_size=(args["in_chans"], 1 if args.get("ndim") == 1 else size, size),
@@ -62,7 +92,7 @@ def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Cal
                 f"no weights are published for {name!r}; leave out pretrained=True, or name a file of your own with "
                 "pretrained_cfg_overlay={'file': ...}"
             )
-        kwargs = {**args, **kwargs}
+        kwargs = {**args, **_without_neutral(name, kwargs)}
         channels_first = "NCL" if kwargs.get("ndim") == 1 else "NCHW"
         every_level = {"out_indices": None, "feature_cls": "getter", "output_fmt": channels_first}
         return build_model_with_cfg(model, name, pretrained, feature_cfg=every_level, **kwargs)
@@ -72,6 +102,18 @@ def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Cal
     create.__doc__ = f"The variant {name!r} of :class:`{model.__name__}`. Keyword arguments replace the variant's own."
     setattr(sys.modules[model.__module__], name, create)
     return create
+
+
+def _without_neutral(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Drops arguments of ``_NEUTRAL`` that a model does not have. Raises UserError if their value is not neutral."""
+    own = model_arguments(name) or ()
+    kept = {}
+    for key, value in kwargs.items():
+        if key not in _NEUTRAL or key in own:
+            kept[key] = value
+        elif value not in (None, _NEUTRAL[key]):
+            raise UserError(f"model {name!r} has no {key}; leave it at {_NEUTRAL[key]:g}, got {value!r}")
+    return kept
 
 
 def _has_weights(kwargs: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """QKFormer: Hierarchical Spiking Transformer using Q-K Attention (Zhou et al., NeurIPS 2024, arXiv 2403.16552).
 
-Variants, facts and deviations: ``models/qkformer`` in the repository, ``step_ahsar/zoo/qkformer`` in the wheel.
+Variants, facts and deviations: ``zoo/qkformer`` in the repository, ``step_ahsar/zoo/qkformer`` in the wheel.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Stage(nn.Module):
 
 
 class QKFormer(SpikingTransformer):
-    """Stages of falling resolution and growing width; token QK attention in all but the last, which has SSA.
+    """Stages of decreasing resolution and increasing width. The last has spiking self-attention, the others token QKA.
 
     Shapes and the general arguments: :class:`SpikingTransformer`. Each stage is a feature level.
 
@@ -63,13 +63,14 @@ class QKFormer(SpikingTransformer):
         depths: blocks of each stage.
         heads: attention heads, the same in every stage.
         form: patch embeddings, "cifar", "dvs" or "imagenet".
-        pool_first: pool before the neuron, as in the paper (conv, norm, pool, neuron), rather than after it.
+        pool_first: pool before the neuron (conv, norm, pool, neuron), as in the paper, or after it.
         attn_scale: factor on the product of the spiking self-attention.
-        mlp_ratio: width of the MLP over the stage's channels.
+        mlp_ratio: hidden channels of the MLP, divided by the stage's channels.
         neuron: name of the spiking neuron.
-        backend: who simulates it.
-        threshold: firing threshold of every layer but the attention's own.
-        attn_threshold: threshold behind the attention's product and sum; None = half of ``threshold``.
+        backend: the library that simulates it.
+        threshold: firing threshold of every neuron except those behind an attention product or sum; None = the neuron's
+            default.
+        attn_threshold: threshold of the neurons behind an attention product or sum; None = half of ``threshold``.
         neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
     """
 
@@ -92,14 +93,14 @@ class QKFormer(SpikingTransformer):
         global_pool: str = "avg",
         neuron: str = "lif",
         backend: str = "torch",
-        threshold: float = 1.0,
+        threshold: float | None = None,
         attn_threshold: float | None = None,
         **neuron_options: Any,
     ) -> None:
         if form not in EMBEDDINGS:
             raise unknown("form of QKFormer", form, EMBEDDINGS)
         if not dims or len(dims) != len(depths) or min(*dims, *depths) < 1:
-            raise UserError(f"dims and depths must be >= 1, one each a stage, got {list(dims)} and {list(depths)}")
+            raise UserError(f"dims and depths must be >= 1 and of equal number, got {list(dims)} and {list(depths)}")
         first, later = EMBEDDINGS[form]
         plans = [first, *[later] * (len(dims) - 1)]
         super().__init__(
@@ -138,7 +139,7 @@ class QKFormer(SpikingTransformer):
         return self.stages
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, timm's way."""
+        """Parameter groups for layer-wise learning rates, in timm's format."""
         fine = [(r"^stages\.(\d+)\.patch_embed", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
         return {"stem": r"^stages\.0\.patch_embed", "blocks": r"^stages\.(\d+)" if coarse else fine}
 

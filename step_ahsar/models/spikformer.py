@@ -1,6 +1,6 @@
 """Spikformer: When Spiking Neural Network Meets Transformer (Zhou et al., ICLR 2023, arXiv 2209.15425).
 
-Variants, facts and deviations: ``models/spikformer`` in the repository, ``step_ahsar/zoo/spikformer`` in the wheel.
+Variants, facts and deviations: ``zoo/spikformer`` in the repository, ``step_ahsar/zoo/spikformer`` in the wheel.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from step_ahsar.models._registry import register_family
 
 
 class Spikformer(SpikingTransformer):
-    """Patch splitting, ``depth`` blocks of spiking self-attention and MLP, a linear head on mean firing.
+    """Patch splitting, then ``depth`` blocks of spiking self-attention and MLP, then a linear head.
 
     Shapes and the general arguments: :class:`SpikingTransformer`. Each block is a feature level.
 
@@ -24,14 +24,15 @@ class Spikformer(SpikingTransformer):
         depth: number of blocks.
         heads: attention heads.
         pools: which of the four stages of the patch splitting halve the size.
-        pool_first: pool before the neuron (conv, norm, pool, neuron) rather than after it, as in the paper.
+        pool_first: pool before the neuron (conv, norm, pool, neuron), or after it, as in the paper.
         qkv_bias: bias of the linear layers of q, k and v.
         attn_scale: factor on the attention product.
-        mlp_ratio: width of the MLP over ``dim``.
+        mlp_ratio: hidden channels of the MLP, divided by ``dim``.
         neuron: name of the spiking neuron.
-        backend: who simulates it.
-        threshold: firing threshold of every layer but the attention's own.
-        attn_threshold: threshold behind the attention product; None = half of ``threshold``.
+        backend: the library that simulates it.
+        threshold: firing threshold of every neuron except those behind an attention product; None = the neuron's
+            default.
+        attn_threshold: threshold of the neurons behind an attention product; None = half of ``threshold``.
         neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
     """
 
@@ -55,7 +56,7 @@ class Spikformer(SpikingTransformer):
         global_pool: str = "avg",
         neuron: str = "lif",
         backend: str = "torch",
-        threshold: float = 1.0,
+        threshold: float | None = None,
         attn_threshold: float | None = None,
         **neuron_options: Any,
     ) -> None:
@@ -94,7 +95,7 @@ class Spikformer(SpikingTransformer):
         return self._run(self.patch_embed, x)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, timm's way."""
+        """Parameter groups for layer-wise learning rates, in timm's format."""
         return {"stem": r"^patch_embed", "blocks": [(r"^blocks\.(\d+)", None)]}
 
 

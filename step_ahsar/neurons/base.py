@@ -1,76 +1,100 @@
-"""The contract that every spiking neuron keeps, whatever its backend."""
+"""The base class of every spiking neuron, on all backends."""
 
 import inspect
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from step_ahsar import internals
 from step_ahsar.errors import UserError
 
 GROUPS = ("stem", "attention", "mlp", "head")
 
 
 class Sensor:
-    """Counts a layer's spikes in training, for the controller to read.
+    """Counts the spikes of a layer during training, for the controller to read.
 
     Attributes:
-        observed: spikes and neuron-steps seen since the controller last looked, [2] fp32; None while not regulated.
-        max_spikes: the most that one neuron emits in one time step; firing rates are divided by it.
+        observed: number of spikes, and of neurons times time steps, since the controller last read them, [2] fp32; None
+            without a controller.
+        max_spikes: the most spikes that one neuron emits in one time step; firing rates are divided by it.
+        evaluated: whether the layer ran in eval mode since the controller last looked.
     """
 
     training: bool
     max_spikes: float = 1.0
     observed: Tensor | None = None
-    _seen_forward = False
+    evaluated: bool = False
+    _counted: bool = False  # whether a forward pass was counted since clear_observed(), other than a recomputation
 
-    def _observing(self) -> bool:
-        """Training forwards count once each, also under activation checkpointing, which runs some of them twice.
+    def sense(self, spikes: Tensor, count: Tensor | None = None) -> None:
+        """Counts the spikes of one forward pass in training, if there is a controller.
 
-        Inside the backward pass a forward is a recomputation. It is the first sight of the activity only under
-        reentrant checkpointing, whose outer forward runs without gradients.
+        Args:
+            spikes: the layer's output.
+            count: the number of spikes, 0-d, if it is known already.
         """
-        if not (self.training and torch.is_grad_enabled()):
+        if self.observed is None:
+            return
+        if not self.training:
+            self.evaluated = True
+        elif self._counts():
+            if count is None:
+                count = spikes.detach().sum(dtype=torch.float32)
+            self.observed[0] += count.detach() / self.max_spikes
+            self.observed[1] += spikes.numel()
+
+    def clear_observed(self) -> None:
+        """Resets the counts. The controller calls it once per iteration."""
+        assert self.observed is not None, "without a controller nothing is observed"
+        self.observed.zero_()
+        self._counted = False
+
+    def _counts(self) -> bool:
+        """Whether the current forward pass is to be counted.
+
+        Activation checkpointing runs a forward pass a second time, during the backward pass. Only one of the two is
+        counted: the first, or under reentrant checkpointing the second, because there the first runs without gradients
+        and is not counted.
+        """
+        if not torch.is_grad_enabled():
             return False
         if torch.compiler.is_compiling():
             return True
-        if torch._C._current_graph_task_id() != -1:
-            return not self._seen_forward
-        self._seen_forward = True
+        if internals.in_backward():
+            return not self._counted
+        self._counted = True
         return True
 
-    def _observe(self, count: Tensor, numel: int) -> None:
-        observed = _observed(self)
-        observed[0] += count.detach() / self.max_spikes
-        observed[1] += numel
 
-    def clear_observed(self) -> None:
-        """Forgets what was observed; the controller calls it once per iteration."""
-        _observed(self).zero_()
-        self._seen_forward = False
-
-
-class SpikingNeuron(nn.Module, Sensor):
+class SpikingNeuron(internals.KeepsPrecision, Sensor):
     """A layer of spiking neurons.
 
-    ``forward(x: [T, B, ...]) -> spikes [T, B, ...]``: T time steps first, any rank. Every call is one independent run
-    from rest; nothing is kept between calls. A subclass implements :meth:`simulate`, reads its threshold from
-    :meth:`scaled_threshold` at every call, and honours each option of its constructor or raises UserError.
+    ``forward(x: [T, B, ...]) -> spikes [T, B, ...]``: the time steps come first, the rank is free. Every call runs from
+    rest; no state is kept between calls. A subclass implements :meth:`simulate`, reads its threshold from
+    :meth:`scaled_threshold` in every call, and applies every option of its constructor or raises UserError.
 
     Args:
         threshold: firing threshold, > 0.
-        group: which spiking layers it is regulated and reported with: "stem", "attention", "mlp" or "head".
+        group: "stem", "attention", "mlp" or "head": the layers that it is regulated and reported with.
 
     Attributes:
-        threshold_scale: what AHSAR multiplies the threshold by; 0-d fp32 buffer, None until regulated.
+        threshold_scale: factor by which a controller multiplies the threshold; 0-d fp32 buffer, None in a plain neuron.
+        wait: called with each copy of the neuron, see :mod:`step_ahsar.ahsar.neuron`.
     """
 
     name: ClassVar[str] = ""
     backend: ClassVar[str] = ""
-    scales_with_input: ClassVar[bool] = False  # x / s at threshold theta spikes exactly as x at s * theta
-    without: ClassVar[tuple[str, ...]] = ()  # options of the classes it extends that it does not have
+    # Whether dividing the input by a factor gives the same spikes as multiplying the threshold by it.
+    scales_with_input: ClassVar[bool] = False
+    # Options of its base classes that it does not take.
+    without: ClassVar[tuple[str, ...]] = ()
+    precise = ("threshold_scale", "observed")
 
     threshold_scale: Tensor | None
+    wait: Callable[["SpikingNeuron"], None] | None = None
 
     def __init__(self, threshold: float = 1.0, group: str | None = None) -> None:
         super().__init__()
@@ -81,23 +105,24 @@ class SpikingNeuron(nn.Module, Sensor):
         self.register_buffer("threshold_scale", None)
 
     @classmethod
-    def option_names(cls) -> list[str]:
-        """Names of the constructor's options; ``**options`` of one class are those of the class it extends."""
-        names: list[str] = []
+    def option_defaults(cls) -> dict[str, Any]:
+        """The constructor's options with their defaults, including those that ``**options`` passes to base classes."""
+        defaults: dict[str, Any] = {}
         for each in cls.__mro__:
             if "__init__" in vars(each):
                 parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
-                names += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in (*names, "group")]
-                if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                named = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+                defaults = {**defaults, **{name: value for name, value in named.items() if name not in defaults}}
+                if len(named) == len(parameters):
                     break
-        return [name for name in names if name not in cls.without]
+        return {name: value for name, value in defaults.items() if name not in ("group", *cls.without)}
 
     def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Spikes of ``x: [T, B, ...]``, and their number (0-d) if the pass over x gave it for nothing."""
+        """Spikes of ``x: [T, B, ...]``, and their number (0-d) if the same pass computes it, else None."""
         raise NotImplementedError(f"{type(self).__name__} lacks simulate()")
 
     def simulate_normed(self, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
-        """:meth:`simulate` of ``norm(x)``; a backend that can do both in one pass does."""
+        """:meth:`simulate` of ``norm(x)``. A subclass may do both in one pass."""
         return self.simulate(norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
 
     def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
@@ -105,61 +130,76 @@ class SpikingNeuron(nn.Module, Sensor):
 
         Args:
             x: input currents.
-            norm: a norm that the input goes through first, over [T*B, ...].
+            norm: a norm that is applied to the input first, over [T*B, ...].
         """
         if x.ndim < 2:
             raise UserError(f"{type(self).__name__} takes [T, B, ...], got shape {list(x.shape)}")
         spikes, count = self.simulate(x) if norm is None else self.simulate_normed(x, norm)
-        if self.observed is not None and self._observing():
-            if count is None:
-                count = spikes.detach().sum(dtype=torch.float32)
-            self._observe(count, spikes.numel())
+        self.sense(spikes, count)
         return spikes
 
     def scaled_threshold(self, x: Tensor) -> Tensor:
-        """The threshold in force, 0-d, on x's device: ``threshold`` times ``threshold_scale``."""
+        """The current threshold, 0-d, on x's device: ``threshold`` times ``threshold_scale``."""
         if self.threshold_scale is None:
             return scalar(self.threshold, x)
         return self.threshold * self.threshold_scale
 
-    # -- regulation: AHSAR reads `observed` and writes `threshold_scale`, nothing else -------------------------------
+    # -- regulation: a controller reads `observed` and writes `threshold_scale`, nothing else ------------------------
 
-    def start_regulation(self) -> None:
-        """Makes the neuron one that AHSAR can observe and scale. Spikes stay as they are: the scale starts at 1."""
+    def add_scale(self) -> None:
+        """Gives the neuron a ``threshold_scale`` of 1 unless it has one. Its spikes do not change."""
         if self.threshold_scale is None:
             self.register_buffer("threshold_scale", torch.ones(()))
+
+    def start_regulation(self) -> None:
+        """Lets a controller observe the neuron and scale its threshold."""
+        self.add_scale()
         assert self.threshold_scale is not None
         self.observed = torch.zeros(2, device=self.threshold_scale.device)
 
-    def stop_regulation(self) -> None:
-        """Back to the plain neuron."""
-        self.register_buffer("threshold_scale", None)
-        self.observed = None
+    def stop_observing(self) -> None:
+        """Ends the observation by a controller. The scale stays."""
+        self.observed, self.evaluated = None, False
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "SpikingNeuron":
-        """Moves with the model, but the controller's numbers stay fp32 under ``model.half()`` and the like."""
-        scale = self.threshold_scale
-        super()._apply(fn, recurse)
-        if scale is not None:
-            assert self.threshold_scale is not None
-            self.threshold_scale = scale.to(self.threshold_scale.device)
-            if self.observed is not None:
-                self.observed = self.observed.to(self.threshold_scale.device)
-        return self
+    def stop_regulation(self) -> None:
+        """Makes the neuron a plain one, without a scale."""
+        self.register_buffer("threshold_scale", None)
+        self.stop_observing()
+
+    @torch.no_grad()
+    def absorb_scale(self) -> None:
+        """Multiplies the neuron's own threshold by the scale, and removes the scale. The spikes do not change."""
+        if self.threshold_scale is not None:
+            self.multiply_threshold(self.threshold_scale)
+            self.stop_regulation()
+
+    def multiply_threshold(self, scale: Tensor) -> None:
+        """Multiplies the neuron's own threshold, or the parameter that plays its part, by ``scale``, 0-d."""
+        self.threshold = float(self.threshold * scale)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.wait is not None and self.observed is None:
+            self.wait(self)
 
     def extra_repr(self) -> str:
-        """The options in force; every option is an attribute of the same name."""
-        options = ["threshold", *self.option_names()]
+        """The neuron's options; each is an attribute of the same name."""
+        options = ["threshold", *self.option_defaults()]
         shown = [f"{name}={getattr(self, name)!r}" for name in dict.fromkeys(options)]
         shown += [f"group={self.group!r}"] if self.group else []
         return ", ".join(shown + (["regulated"] if self.threshold_scale is not None else []))
 
 
+def own_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters of ``model`` that belong to its neurons: thresholds, time constants, gates and so on."""
+    neurons = [(name, module) for name, module in model.named_modules() if isinstance(module, SpikingNeuron)]
+    return {f"{name}.{own}" if name else own for name, neuron in neurons for own in _names(neuron)}
+
+
+def _names(module: nn.Module) -> Iterable[str]:
+    return (name for name, _ in module.named_parameters())
+
+
 def scalar(value: float, x: Tensor) -> Tensor:
     """``value`` as a 0-d tensor on x's device; fp32, or fp64 for an x of that."""
     return torch.full((), value, device=x.device, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
-
-
-def _observed(layer: Sensor) -> Tensor:
-    assert layer.observed is not None, "not regulated"
-    return layer.observed

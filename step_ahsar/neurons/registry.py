@@ -1,26 +1,56 @@
-"""The registry of neurons: name x backend. Backends are imported on first use, third parties come by entry points."""
+"""The registry of neurons, by name and backend.
 
-from collections.abc import Callable
-from functools import cache, partial
+A backend is imported when it is first asked for. Other packages register neurons through entry points.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.neurons.base import GROUPS, SpikingNeuron
+from step_ahsar.neurons.randomness import own_stream
 
 F = TypeVar("F", bound=Callable[..., SpikingNeuron])
+Regulator = Callable[[SpikingNeuron], None]
 
-_MODULES = {
-    name: f"step_ahsar.neurons.backends.{name}" for name in ("torch", "spikingjelly", "braincog", "snntorch", "sinabs")
-}
 ENTRY_POINTS = "step_ahsar.neurons"
 
 _factories: dict[tuple[str, str], Callable[..., SpikingNeuron]] = {}
+_regulated: dict[str, tuple[Regulator, str]] = {}  # by name: the function that prepares a base neuron, the default base
+
+
+@dataclass(frozen=True)
+class NeuronKind:
+    """Facts about a neuron that are known without creating one.
+
+    Args:
+        name: the neuron's name.
+        backend: the library that simulates it.
+        base: the neuron whose equation runs: the neuron itself, or the one that a regulated neuron is built around.
+        regulated: whether a controller scales its threshold.
+        options: its options with their defaults; None if it was registered as a function, whose options are unknown.
+    """
+
+    name: str
+    backend: str
+    base: str
+    regulated: bool
+    options: Mapping[str, Any] | None
+
+    @property
+    def threshold(self) -> float | None:
+        """The default threshold; None if the options are unknown."""
+        return None if self.options is None else self.options.get("threshold")
 
 
 def register_neuron(name: str, backend: str) -> Callable[[F], F]:
-    """Registers a neuron class (or factory) under name x backend. Raises UserError if the pair is taken.
+    """Registers a neuron class, or a function that returns a neuron. Raises UserError if name and backend are taken.
 
     Other packages add neurons by an entry point in the group ``step_ahsar.neurons``, which names a module that
     registers them.
@@ -28,8 +58,8 @@ def register_neuron(name: str, backend: str) -> Callable[[F], F]:
 
     def register(factory: F) -> F:
         key = (name, backend)
-        if key in _factories:
-            raise UserError(f"neuron {name!r} is already registered on backend {backend!r}: {_factories[key]!r}")
+        if key in _factories or name in _regulated:
+            raise UserError(f"neuron {name!r} is already registered on backend {backend!r}")
         _factories[key] = factory
         if isinstance(factory, type) and issubclass(factory, SpikingNeuron):
             factory.name, factory.backend = name, backend
@@ -38,14 +68,34 @@ def register_neuron(name: str, backend: str) -> Callable[[F], F]:
     return register
 
 
+def register_regulated(name: str, base: str = "lif") -> Callable[[Regulator], Regulator]:
+    """Registers a neuron that is another neuron whose threshold is regulated. It exists on every backend.
+
+    Args:
+        name: its name.
+        base: the neuron that is regulated unless the option ``base`` names another.
+
+    Returns:
+        A decorator for the function that prepares each new base neuron for regulation.
+    """
+
+    def register(regulator: Regulator) -> Regulator:
+        if name in _regulated or any(name == taken for taken, _ in _factories):
+            raise UserError(f"neuron {name!r} is already registered")
+        _regulated[name] = (regulator, base)
+        return regulator
+
+    return register
+
+
 def create_neuron(name: str, backend: str = "torch", *, group: str | None = None, **options: Any) -> SpikingNeuron:
-    """Creates a spiking neuron.
+    """Creates a spiking neuron. Random numbers that its constructor draws do not advance torch's generator.
 
     Args:
         name: see :func:`list_neurons`.
         backend: see :func:`list_backends`.
-        group: "stem", "attention", "mlp" or "head"; what it is regulated and reported with.
-        options: the neuron's own; see :func:`neuron_options`.
+        group: "stem", "attention", "mlp" or "head": the layers that it is regulated and reported with.
+        options: options of this neuron; see :attr:`NeuronKind.options`.
 
     Raises:
         UserError: a name, backend or option that is not known, or a value out of range.
@@ -55,60 +105,64 @@ def create_neuron(name: str, backend: str = "torch", *, group: str | None = None
     """
     if group is not None and group not in GROUPS:
         raise unknown("group", group, GROUPS)
-    factory = _find(name, backend)
-    known = neuron_options(name, backend)
+    kind = neuron_kind(name, backend, options.get("base"))
     for option in options:
-        if known is not None and option not in known:
-            raise unknown(f"option of neuron {name!r} on backend {backend!r}:", option, known)
-    return factory(group=group, **options)
-
-
-def ahsar(backend: str, base: str = "lif", group: str | None = None, **options: Any) -> SpikingNeuron:
-    """The ``base`` neuron under AHSAR: on every backend the neuron called "ahsar".
-
-    Until a controller steps (:func:`step_ahsar.ahsar.regulate`) it is the base neuron, bit for bit.
-
-    Args:
-        backend: where the base neuron lives.
-        base: name of the neuron that is regulated.
-        group: what it is regulated with.
-        options: the base neuron's.
-    """
-    if base == "ahsar":
-        raise UserError("base of 'ahsar' must be another neuron, got 'ahsar'")
-    neuron = create_neuron(base, backend, group=group, **options)
-    neuron.start_regulation()
+        if kind.options is not None and option not in kind.options:
+            raise unknown(f"option of neuron {name!r} on backend {backend!r}:", option, kind.options)
+    if kind.regulated:
+        options.pop("base", None)
+    with own_stream():
+        neuron = _factories[kind.base, backend](group=group, **options)
+    if kind.regulated:
+        _regulated[name][0](neuron)
     return neuron
 
 
+def neuron_kind(name: str, backend: str = "torch", base: str | None = None) -> NeuronKind:
+    """Facts about a neuron. This is the one place that decides whether a neuron is regulated, and around which base.
+
+    Args:
+        name: see :func:`list_neurons`.
+        backend: see :func:`list_backends`.
+        base: of a regulated neuron, the neuron that is regulated; None for its default.
+
+    Raises:
+        UserError: an unknown name or backend, or a base that cannot be regulated.
+
+    >>> kind = neuron_kind("ahsar", base="plif")
+    >>> kind.base, kind.regulated, kind.threshold
+    ('plif', True, 1.0)
+    """
+    _load(backend)
+    if name not in _regulated:
+        return NeuronKind(name, backend, name, False, _defaults(_find(name, backend)))
+    base = base or _regulated[name][1]
+    if base in _regulated:
+        raise UserError(f"base of {name!r} must be a neuron that is not regulated itself, got {base!r}")
+    defaults = _defaults(_find(base, backend))
+    return NeuronKind(name, backend, base, True, None if defaults is None else {"base": base, **defaults})
+
+
 def list_backends() -> list[str]:
-    """Backends that ``backend=`` takes, installed or not."""
+    """Names that ``backend=`` takes, whether or not the library is installed."""
     _load_entry_points()
-    return sorted({*_MODULES, *(backend for _, backend in _factories)})
+    return sorted({*_modules(), *(backend for _, backend in _factories)})
 
 
 def list_neurons(backend: str | None = None) -> list[str]:
     """Names of the neurons of one backend, or of any."""
-    backends = list_backends()
-    if backend is not None and backend not in backends:
-        raise unknown("backend", backend, backends)
-    for each in backends:
+    for each in list_backends() if backend is None else [backend]:
         _load(each)
-    return sorted({name for name, on in _factories if backend in (None, on)})
+    return sorted({*_regulated, *(name for name, on in _factories if backend in (None, on))})
 
 
-def neuron_options(name: str, backend: str = "torch") -> list[str] | None:
-    """Names of the options that the neuron takes; None for a factory, which passes them on and refuses by itself."""
-    factory: object = _find(name, backend)
+def _defaults(factory: object) -> Mapping[str, Any] | None:
     if isinstance(factory, type) and issubclass(factory, SpikingNeuron):
-        return factory.option_names()
+        return factory.option_defaults()
     return None
 
 
 def _find(name: str, backend: str) -> Callable[..., SpikingNeuron]:
-    if backend not in list_backends():
-        raise unknown("backend", backend, list_backends())
-    _load(backend)
     if (name, backend) in _factories:
         return _factories[name, backend]
     elsewhere = [b for b in list_backends() if name in list_neurons(b)]
@@ -118,13 +172,24 @@ def _find(name: str, backend: str) -> Callable[..., SpikingNeuron]:
 
 
 @cache
+def _modules() -> dict[str, str]:
+    """The module that registers each backend's neurons. Every folder in step_ahsar/libraries is a backend."""
+    libraries = find_spec("step_ahsar.libraries")
+    assert libraries is not None
+    folders = [module.name for module in pkgutil.iter_modules(libraries.submodule_search_locations) if module.ispkg]
+    return {"torch": "step_ahsar.neurons.torch"} | {name: f"step_ahsar.libraries.{name}.adapter" for name in folders}
+
+
+@cache
 def _load(backend: str) -> None:
-    if backend in _MODULES:
-        import_module(_MODULES[backend])
-    register_neuron("ahsar", backend)(partial(ahsar, backend=backend))
+    if backend not in list_backends():
+        raise unknown("backend", backend, list_backends())
+    if backend in _modules():
+        import_module(_modules()[backend])
 
 
 @cache
 def _load_entry_points() -> None:
+    import_module("step_ahsar.ahsar.neuron")  # registers the regulated neuron
     for entry in entry_points(group=ENTRY_POINTS):
         entry.load()

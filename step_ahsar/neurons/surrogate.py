@@ -1,4 +1,4 @@
-"""Surrogate derivatives: what stands in for the derivative of the Heaviside step in the backward pass.
+"""Surrogate derivatives, which replace the derivative of the Heaviside step in the backward pass.
 
 Each function maps ``u`` (membrane minus threshold, any shape) and ``alpha`` (0-d tensor) to the derivative at ``u``.
 The forward pass fires where ``u >= 0``, whatever the surrogate.

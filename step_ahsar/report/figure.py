@@ -1,4 +1,4 @@
-"""From a matplotlib figure to SVG for the page: text stays text, colours are the page's, ids are unique."""
+"""Converting matplotlib figures to SVG for the page, with real text, the page's colours and unique ids."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _RC: Any = {
 
 
 def grid(rows: int, columns: int, panel: float, theme: Theme, **subplots: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns axes in the page's look, each `panel` inches high.
+    """A figure of rows x columns axes in the style of the page, each `panel` inches high.
 
-    The margins are fixed, not fitted, so that the panels of figures one below the other stand in line.
+    The margins are fixed, so that the panels of figures below each other are aligned.
     """
     ink, muted, rule = (theme.token(name) for name in ("ink", "muted", "rule"))
     colours: Any = {

@@ -1,9 +1,8 @@
-"""The report as one HTML page that needs nothing but itself: styles, plots and pictures are inside."""
+"""The report as a single HTML page. Styles, plots and pictures are inside, so it needs no other file."""
 
 from __future__ import annotations
 
 import io
-import os
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -17,36 +16,33 @@ from markupsafe import Markup
 from PIL import Image
 
 from step_ahsar.errors import UserError
+from step_ahsar.files import write_file
 from step_ahsar.report import plots, text
 from step_ahsar.report.style import DEPTHS, Theme
 
 REPORT = "report.html"
-PICTURES = 3  # of each cell
-LARGE = 150_000  # bytes; beyond that a picture goes into the page as JPEG, so that the page stays small
+PICTURES = 3  # pictures of predictions per cell
+LARGE = 150_000  # bytes; larger pictures are embedded as JPEG to keep the page small
 
 Summary = dict[str, Any]
 
 
 def write(summary: Summary, directory: Path) -> Path:
-    """Write DIRECTORY/report.html, atomically, and return its path.
+    """Writes DIRECTORY/report.html atomically and returns its path.
 
-    Predictions are shown where DIRECTORY has pictures of them: in runs/<cell>/<seed>/predictions, or, if it is the
-    folder of a single run, in predictions.
+    The page shows pictures of predictions if there are any: in DIRECTORY/runs/<cell>/<seed>/predictions, or for the
+    folder of a single run in DIRECTORY/predictions.
     """
     page = render(summary, find_pictures(summary, directory))
-    temporary = directory / f"{REPORT}.partial"
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary.replace(directory / REPORT)
+        write_file(directory / REPORT, page)
+        return directory / REPORT
     except OSError as error:
         raise UserError(f"cannot write {directory / REPORT}: {error}") from error
 
 
 def find_pictures(summary: Summary, directory: Path) -> dict[str, list[Path]]:
-    """By cell, the first few pictures of the first seed that has any."""
+    """For each cell the first pictures of its first seed that has any."""
     found = {}
     for cell in summary["cells"]:
         folders = [directory / "runs" / cell["id"] / str(seed["seed"]) for seed in cell["seeds"]]
@@ -59,11 +55,11 @@ def find_pictures(summary: Summary, directory: Path) -> dict[str, list[Path]]:
 
 
 def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = None) -> str:
-    """The page of a summary in the format of docs/summary.md.
+    """The page of a summary.
 
     Args:
-        summary: the summary.
-        pictures: by cell, PNG files that show input, truth and prediction of the first samples of the test set.
+        summary: a summary in the format of docs/summary.md.
+        pictures: by cell, PNG files with input, truth and prediction of the first test samples.
     """
     manifest, cells = summary["manifest"], summary["cells"]
     theme = Theme(cells)
@@ -86,6 +82,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         skipped=text.skipped(manifest["datasets"]),
         groups=plots.groups_of(cells),
         metric=text.common_metric(cells),
+        chosen=text.chosen_on(cells),
         models=[list(group) for _, group in groupby(cells, key=_place)],
         further=[(same, names) for same in plots.by_metric(ended) if (names := _further(same))],
         pictures=[(cell, [_inline(path) for path in paths]) for cell in cells if (paths := pictures.get(cell["id"]))],
@@ -120,7 +117,7 @@ def _and(names: list[str]) -> str:
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """The manifest's other entries as (name, one line)."""
+    """Versions, hardware, data sets and commit of the manifest, each as (name, one line)."""
     records = [("versions", manifest["versions"]), ("hardware", manifest["hardware"])]
     records += [("data", data) for data in manifest["datasets"]]
     facts = [
@@ -131,7 +128,7 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Cells of the same model, task and data together, in the order of their first."""
+    """Groups the cells by model, task and data set, in the order of their first cells."""
     models: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:
         models.setdefault(_place(cell), []).append(cell)
@@ -143,12 +140,12 @@ def _place(cell: dict[str, Any]) -> tuple[str, str]:
 
 
 def _further(cells: list[dict[str, Any]]) -> list[str]:
-    """Names of the metrics beside the one that the cells are judged by."""
+    """Names of the metrics other than the one that the cells are judged by."""
     return list(dict.fromkeys(name for cell in cells for name in cell["mean"]["metrics"] if name != cell["metric"]))
 
 
 def _inline(path: Path) -> str:
-    """A PNG file as a URL that holds it, as JPEG if that is shorter and the file is large."""
+    """A PNG file as a data URL; as JPEG if the file is large and JPEG is shorter."""
     try:
         png = path.read_bytes()
         if len(png) > LARGE and len(jpeg := _jpeg(png)) < len(png):
@@ -165,7 +162,7 @@ def _jpeg(png: bytes) -> bytes:
 
 
 def _gains(cell: dict[str, Any]) -> str:
-    """The controller's slow gain at the end of training, mean over seeds, by group; empty for plain cells."""
+    """The controller's slow gain of each group at the end of training, mean over seeds; empty for plain cells."""
     last = [seed["epochs"][-1]["gamma"] for seed in cell["seeds"] if seed["status"] == "ok"]
     known = [gains for gains in last if gains]
     if not known:
@@ -174,7 +171,7 @@ def _gains(cell: dict[str, Any]) -> str:
 
 
 def _swatch(cell: dict[str, Any], theme: Theme) -> Markup:
-    """The cell's line and marker, as in the plots."""
+    """A small picture of the cell's line and marker in the plots."""
     style = theme.cells[cell["id"]]
     dash = " ".join(f"{step * style.width:g}" for step in style.dash)
     return Markup(

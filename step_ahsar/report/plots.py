@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,23 +19,33 @@ _GROUPS = ("stem", "attention", "mlp", "head")
 
 
 def groups_of(cells: Sequence[Cell]) -> list[str]:
-    """The groups of spiking layers that the cells' epochs tell of, in depth order."""
+    """The groups of spiking layers in the cells' epochs, in the order of the model."""
     seen = {group for cell in cells for epoch in _epochs(cell) for group in epoch["firing_rate"]}
     return [group for group in _GROUPS if group in seen] + sorted(seen - set(_GROUPS))
 
 
 def by_metric(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that are judged by the same metric together, in the order of their first; plots have one axis for it."""
+    """Groups the cells by the metric that they are judged by, because a plot has one axis for it."""
     metrics: dict[str, list[Cell]] = {}
     for cell in cells:
         metrics.setdefault(cell["metric"], []).append(cell)
     return list(metrics.values())
 
 
+def families(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Groups of cells that differ in their threshold alone, in its order. Cells with an unknown one are left out."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell["threshold"] is not None:
+            others = {key: value for key, value in cell["settings"].items() if key != "model.threshold"}
+            found.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
+    return [sorted(family, key=lambda cell: cell["threshold"]) for family in found.values()]
+
+
 def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -> str:
     """The judged metric and the training loss by epoch: mean over seeds, shaded from the lowest to the highest seed.
 
-    The cells are of one task, as are those of :func:`metric_against_rate` and :func:`against_threshold`.
+    All cells must have the same task, here and in :func:`metric_against_rate` and :func:`against_threshold`.
     """
     figure, axes = grid(1, 2, 2.4, theme)
     score, loss = axes[0]
@@ -61,27 +72,29 @@ def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -
     loss.set_yscale("log")
     if losses:
         set_ticks(loss.yaxis, log_ticks(min(losses), max(losses)))
-    score.set_ylabel(f"test {name} (%)")
+    judged = "test" if cells[0]["chosen_on"] == "test" else "validation"
+    score.set_ylabel(f"{judged} {name} (%)")
     loss.set_ylabel("training loss (log scale)")
     for panel in (score, loss):
         _epoch_axis(panel)
-    return to_svg(figure, theme, f"curves-{_slug(cells[0])}", f"Test {name} and training loss by epoch")
+    return to_svg(
+        figure, theme, f"curves-{_slug(cells[0])}", f"{judged.capitalize()} {name} and training loss by epoch"
+    )
 
 
 def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
     """The judged metric after the last epoch against each group's mean firing rate, with 95 % intervals over seeds.
 
-    A thin line joins the fixed thresholds of one plain neuron in one model, in order: the curve that tuning the
-    threshold walks along.
+    A thin line joins plain cells that differ in their threshold alone, in the order of the thresholds.
     """
     groups, name = groups_of(cells), text.metric(cells[0]["metric"])
     figure, axes = grid(1, len(groups), 2.4, theme, sharey=True)
     shown = [cell for cell in cells if cell["mean"]["metrics"] and cell["mean"]["firing_rate"]]
     for panel, group in zip(axes[0], groups, strict=True):
-        for family in _families(shown):
+        for family in families(shown):
             points = [(cell["mean"]["firing_rate"].get(group), _percent(cell, cell["mean"])) for cell in family]
             placed = [(cell, x, y) for cell, (x, y) in zip(family, points, strict=True) if x is not None]
-            if family[0]["neuron"] != "ahsar":
+            if not family[0]["regulated"]:
                 panel.plot(
                     [x for _, x, _ in placed], [y for _, _, y in placed], color=theme.token("muted"),
                     linewidth=0.8, linestyle=":", zorder=1,
@@ -100,19 +113,20 @@ def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
 
 
 def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme) -> str | None:
-    """The judged metric and epochs to the target against the starting threshold; None where no neuron has two.
+    """The judged metric and epochs to the target against the starting threshold.
 
-    A seed that never reached the target is drawn hollow, above its number of epochs.
+    None if no cells differ in their threshold alone. A seed that did not reach the target is drawn hollow, above its
+    number of epochs.
     """
-    families = [family for family in _families(cells) if len({cell["threshold"] for cell in family}) > 1]
-    if not families:
+    found = [family for family in families(cells) if len({cell["threshold"] for cell in family}) > 1]
+    if not found:
         return None
     name = text.metric(cells[0]["metric"])
     figure, axes = grid(1, 2, 2.2, theme)
-    for index, family in enumerate(families):
+    for index, family in enumerate(found):
         known = [cell for cell in family if cell["mean"]["metrics"]]
-        # Families stand a little apart, else those that did as well as each other would hide each other.
-        at = [cell["threshold"] * 1.035 ** (index - (len(families) - 1) / 2) for cell in known]
+        # Families are shifted a little against each other, so that equal values do not hide each other.
+        at = [cell["threshold"] * 1.035 ** (index - (len(found) - 1) / 2) for cell in known]
         style = theme.cells[family[0]["id"]]
         line = {
             "color": theme.token(theme.cells[family[len(family) // 2]["id"]].colour), "linewidth": style.width,
@@ -123,7 +137,7 @@ def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme)
         for cell, x in zip(known, at, strict=True):
             _point(axes[0, 0], cell, x, _percent(cell, cell["mean"]), None, theme)
             _epoch_points(axes[0, 1], cell, x, theme)
-    thresholds = sorted({cell["threshold"] for family in families for cell in family})
+    thresholds = sorted({cell["threshold"] for family in found for cell in family})
     for panel in axes[0]:
         panel.set_xscale("log")
         set_ticks(panel.xaxis, thresholds)
@@ -139,7 +153,7 @@ def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme)
 
 
 def layer_limits(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
-    """Limits of rate and threshold scale that hold for every layer of every cell, so that cells can be compared."""
+    """Common axis limits of rate and threshold scale for all layers of all cells, so that cells can be compared."""
     layers = [layer for cell in cells for run in _runs(cell) for layer in run["layers"].values()]
     rates = [rate for layer in layers for rate in layer["rate"]]
     scales = [scale for layer in layers for scale in layer["threshold_scale"] or ()]
@@ -148,9 +162,9 @@ def layer_limits(cells: Sequence[Cell]) -> dict[str, tuple[float, float]]:
 
 
 def layers_over_time(cell: Cell, limits: dict[str, tuple[float, float]], theme: Theme) -> str:
-    """Firing rate of every layer by epoch, mean over seeds, a panel for each group; below it the threshold scale.
+    """Firing rate of every layer by epoch, mean over seeds, in a panel for each group; below it the threshold scale.
 
-    The colour runs from the group's first layer to its last. The shaded stripe is the band that the controller aims at.
+    Colours go from the first layer of the group to the last. The shaded band is the controller's target band.
     """
     groups = groups_of([cell])
     regulated = any(layer["threshold_scale"] for run in _runs(cell) for layer in run["layers"].values())
@@ -184,7 +198,7 @@ def layers_over_time(cell: Cell, limits: dict[str, tuple[float, float]], theme: 
 
 
 def _runs(cell: Cell) -> list[dict[str, Any]]:
-    """The runs that a cell is drawn from: those that ended well, or, where none did, what the failed ones left."""
+    """The runs of a cell that are drawn: those that ended well, or all of them if none did."""
     good = [seed for seed in cell["seeds"] if seed["status"] == "ok"]
     return good or cell["seeds"]
 
@@ -194,7 +208,7 @@ def _epochs(cell: Cell) -> list[dict[str, Any]]:
 
 
 def _percent(cell: Cell, record: dict[str, Any]) -> float:
-    """The metric that the cell is judged by, of one of its epochs or of its means."""
+    """The metric that the cell is judged by, from one of its epochs or from its means."""
     return 100 * record["metrics"][cell["metric"]]
 
 
@@ -203,7 +217,7 @@ def _loss(cell: Cell, epoch: dict[str, Any]) -> float:
 
 
 def _over_epochs(cell: Cell, value: Callable[[Cell, dict[str, Any]], float]) -> tuple[list[int], list[list[float]]]:
-    """Epochs, and for each the value of every seed."""
+    """The epochs, and for each epoch the values of all seeds."""
     rows: dict[int, list[float]] = {}
     for epoch in _epochs(cell):
         rows.setdefault(epoch["epoch"], []).append(value(cell, epoch))
@@ -215,13 +229,13 @@ def _range(rows: list[list[float]]) -> tuple[list[float], list[float]]:
 
 
 def _paths(cell: Cell, group: str) -> list[str]:
-    """The paths of a group's layers, in the order that the model runs them."""
+    """Names of a group's layers, in the order of the model."""
     seen = (path for run in _runs(cell) for path, layer in run["layers"].items() if layer["group"] == group)
     return list(dict.fromkeys(seen))
 
 
 def _layer_over_epochs(cell: Cell, path: str, key: str) -> tuple[list[int], list[float]]:
-    """Epochs, and for each the mean over seeds of the layer's rate or threshold scale; nothing where it has none."""
+    """The epochs, and for each the mean over seeds of the layer's rate or threshold scale; empty if it has none."""
     rows: dict[int, list[float]] = {}
     for run in _runs(cell):
         values = run["layers"].get(path, {}).get(key) or ()
@@ -230,17 +244,8 @@ def _layer_over_epochs(cell: Cell, path: str, key: str) -> tuple[list[int], list
     return sorted(rows), [sum(rows[epoch]) / len(rows[epoch]) for epoch in sorted(rows)]
 
 
-def _families(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells of one neuron under equal conditions, in order of their starting threshold."""
-    families: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        key = tuple(cell[name] for name in ("conditions", "neuron", "base"))
-        families.setdefault(key, []).append(cell)
-    return [sorted(family, key=lambda cell: cell["threshold"]) for family in families.values()]
-
-
 def _point(panel: Axes, cell: Cell, x: float, y: float, x_interval: Any, theme: Theme) -> None:
-    """One cell: its marker, and bars to its 95 % intervals where there are any."""
+    """Draws one cell: its marker, and its 95 % intervals if there are any."""
     style = theme.cells[cell["id"]]
     colour = theme.token(style.colour)
     y_interval = (cell["ci95"]["metrics"] or {}).get(cell["metric"])
@@ -256,7 +261,7 @@ def _point(panel: Axes, cell: Cell, x: float, y: float, x_interval: Any, theme: 
 
 
 def _median_epochs(cell: Cell) -> float:
-    """Median over seeds of the epochs to the target; one that never got there counts as one more than it had."""
+    """Median over seeds of the epochs to the target. A run that did not reach it counts as its epochs plus one."""
     counts = sorted(run["epochs_to_target"] or len(run["epochs"]) + 1 for run in _runs(cell))
     middle = len(counts) // 2
     return counts[middle] if len(counts) % 2 else (counts[middle - 1] + counts[middle]) / 2
@@ -274,7 +279,7 @@ def _epoch_points(panel: Axes, cell: Cell, x: float, theme: Theme) -> None:
 
 
 def _within(panel: Axes, low: float, high: float) -> None:
-    """Keep an axis from running past values that cannot be, with a little air."""
+    """Limits an axis to the possible values, with a small margin."""
     bottom, top = panel.get_ylim()
     air = 0.02 * (min(top, high) - max(bottom, low))
     panel.set_ylim(max(bottom, low - air), min(top, high + air))

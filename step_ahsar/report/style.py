@@ -1,8 +1,8 @@
-"""One look for the whole report: what colour, dash and marker a cell has in every table and plot, in light and in dark.
+"""The style of the report: the colour, dash and marker of each cell in all tables and plots, in light and dark mode.
 
-Colour is information. The hue says the neuron (orange is AHSAR; blue, the first of the others, differs from it for
-every kind of colour blindness), the shade says the variant within it (darker for a higher starting threshold), the dash
-repeats the neuron for print without colour, and the marker says the model. Plots are drawn once, with CSS variables for
+The hue stands for the neuron. Orange is a regulated one; blue, the first of the others, can be told from it with every
+kind of colour blindness. The shade stands for the variant (darker for a higher starting threshold), and the marker for
+the model. The dash also stands for the neuron, for prints without colour. Plots are drawn once, with CSS variables as
 colours, so that the page follows the reader's light or dark mode.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Per hue: light, middle and deep, on a light page and on a dark one. Contrast to the page is 3:1 or more.
+# For each hue a light, a middle and a deep colour, on a light page and on a dark one. Contrast is 3:1 or more.
 _HUES: dict[str, tuple[tuple[str, str, str], tuple[str, str, str]]] = {
     "orange": (("#e8862a", "#c4520a", "#7a2c00"), ("#ffd3a3", "#f79a3e", "#d8650f")),
     "blue": (("#5aa2d8", "#1f6cb0", "#0b3763"), ("#a6d3f6", "#62b0ec", "#2f7fcb")),
@@ -25,7 +25,8 @@ _PLAIN_HUES = [hue for hue in _HUES if hue != "orange"]
 _DASHES: list[tuple[float, ...]] = [(), (4.0, 1.6), (1.2, 1.4), (6.0, 1.5, 1.2, 1.5), (2.5, 1.2), (8.0, 2.0)]
 _MARKERS = "osD^vPX*"
 
-# First to last layer of a group, on a light and on a dark page: viridis without the end that the page would swallow.
+# Colours from the first to the last layer of a group, on a light and on a dark page: viridis without the colours that
+# could not be told from the page.
 DEPTHS = 9
 _DEPTH_ENDS = (
     ("#440154", "#3b528b", "#21918c", "#4fae4a", "#a59c00"),
@@ -42,7 +43,7 @@ _PAGE = {
 
 @dataclass(frozen=True)
 class CellStyle:
-    """How one cell is drawn: names of CSS colours and matplotlib's dash and marker."""
+    """The style of one cell: name of a CSS colour, and matplotlib's dash, marker and line width."""
 
     colour: str
     dash: tuple[float, ...]
@@ -53,7 +54,7 @@ class CellStyle:
 class Theme:
     """The colours and styles of one report.
 
-    `token(name)` is a stand-in colour for matplotlib; `to_css` puts `var(--name)` in its place in finished SVG.
+    matplotlib draws with `token(name)`, a placeholder colour. `to_css` replaces it by `var(--name)` in the SVG.
     """
 
     def __init__(self, cells: Sequence[dict[str, Any]]) -> None:
@@ -64,27 +65,27 @@ class Theme:
         self.cells = self._style(cells)
 
     def token(self, name: str) -> str:
-        """A colour that stands for the CSS variable `name` in matplotlib."""
+        """The placeholder colour of the CSS variable `name`."""
         return f"#fe{list(self._colours).index(name):04x}"
 
     def to_css(self, svg: str) -> str:
-        """Put the CSS variables where their tokens are."""
+        """Replaces placeholder colours by CSS variables."""
         for name in self._colours:
             svg = svg.replace(self.token(name), f"var(--{name})")
         return svg
 
     def variables(self, dark: bool) -> str:
-        """The CSS declarations of every colour, for a dark or a light page."""
+        """The CSS declarations of all colours, for a dark or a light page."""
         return " ".join(f"--{name}: {pair[dark]};" for name, pair in self._colours.items())
 
     def _style(self, cells: Sequence[dict[str, Any]]) -> dict[str, CellStyle]:
-        plain = list(dict.fromkeys(cell["neuron"] for cell in cells if cell["neuron"] != "ahsar"))
+        plain = list(dict.fromkeys(cell["neuron"] for cell in cells if not cell["regulated"]))
         models = list(dict.fromkeys(cell["model"] for cell in cells))
         variants = _variants(cells)
         ranks = {variant: rank for rank, variant in enumerate(sorted(set(variants)))}
         styles: dict[str, CellStyle] = {}
         for cell, variant in zip(cells, variants, strict=True):
-            regulated = cell["neuron"] == "ahsar"
+            regulated = cell["regulated"]
             kind = 0 if regulated else 1 + plain.index(cell["neuron"])
             hue = "orange" if regulated else _PLAIN_HUES[(kind - 1) % len(_PLAIN_HUES)]
             at = ranks[variant] / (len(ranks) - 1) if len(ranks) > 1 else 0.5
@@ -100,11 +101,14 @@ class Theme:
 
 
 def _variants(cells: Sequence[dict[str, Any]]) -> list[tuple[float, int, str, int]]:
-    """What sets a cell apart from the others of its model and neuron; a count where nothing that is listed does."""
+    """For each cell the values that distinguish it from others with the same model and neuron.
+
+    The last value counts cells that do not differ in the other values.
+    """
     seen: dict[tuple[Any, ...], int] = {}
     variants = []
     for cell in cells:
-        variant = (cell["threshold"], cell["time_steps"], cell["backend"])
+        variant = (cell["threshold"] or 0.0, cell["time_steps"], cell["backend"])
         key = (cell["model"], cell["task"], cell["dataset"], cell["neuron"], *variant)
         variants.append((*variant, seen.setdefault(key, 0)))
         seen[key] += 1
@@ -112,7 +116,7 @@ def _variants(cells: Sequence[dict[str, Any]]) -> list[tuple[float, int, str, in
 
 
 def _blend(colours: Sequence[str], at: float) -> str:
-    """The colour at `at` in [0, 1] along evenly spaced `colours`."""
+    """The colour at position `at` in [0, 1] between evenly spaced `colours`."""
     position = at * (len(colours) - 1)
     index = min(int(position), len(colours) - 2)
     share = position - index

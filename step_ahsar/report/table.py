@@ -15,9 +15,11 @@ from step_ahsar.report.plots import groups_of
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """Print the cells, the comparisons paired over seeds, the runs that failed and the files that were left out."""
+    """Prints the cells, the paired comparisons, the failed runs and the files that were left out."""
     cells = summary["cells"]
     _print(_cells(cells, summary["manifest"]["target"]), console)
+    if any(cell["chosen_on"] == "test" for cell in cells):
+        console.print(text.chosen_on(cells), markup=False, highlight=False, soft_wrap=True)
     if any(comparison["seeds"] for comparison in summary["comparisons"]):
         console.print()
         _print(_paired(summary["comparisons"], text.common_metric(cells)), console)
@@ -57,13 +59,16 @@ def _place(cell: dict[str, Any]) -> tuple[str, str]:
 
 def _paired(comparisons: list[dict[str, Any]], metric: str | None) -> Table:
     table = _table(
-        "paired over seeds", f"{metric or 'metric'} difference\npoints [95 %]", "epochs to target,\nratio [95 %]"
+        "paired over seeds",
+        "differs in",
+        f"{metric or 'metric'} difference\npoints [95 %]",
+        "epochs to target,\nratio [95 %]",
     )
     for cell, pairs in groupby(comparisons, key=lambda comparison: comparison["cell"]):
         table.add_row(cell)
         for pair in pairs:
             difference, ratio = text.difference(pair["metric_difference"]), text.ratio(pair["epochs_ratio"])
-            table.add_row(f"  vs {pair['control']}", difference, ratio)
+            table.add_row(f"  vs {pair['control']}", text.differs(pair), difference, ratio)
     return table
 
 
@@ -76,7 +81,7 @@ def _table(first: str, *others: str) -> Table:
 
 
 def _print(table: Table, console: Console) -> None:
-    """Print at full width, wrapping be what it may: a number that is cut short would be another number."""
+    """Prints the table at full width even on a narrow terminal, because a number must not be cut off."""
     unlimited = console.options.update(max_width=10_000)
     console.width = max(Measurement.get(console, unlimited, table).maximum, console.width)
     console.print(table, crop=False)

@@ -1,4 +1,4 @@
-"""Numbers as the reader sees them, the same in the terminal's table and in the page."""
+"""Formatting numbers and names, for the terminal's table and the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "–"
-SHOWN = 3  # of a list of files
+SHOWN = 3  # files that are listed by name
 _BOUNDS = {"exact": "", "at_most": "≤ ", "at_least": "≥ "}
 _METRICS = {"acc1": "accuracy", "miou": "mIoU", "iou": "IoU", "map": "mAP", "mask_map": "mask mAP", "ap": "AP"}
 _DEFINITIONS = {
@@ -27,55 +27,90 @@ def metric(name: str) -> str:
     return " ".join([_METRICS.get(first, first), *others])
 
 
+def is_of_class(name: str) -> bool:
+    """Whether a metric is one class's own, such as 'ap_person' and 'iou_road'."""
+    return name.startswith(("ap_", "iou_"))
+
+
 def title(name: str) -> str:
-    """A metric's name as the first words of a heading: 'Accuracy', 'mIoU'."""
+    """A metric's name at the beginning of a heading: 'Accuracy', 'mIoU'."""
     shown = metric(name)
     return shown.capitalize() if shown.islower() else shown
 
 
 def common_metric(cells: Sequence[dict[str, Any]]) -> str | None:
-    """The name, for readers, of the metric that all cells are judged by; None where they differ or nothing is known."""
+    """The name, for readers, of the metric that all cells are judged by; None if they differ or it is not known."""
     names = {cell["metric"] for cell in cells} - {None}
     return metric(names.pop()) if len(names) == 1 else None
 
 
 def definitions(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """What the cells' metrics are, where that needs to be said."""
+    """Explanations of the cells' metrics, for metrics that need one."""
     names = dict.fromkeys(cell["metric"] for cell in cells)
     return [_DEFINITIONS[name] for name in names if name in _DEFINITIONS]
 
 
 def place(cell: dict[str, Any]) -> str:
-    """The data set, and the task where it is another than classification: 'camvid (segmentation)'."""
+    """The data set, and the task unless it is classification: 'camvid (segmentation)'."""
     return cell["dataset"] if cell["task"] == "classification" else f"{cell['dataset']} ({cell['task']})"
 
 
 def neuron(cell: dict[str, Any]) -> str:
-    """'lif', or 'ahsar' with its base where that is not lif."""
+    """'lif', or a regulated neuron with its base unless that is lif: 'ahsar(plif)'."""
     base = cell["base"]
     return cell["neuron"] if base in (None, "lif") else f"{cell['neuron']}({base})"
 
 
 def signed(value: float) -> str:
-    """A fraction as signed percentage points, with a true minus and no negative zero: '+3.1', '−0.4', '0.0'."""
+    """A fraction as signed percentage points, without a negative zero: '+3.1', '−0.4', '0.0'."""
     points = round(100 * value, 1)
     return "0.0" if points == 0 else f"{points:+.1f}".replace("-", "−")
 
 
-def score(cell: dict[str, Any], name: str | None = None) -> str:
+def threshold(cell: dict[str, Any]) -> str:
+    """The threshold, of a regulated cell the initial one: '0.5'."""
+    return NONE if cell["threshold"] is None else f"{cell['threshold']:g}"
+
+
+def chosen_on(cells: Sequence[dict[str, Any]]) -> str:
+    """On which set curves, targets, the best epoch and slow loops are based, in one sentence."""
+    kinds = {cell["chosen_on"] for cell in cells}
+    if kinds == {"validation"}:
+        return (
+            "Curves, epochs to the target, the best epoch and AHSAR’s slow loop are based on a validation set. The "
+            "test set was measured after training, at the last epoch and at the best one."
+        )
+    which = "" if kinds == {"test"} else " of the cells without a validation set"
+    return (
+        f"Chosen on the test set (data.validation: 0): curves, epochs to the target, the best epoch and AHSAR’s slow "
+        f"loop{which} are based on the test set. Figures at the best epoch and epochs to the target are optimistic."
+    )
+
+
+def differs(pair: dict[str, Any]) -> str:
+    """The settings in which a pair differs: 'neuron', or 'neuron, threshold (2, 0.5)'."""
+    besides = [
+        f"{key.rpartition('.')[2]} ({', '.join('default' if v is None else f'{v:g}' for v in values)})"
+        for key, values in pair["differs"].items()
+    ]
+    return ", ".join(["neuron", *besides])
+
+
+def score(cell: dict[str, Any], name: str | None = None, at_best: bool = False) -> str:
     """Mean over seeds of a metric on the test set in percent, with half the width of its 95 % interval: '95.5 ± 1.2'.
 
     Args:
         cell: an entry of `cells`.
         name: the metric; None for the one that the cell is judged by.
+        at_best: at the best epoch instead of the last.
     """
-    means, intervals = (cell[key]["metrics"] or {} for key in ("mean", "ci95"))
+    means, intervals = (cell[key]["best_metrics" if at_best else "metrics"] or {} for key in ("mean", "ci95"))
     name = name or cell["metric"]
     return with_interval(means.get(name), intervals.get(name), scale=100)
 
 
 def named_score(cell: dict[str, Any], common: str | None) -> str:
-    """The judged metric, with its name where it is not the one that all cells have in common."""
+    """The judged metric, with its name unless all cells have it in common."""
     shown = score(cell)
     return shown if common or shown == NONE else f"{shown} {metric(cell['metric'])}"
 
@@ -89,7 +124,7 @@ def with_interval(mean: float | None, interval: Sequence[float] | None, scale: f
 
 
 def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
-    """The mean over seeds where all got there; else '> epochs', with the number of seeds that did not."""
+    """The mean over seeds if all reached the target; else '> epochs', with the number of seeds that did not."""
     n, reached = cell["n"], cell["n_reached"]
     if not n or target is None:
         return NONE
@@ -107,14 +142,14 @@ def by_group(values: Mapping[str, float] | None, groups: Sequence[str], between:
 
 
 def _small(value: float) -> str:
-    """Two decimals, or three where two would say 0.00 of something that is not nothing."""
+    """Two decimals, or three for a small number that would otherwise be shown as 0.00."""
     if value >= 0.01 or value == 0:
         return f"{value:.2f}"
     return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
 def seeds(cell: dict[str, Any]) -> str:
-    """How many runs ended well, how many failed, how many have not ended."""
+    """The number of runs that ended well, that failed, and that have not ended."""
     others = [status for seed in cell["seeds"] if (status := seed["status"]) != "ok"]
     counts = [f"{others.count(status)} {status}" for status in ("failed", "unfinished") if status in others]
     return ", ".join([str(cell["n"]), *counts])
@@ -150,7 +185,7 @@ def differences(metric_difference: dict[str, Any]) -> str:
 
 
 def skipped(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for each data set some of whose files were left out: how many, and the first of them with their faults."""
+    """For each data set with files that were left out: a line with their number and the first faults."""
     lines = []
     for data in datasets:
         if faults := data.get("skipped"):

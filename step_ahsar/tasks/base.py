@@ -1,4 +1,4 @@
-"""What a task is to the engine: it completes a backbone, gives the loss and the metrics, and shows predictions."""
+"""The interface of tasks. A task completes a backbone, has a loss and metrics, and shows predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from step_ahsar.config import Config
 from step_ahsar.errors import UserError
 from step_ahsar.layers import NeuronFactory
-from step_ahsar.neurons import neuron_options
+from step_ahsar.neurons import neuron_kind
+from step_ahsar.registry import Registry
+from step_ahsar.tasks.losses import Loss
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,15 +22,15 @@ Backbone = Callable[..., nn.Module]  # timm.create_model with everything but the
 class Task(ABC):
     """One task on one data set.
 
-    Inputs are [B, C, *S], or [T, B, C, *S] where the data have a time axis of their own.
+    Inputs are [B, C, *S], or [T, B, C, *S] for data with a time axis of their own.
 
     Args:
-        config: the run; a task reads `train` (the loss), `head` and `model` (the head's neurons).
+        config: the run's config. A task reads `train` (the loss), `head` and `model` (the head's neurons).
         classes: names, by class index.
 
     Attributes:
-        metric: the key of :meth:`Metrics.compute` that runs are judged by; higher is better, in [0, 1].
-        losses: what `train.loss` may be.
+        metric: the key of :meth:`Metrics.compute` by which runs are judged; higher is better, in [0, 1].
+        losses: the values of `train.loss`.
 
     Raises:
         UserError: an option that does not apply to the task.
@@ -36,19 +38,28 @@ class Task(ABC):
 
     name: ClassVar[str]
     metric: ClassVar[str]
-    losses: ClassVar[tuple[str, ...]] = ("ce",)
+    losses: ClassVar[Registry[Loss]]
 
     def __init__(self, config: Config, classes: Sequence[str]) -> None:
-        if config.train.loss not in self.losses:
-            raise UserError(f"train.loss must be {' or '.join(self.losses)} for {self.name}, got {config.train.loss!r}")
+        self.check(config)
         self.config, self.classes = config, tuple(classes)
+        self.criterion = self.losses[config.train.loss]
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raises UserError for an option that does not apply to the task. Nothing is built."""
+        criterion = cls.losses[config.train.loss]
+        if config.train.label_smoothing and not criterion.smooths:
+            raise UserError(
+                f"train.label_smoothing does not apply to train.loss {config.train.loss!r} of {cls.name}; leave it at 0"
+            )
 
     @abstractmethod
     def build(self, backbone: Backbone) -> nn.Module:
         """The whole model: the backbone with the task's head."""
 
     def mix(self, inputs: Tensor, targets: Any, epoch: int) -> tuple[Tensor, Any]:
-        """Augmentation across a training batch; it may draw from the global generators, which the engine seeds."""
+        """Augmentation across a training batch. It may draw from the global generators, which the engine seeds."""
         return inputs, targets
 
     @abstractmethod
@@ -56,7 +67,7 @@ class Task(ABC):
         """The training loss of a batch, 0-d."""
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Any:
-        """What :meth:`Metrics.update` takes."""
+        """Predictions for :meth:`Metrics.update`."""
         return model(inputs)
 
     @abstractmethod
@@ -65,10 +76,10 @@ class Task(ABC):
 
     @abstractmethod
     def show(self, outputs: Any, targets: Any) -> list[dict[str, Any]]:
-        """For each sample of a batch its truth and its prediction, for people to read."""
+        """Truth and prediction of each sample of a batch, as text and numbers for a reader."""
 
     def draw(self, inputs: Tensor, outputs: Any, targets: Any) -> "list[Image.Image]":
-        """For each sample of a batch a picture of truth and prediction; none where there is nothing to see."""
+        """Pictures of truth and prediction of each sample of a batch; none if the task has no pictures."""
         return []
 
 
@@ -81,13 +92,15 @@ class Metrics(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metrics over all batches, by name, each in [0, 1]; what is undefined is left out."""
+        """The metrics over all batches, by name, each in [0, 1]. Undefined ones are left out."""
 
 
 def head_neurons(config: Config) -> NeuronFactory:
-    """Makes the neurons of a spiking head: those of ``config.model``."""
+    """The factory of a spiking head's neurons, which are those of ``config.model``."""
     model = config.model
-    base = model.args.get("base", model.base or "lif") if model.neuron == "ahsar" else model.neuron
-    known = {"base", *(neuron_options(base, model.backend) or ())} - {"threshold"}
+    known = neuron_kind(model.neuron, model.backend, model.base).options or {}
     options = model.neuron_options() | {name: value for name, value in model.args.items() if name in known}
     return NeuronFactory(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)
+
+
+TASKS = Registry[type[Task]]("task")

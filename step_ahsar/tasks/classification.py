@@ -5,26 +5,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from timm.data import Mixup
 from torch import Tensor, nn
 
 from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
+from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task
 from step_ahsar.tasks.eventmix import event_mix
 
 
 class Classification(Task):
-    """One class per input. Models give logits [B, K], or [T, B, K] where the loss looks at every time step."""
+    """One class per input. The model's output is logits [B, K], or [T, B, K] for a loss on every time step."""
 
     name = "classification"
     metric = "acc1"
-    losses = ("ce", "tet")
+    losses = losses.CLASSIFICATION
 
     def __init__(self, config: Config, classes: Sequence[str]) -> None:
         super().__init__(config, classes)
-        if config.head != HeadConfig():
-            raise UserError("head does not apply to classification: models have a linear head of their own")
         train = config.train
         self._mixup: Mixup | None = None
         if train.mixup or train.cutmix:
@@ -35,9 +35,16 @@ class Classification(Task):
                 num_classes=len(classes),
             )
 
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raises UserError for an option that does not apply to the task."""
+        super().check(config)
+        if config.head != HeadConfig():
+            raise UserError("head does not apply to classification: models have a linear head of their own")
+
     def build(self, backbone: Backbone) -> nn.Module:
-        """The backbone's own linear head is the task's."""
-        options = {"per_step": True} if self.config.train.loss == "tet" else {}
+        """The backbone with its own linear head."""
+        options = {"per_step": True} if self.criterion.per_step else {}
         return backbone(num_classes=len(self.classes), **options)
 
     def mix(self, inputs: Tensor, targets: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
@@ -62,33 +69,23 @@ class Classification(Task):
             return inputs, targets
         data = self.config.data
         timed = inputs.ndim == 5 or data.encoder != "direct" or data.sequence.axis == "time"
-        samples = inputs.transpose(0, 1) if timed else inputs
-        # timm mixes [B, C, H, W]: time steps go with the channels, and a sequence is a row
-        flat = samples.reshape(
-            len(samples), -1, *((1,) if samples.ndim - timed == 3 else ()), *samples.shape[2 + timed :]
-        )
-        mixed, targets = self._mixup(flat, targets)
-        mixed = mixed.reshape(samples.shape)
-        return (mixed.transpose(0, 1) if timed else mixed).contiguous(), targets
+        # timm mixes [B, C, H, W]. So time steps are joined with the channels, and a sequence is an image of one row.
+        before, within = ("t b c", "(t c)") if timed else ("b c", "c")
+        space, within_space = ("h w", "h w") if inputs.ndim - timed == 4 else ("l", "1 l")
+        steps = {"t": len(inputs)} if timed else {}
+        flat = rearrange(inputs, f"{before} {space} -> b {within} {within_space}")
+        mixed, targets = self._mixup(flat.contiguous(), targets)
+        return rearrange(mixed, f"b {within} {within_space} -> {before} {space}", **steps).contiguous(), targets
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        r"""Cross-entropy with label smoothing; mixed targets are smoothed already.
-
-        "tet" is temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946, eq. 9):
-        :math:`\frac{1}{T} \sum_t L_{CE}(O(t), y)`, without that paper's regulariser.
+        """Cross-entropy with label smoothing, on the mean over time or (``tet``) on every time step.
 
         Args:
-            model: gives logits [B, K] or [T, B, K].
+            model: returns logits [B, K] or [T, B, K].
             inputs: [B, C, *S] or [T, B, C, *S].
-            targets: class indices [B] or probabilities [B, K].
+            targets: class indices [B] or, if they were mixed, probabilities [B, K].
         """
-        outputs = model(inputs)
-        smoothing = 0.0 if targets.is_floating_point() else self.config.train.label_smoothing
-        if outputs.ndim == 3:
-            steps = len(outputs)
-            outputs = outputs.flatten(0, 1)
-            targets = targets.repeat(steps, *[1] * (targets.ndim - 1))
-        return F.cross_entropy(outputs.float(), targets, label_smoothing=smoothing)
+        return self.criterion.function(model(inputs), targets, self.config.train.label_smoothing)
 
     def metrics(self) -> "Accuracy":
         """Top-1 accuracy."""
@@ -107,7 +104,7 @@ class Accuracy(Metrics):
     """Share of samples whose class has the greatest logit: {"acc1": ...}."""
 
     def __init__(self, num_classes: int) -> None:
-        from torchmetrics.classification import MulticlassAccuracy  # slow to import, and not needed to describe a task
+        from torchmetrics.classification import MulticlassAccuracy  # slow to import
 
         self._accuracy = MulticlassAccuracy(num_classes, average="micro")
 
@@ -117,10 +114,10 @@ class Accuracy(Metrics):
 
     def compute(self) -> dict[str, float]:
         """``{"acc1": accuracy in [0, 1]}``."""
-        # A quotient in fp32: without rounding, 450 of 500 would not reach a target of 0.9.
+        # The quotient is computed in fp32: without rounding, 450 of 500 would be less than a target of 0.9.
         return {"acc1": round(self._accuracy.compute().item(), 6)}
 
 
 def logits(outputs: Tensor) -> Tensor:
-    """[B, K] of [B, K] or, averaged over time, of [T, B, K]; fp32."""
+    """Logits [B, K] in fp32: [T, B, K] is averaged over time."""
     return (outputs.mean(0) if outputs.ndim == 3 else outputs).float()

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
+from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
 from step_ahsar.tasks.drawing import beside, colour, picture
 
-HEADS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
-_SEEN = 0.3  # score of the detections that are shown to people
-_SAME_IOU = 0.5  # of boxes that people take for one object, whatever its class
-_MERGE_IOU = 0.5  # of boxes of one class that are the same object seen in two views
-_HEIGHT = 256  # of a drawn picture, in pixels
+_SEEN = 0.3  # lowest score of the detections that are shown
+_SAME_IOU = 0.5  # of overlapping boxes, whatever their classes, only the best is shown
+_MERGE_IOU = 0.5  # boxes of one class, from two views, that overlap so much are one detection
+_HEIGHT = 256  # height of a drawn picture, in pixels
 
 Found = dict[str, Tensor]
 
@@ -29,24 +29,29 @@ class Detection(Task):
     Targets are a list with, for each image, "boxes" (x0, y0, x1, y1 in pixels of the input, [n, 4]), "labels" ([n]),
     "area" ([n]), "crowd" (bool [n]) and, if the data have them, "masks" (bool [n, H, W]). n may be 0.
 
-    Crowds are not learnt from; in evaluation a detection inside one counts neither for nor against. Boxes without width
-    or height are not learnt from either, and are ignored in evaluation: COCO's own tools would count each as an object
-    that nothing can find.
+    Crowds are left out of the loss; in evaluation a detection inside a crowd is ignored. Boxes without width or height
+    are also left out of the loss and ignored in evaluation. (COCO's own tools count each of those as an object that was
+    missed.)
     """
 
     name = "detection"
     metric = "map"
+    losses = losses.DETECTION
 
     def __init__(self, config: Config, classes: Sequence[str]) -> None:
         super().__init__(config, classes)
-        self.head = config.head.name or "fcos"
-        if self.head not in HEADS:
-            raise UserError(f"head.name {self.head!r} is for segmentation; detection takes {', '.join(HEADS)}")
-        for option in ("mixup", "cutmix", "eventmix", "label_smoothing"):
+        self.head, self.kind = _head(config)
+
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raises UserError for an option that does not apply to the task."""
+        super().check(config)
+        name, kind = _head(config)
+        for option in ("mixup", "cutmix", "eventmix"):
             if getattr(config.train, option):
                 raise UserError(f"train.{option} does not apply to detection; leave it at 0")
-        if self.head == "fcos" and config.head.anchor_scale != HeadConfig().anchor_scale:
-            raise UserError("head.anchor_scale does not apply to fcos, which has no anchors")
+        if not kind.anchors and config.head.anchor_scale != HeadConfig().anchor_scale:
+            raise UserError(f"head.anchor_scale does not apply to {name}, which has no anchors")
 
     def build(self, backbone: Backbone) -> nn.Module:
         """The backbone with a feature pyramid and the head."""
@@ -69,17 +74,17 @@ class Detection(Task):
         Raises:
             UserError: Mask R-CNN, and targets without masks.
         """
-        return torch.stack(list(model(inputs, targets).values())).sum()
+        return self.criterion.function(model(inputs, targets), targets, 0.0)
 
     def predict(self, model: nn.Module, inputs: Tensor) -> list[Found]:
-        """The objects in each image, at each of `head.test_scales`, mirrored as well with `head.test_flip`.
+        """The objects in each image, detected at each of `head.test_scales`, and mirrored with `head.test_flip`.
 
         The sizes are rounded to multiples of the model's stride. Detections of several views are merged by non-maximum
         suppression within each class.
 
         Returns:
-            For each image "boxes" in its pixels [n, 4], "scores" [n], descending, "labels" [n] and, of Mask R-CNN,
-            "masks", bool [n, H, W].
+            For each image "boxes" in pixels of the input [n, 4], "scores" [n], descending, "labels" [n] and, for Mask
+            R-CNN, "masks", bool [n, H, W].
         """
         views = [_in_view(model, inputs, size, flip) for size, flip in self._views(model, inputs.shape[-2:])]
         return views[0] if len(views) == 1 else [_merge(found) for found in zip(*views, strict=True)]
@@ -95,10 +100,10 @@ class Detection(Task):
 
     def metrics(self) -> "AveragePrecision":
         """COCO's average precision."""
-        return AveragePrecision(self.classes, masks=self.head == "mask_rcnn")
+        return AveragePrecision(self.classes, masks=self.kind.masks)
 
     def show(self, outputs: Sequence[Found], targets: Sequence[Found]) -> list[dict[str, Any]]:
-        """The objects that are there, those that were found (see :meth:`draw`), and the five best detections."""
+        """For each sample the objects in the truth, those that :meth:`draw` shows, and the five best detections."""
         keys = ("labels", "scores", "boxes")
         return [
             {
@@ -121,7 +126,7 @@ class Detection(Task):
     def draw(self, inputs: Tensor, outputs: Sequence[Found], targets: Sequence[Found]) -> list[Image.Image]:
         """Input, truth and detections side by side, with masks if the head finds masks.
 
-        Shown are detections with a score of 0.3 or more; of those that overlap by more than half, the best alone.
+        Detections with a score of 0.3 or more are shown; of those that overlap by more than half, only the best.
         """
         pictures = []
         samples = inputs.transpose(0, 1) if inputs.ndim == 5 else inputs
@@ -143,9 +148,9 @@ class Detection(Task):
 class AveragePrecision(Metrics):
     """COCO's mean average precision, by torchmetrics with faster-coco-eval.
 
-    At most 100 detections of an image count. Keys: ``map`` over IoU 0.5 to 0.95, ``map_50``, ``map_75``; ``map_small``,
-    ``map_medium``, ``map_large`` of objects up to 32 x 32 pixels, up to 96 x 96 and above, by the targets' "area";
-    ``ap_<class>``; with masks ``mask_map``, by the IoU of masks. What has no object to find is left out.
+    At most 100 detections per image count. Keys: ``map`` over IoU 0.5 to 0.95, ``map_50``, ``map_75``; ``map_small``,
+    ``map_medium``, ``map_large`` of objects up to 32 x 32 pixels, up to 96 x 96 and larger, by the targets' "area";
+    ``ap_<class>``; with masks ``mask_map``, by the IoU of masks. A metric without any object is left out.
 
     Args:
         classes: names, by class index.
@@ -156,8 +161,9 @@ class AveragePrecision(Metrics):
         from torchmetrics.detection import MeanAveragePrecision  # slow to import
 
         self.classes, self._masks, self._objects = tuple(classes), masks, 0
-        # The extended summary has each class's precision; asking for class metrics would match every class again.
-        # Thresholds as COCO's tools have them: torchmetrics' own are rounded to fp32, which misses recalls by a point.
+        # The extended summary contains the precision of each class; class_metrics=True would match every class again.
+        # The thresholds are those of COCO's tools. torchmetrics rounds its own to fp32, which shifts recalls by a
+        # point.
         self._precision = MeanAveragePrecision(
             iou_type=("bbox", "segm") if masks else "bbox",
             iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
@@ -167,7 +173,7 @@ class AveragePrecision(Metrics):
         )
 
     def update(self, outputs: Sequence[Found], targets: Sequence[Found]) -> None:
-        """Adds a batch, as :meth:`Detection.predict` gives it and as the data do.
+        """Adds a batch: outputs of :meth:`Detection.predict`, and targets as in :class:`Detection`.
 
         Raises:
             UserError: masks are measured and the targets have none.
@@ -192,7 +198,7 @@ class AveragePrecision(Metrics):
             UserError: there was no object at all.
         """
         if not self._objects:
-            raise UserError("there is no object to measure by: every image is empty, or has crowds alone")
+            raise UserError("the metrics are undefined: there is no object in any image, or only crowds")
         found = self._precision.compute()
         boxes = "bbox_" if self._masks else ""
         names = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
@@ -206,13 +212,21 @@ class AveragePrecision(Metrics):
         return {name: round(value, 6) for name, value in values.items() if value >= 0}
 
 
+def _head(config: Config) -> tuple[str, Any]:
+    """Name and kind of the head that a config asks for."""
+    from step_ahsar.heads.detection import HEADS  # slow to import, and other tasks do without
+
+    name = config.head.name or "fcos"
+    return name, HEADS[name]
+
+
 def _on_cpu(item: Found) -> Found:
-    """Off the accelerator, and as the metric wants masks and flags."""
+    """On the CPU, with masks and flags as bytes, which the metric needs."""
     return {key: (x.byte() if x.dtype == torch.bool else x).cpu() for key, x in item.items()}
 
 
 def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool) -> list[Found]:
-    """What the model finds at ``size``, mirrored or not, in pixels of the inputs; masks as bool [n, H, W]."""
+    """Detections at ``size``, mirrored or not, converted to pixels of the inputs; masks as bool [n, H, W]."""
     from torchvision.models.detection.roi_heads import paste_masks_in_image
 
     from step_ahsar.heads.pyramid import resize
@@ -234,7 +248,7 @@ def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool
 
 
 def _merge(views: Sequence[Found]) -> Found:
-    """One image's detections in several views to those that do not repeat each other."""
+    """Merges an image's detections in several views, by non-maximum suppression within each class."""
     from torchvision.ops import batched_nms
 
     from step_ahsar.heads.detection import DETECTIONS
@@ -245,7 +259,7 @@ def _merge(views: Sequence[Found]) -> Found:
 
 
 def _shown(found: Found) -> Found:
-    """The detections that people are shown, the best first."""
+    """The detections that are shown, the best first."""
     from torchvision.ops import nms
 
     likely = torch.nonzero(found["scores"] >= _SEEN).flatten()

@@ -1,4 +1,4 @@
-"""EventMix: two recordings in one, parted by a random surface in space and time."""
+"""EventMix: mixing two recordings, which are separated by a random surface in space and time."""
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,16 @@ def event_mix(
 ) -> tuple[Tensor, Tensor]:
     """EventMix (Shen, Zhao and Zeng, arXiv 2205.12054).
 
-    Each sample keeps its own events where a random mask over [T, H, W] is 1, and takes those of a partner, from a
-    random permutation of the batch, where it is 0. The mask follows a Gaussian of random centre and widths: it is 0 on
-    the share of the volume, drawn uniformly, where that is greatest. A label weighs as its sample's share of the events
-    that are there after mixing; a sample that has none is left its own label.
+    A random mask over [T, H, W] decides for each place: where it is 1 a sample keeps its own events, where it is 0 it
+    gets those of its partner in a random permutation of the batch. The mask is 0 where a Gaussian with random centre
+    and widths is largest, on a share of the volume that is drawn uniformly. The weight of each label is the share of
+    the mixed events that come from its sample; a mixed sample without events keeps its own label.
 
     Args:
         frames: event frames, [T, B, P, H, W].
         labels: class indices [B] or probabilities [B, K].
         num_classes: K.
-        generator: what is drawn from, on the CPU; None = torch's own.
+        generator: random generator on the CPU; None = torch's own.
 
     Returns:
         Mixed frames [T, B, P, H, W], and probabilities, float32 [B, K].
@@ -35,7 +35,7 @@ def event_mix(
 
 
 def _mask(shape: tuple[int, int, int], generator: torch.Generator | None) -> Tensor:
-    """True outside an ellipsoid, some of which may lie beyond the volume; [T, H, W]."""
+    """True outside an ellipsoid, which may extend beyond the volume; [T, H, W]."""
     share, *rest = torch.rand(1 + 2 * len(shape), generator=generator).tolist()
     distance = torch.zeros(())
     for axis, size in enumerate(shape):

@@ -1,4 +1,4 @@
-"""Semantic segmentation: a class for every pixel; judged by the mean intersection over union (mIoU)."""
+"""Semantic segmentation: a class for every pixel. Runs are judged by the mean intersection over union (mIoU)."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -10,64 +10,61 @@ from torch import Tensor, nn
 
 from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
-from step_ahsar.heads.segmentation import SegmentationHead
+from step_ahsar.heads.segmentation import HEADS, SegmentationHead
+from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
 from step_ahsar.tasks.drawing import IGNORED, beside, colour, overlay, picture
+from step_ahsar.tasks.losses import IGNORE
 
-IGNORE = 255  # class index of pixels that count for nothing
+DEFAULT_HEAD = "fpn"
 
 
 class Segmentation(Task):
-    """Inputs [B, C, H, W] or [T, B, C, H, W]; targets: class indices [B, H, W], 255 = ignored; outputs: scores
-    [B, K, H, W] of which the greatest wins."""
+    """Inputs are [B, C, H, W] or [T, B, C, H, W], targets class indices [B, H, W] (255 = ignored).
+
+    Outputs are scores [B, K, H, W]; the predicted class is the one with the highest score.
+    """
 
     name = "segmentation"
     metric = "miou"
-    losses = ("ce", "dice", "ce+dice")
+    losses = losses.SEGMENTATION
 
-    def __init__(self, config: Config, classes: Sequence[str]) -> None:
-        super().__init__(config, classes)
+    @classmethod
+    def check(cls, config: Config) -> None:
+        """Raises UserError for an option that does not apply to the task."""
+        super().check(config)
         train, head, default = config.train, config.head, HeadConfig()
         for key in ("mixup", "cutmix", "eventmix"):
             if getattr(train, key):
                 raise UserError(f"train.{key} does not apply to segmentation: it mixes classes of whole inputs")
-        if train.label_smoothing and train.loss == "dice":
-            raise UserError("train.label_smoothing does not apply to train.loss 'dice'; it smooths cross-entropy")
+        HEADS.check(head.name or DEFAULT_HEAD)
         for key in ("anchor_scale", "score_threshold"):
             if getattr(head, key) != getattr(default, key):
                 raise UserError(f"head.{key} does not apply to segmentation")
 
     def build(self, backbone: Backbone) -> nn.Module:
-        """The backbone's levels with a head over them; see :class:`Segmenter`."""
+        """The backbone with the head; see :class:`Segmenter`."""
         head = self.config.head
         features: Any = backbone(features_only=True, per_step=head.spiking)
         channels, reductions = features.feature_info.channels(), features.feature_info.reduction()
         neuron = head_neurons(self.config) if head.spiking else None
         classes = len(self.classes)
-        top = SegmentationHead(head.name or "fpn", channels, reductions, head.channels, classes, neuron)
+        top = SegmentationHead(head.name or DEFAULT_HEAD, channels, reductions, head.channels, classes, neuron)
         return Segmenter(features, top, stride=max(reductions))
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, Dice, or their sum, over the pixels of the batch that are not ignored; 0 if all are.
+        """Cross-entropy, Dice, or their sum, over the pixels of the batch that are not ignored; 0 if all are ignored.
 
         Raises:
             UserError: targets with class indices that the data set does not have.
         """
         check_classes(targets, len(self.classes))
-        logits = model(inputs).float()
-        loss = logits.new_zeros(())
-        if "ce" in self.config.train.loss.split("+"):
-            smoothing = self.config.train.label_smoothing
-            total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
-            loss = loss + total / (targets != IGNORE).sum().clamp(min=1)
-        if "dice" in self.config.train.loss.split("+"):
-            loss = loss + dice_loss(logits, targets)
-        return loss
+        return self.criterion.function(model(inputs), targets, self.config.train.label_smoothing)
 
     def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Scores [B, K, H, W]: logits, or probabilities averaged over scales and mirror images.
 
-        Scaled sizes are rounded to multiples of the backbone's stride; the scale 1 leaves the input as it is.
+        Scaled sizes are rounded to multiples of the backbone's stride; with scale 1 the input is not resized.
         """
         head = self.config.head
         if head.test_scales == (1.0,) and not head.test_flip:
@@ -86,7 +83,7 @@ class Segmentation(Task):
         return PixelMetrics(self.classes)
 
     def show(self, outputs: Tensor, targets: Tensor) -> list[dict[str, Any]]:
-        """Classes that are there and that were found, and how well the pixels agree."""
+        """The classes in truth and prediction, pixel accuracy and mIoU of each sample."""
         shown = []
         for scores, target in zip(outputs, targets, strict=True):
             metrics = PixelMetrics(self.classes)
@@ -102,9 +99,9 @@ class Segmentation(Task):
         return shown
 
     def draw(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> list[Image.Image]:
-        """Input, truth and prediction side by side, with the colours of the classes; ignored pixels are hatched.
+        """Input, truth and prediction side by side. Classes are coloured, ignored pixels are hatched.
 
-        A class called "background" is left clear.
+        A class called "background" is not coloured.
         """
         clear = [i for i, name in enumerate(self.classes) if name.lower() == "background"]
         pictures = []
@@ -124,14 +121,14 @@ class Segmentation(Task):
 
 
 class Segmenter(nn.Module):
-    """A backbone's levels, a head over them, and logits at the size of the input.
+    """A backbone and a head, whose logits are interpolated to the size of the input (bilinear).
 
-    ``[B, C, H, W]`` or ``[T, B, C, H, W]`` to logits ``[B, K, H, W]``, by bilinear interpolation.
+    From ``[B, C, H, W]`` or ``[T, B, C, H, W]`` to logits ``[B, K, H, W]``.
 
     Args:
-        backbone: gives its levels, averaged over time unless the head is spiking.
-        head: gives logits at its own stride.
-        stride: what H and W must be multiples of.
+        backbone: returns its levels, averaged over time unless the head is spiking.
+        head: returns logits at its own stride.
+        stride: H and W must be multiples of it.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, stride: int) -> None:
@@ -144,11 +141,11 @@ class Segmenter(nn.Module):
 
 
 class PixelMetrics(Metrics):
-    """Metrics of one confusion matrix over all pixels that are not ignored, as benchmark tables pool them.
+    """Metrics from one confusion matrix over all pixels of the data set that are not ignored, as in benchmark tables.
 
-    The IoU of a class is the number of pixels that are of the class in truth and prediction over the number that are in
-    either. Classes in neither are left out, also of the mean; classes that are not in the truth are left out of the
-    mean class accuracy.
+    The IoU of a class is the number of pixels that have it in truth and prediction, divided by the number of pixels
+    that have it in either. A class that occurs in neither is left out, also of the mean. A class that is not in the
+    truth is left out of the mean class accuracy.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -175,7 +172,7 @@ class PixelMetrics(Metrics):
         matrix = self._matrix.compute().cpu().double()  # rows: truth, columns: prediction
         hits, truth, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
         if not truth.sum():
-            raise UserError(f"there is no pixel to measure by: all are ignored ({IGNORE})")
+            raise UserError(f"the metrics are undefined: all pixels are ignored ({IGNORE})")
         union = truth + found - hits
         iou = hits / union
         return {
@@ -184,27 +181,6 @@ class PixelMetrics(Metrics):
             "class_accuracy": (hits / truth)[truth > 0].mean().item(),
             **{f"iou_{name}": iou[i].item() for i, name in enumerate(self.classes) if union[i] > 0},
         }
-
-
-def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    r"""Soft Dice (Milletari et al. 2016, arXiv 1606.04797, section 3), averaged over the classes in the targets.
-
-    .. math::
-        1 - \frac{2 \sum_i p_i g_i}{\sum_i p_i^2 + \sum_i g_i^2}
-
-    over all pixels i of the batch that are not ignored; 0 if all are.
-
-    Args:
-        logits: [B, K, H, W].
-        targets: class indices [B, H, W], 255 = ignored.
-    """
-    classes = logits.shape[1]
-    counted = targets != IGNORE
-    truth = F.one_hot(targets[counted], classes).T.to(logits.dtype)  # [K, pixels]
-    probability = logits.softmax(1).transpose(0, 1)[:, counted]
-    pixels = truth.sum(1)
-    dice = 2 * (probability * truth).sum(1) / (probability.square().sum(1) + pixels).clamp(min=1e-12)
-    return ((1 - dice) * (pixels > 0)).sum() / (pixels > 0).sum().clamp(min=1)
 
 
 def check_classes(targets: Tensor, classes: int) -> None:

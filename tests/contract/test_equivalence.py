@@ -22,10 +22,10 @@ from step_ahsar.neurons import (
     list_backends,
     list_neurons,
     list_surrogates,
-    neuron_options,
+    neuron_kind,
 )
-from step_ahsar.neurons.backends.torch import TorchNeuron
-from step_ahsar.neurons.functional import hard_reset, soft_reset
+from step_ahsar.neurons.equations import hard_reset, soft_reset
+from step_ahsar.neurons.torch import TorchNeuron
 
 fill = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "golden.py"))["fill"]
 
@@ -53,7 +53,7 @@ class Case(NamedTuple):
 
 def cases(name):
     """Every combination of inputs, time steps, threshold and tau, with every combination of the rest in turn."""
-    known = neuron_options(name)
+    known = neuron_kind(name).options
     main, rest = (
         {option: values for option, values in choice.items() if option in known}
         for choice in (
@@ -145,7 +145,7 @@ def error(got, expected, x):
 @functools.cache
 def fixed(name, backend):
     """The options that the backend has in one value only."""
-    sizes = (("time_steps", 1),) if "time_steps" in neuron_options(name) else ()
+    sizes = (("time_steps", 1),) if "time_steps" in neuron_kind(name).options else ()
     return getattr(make(name, backend, Case("random", 1, sizes)), "fixed", {})
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from step_ahsar.errors import UserError
-from step_ahsar.neurons import create_neuron, list_backends, list_neurons, list_surrogates, neuron_options
+from step_ahsar.neurons import create_neuron, list_backends, list_neurons, list_surrogates, neuron_kind
 
 EVERY = [(name, backend) for backend in list_backends() for name in list_neurons(backend) if name != "ahsar"]
 every_neuron = pytest.mark.parametrize(("name", "backend"), EVERY, ids=lambda v: str(v))
@@ -43,7 +43,7 @@ def inputs(*shape, seed=0):
 
 def make(name, backend, x, regulated=False, **options):
     """A neuron for inputs like x, with the same learnt parameters at each call."""
-    known, sizes = neuron_options(name, backend), dict(zip(SIZES, (x.shape[0], *x.shape[2:3]), strict=False))
+    known, sizes = neuron_kind(name, backend).options, dict(zip(SIZES, (x.shape[0], *x.shape[2:3]), strict=False))
     options = {size: value for size, value in sizes.items() if size in known} | options
     torch.manual_seed(0)
     if regulated:
@@ -89,7 +89,7 @@ def test_nothing_leaks_between_calls(name, backend):
     x = inputs(4, 3, 6)
     neuron = make(name, backend, x)
     first = neuron(x)
-    neuron(inputs(4 if "time_steps" in neuron.option_names() else 2, 5, 6, seed=3))  # another T and batch
+    neuron(inputs(4 if "time_steps" in neuron.option_defaults() else 2, 5, 6, seed=3))  # another T and batch
     assert torch.equal(neuron(x), first)
 
 
@@ -107,7 +107,7 @@ def test_inputs_of_another_size_are_refused(name, backend):
     x = inputs(4, 3, 6)
     neuron = make(name, backend, x)
     for size, wrong in (("time_steps", x[1:]), ("channels", x[..., 1:])):
-        if size in neuron.option_names():
+        if size in neuron.option_defaults():
             with pytest.raises(UserError, match=f"neuron {name!r}.*got shape"):
                 neuron(wrong)
 
@@ -140,7 +140,7 @@ def test_every_parameter_gets_a_gradient(name, backend):
 def test_every_option_reaches_the_neuron(name, backend):
     x = inputs(6, 4, 50)
     neuron = make(name, backend, x)
-    for option in neuron_options(name, backend):
+    for option in neuron_kind(name, backend).options:
         if option in SIZES:
             continue
         given = GIVEN.get(option, {})
@@ -199,7 +199,6 @@ def test_regulation_adds_no_parameter_and_survives_copies(name, backend):
     regulated.threshold_scale.fill_(0.7)
     twin = make(name, backend, x, regulated=True)
     twin.load_state_dict(regulated.state_dict())
-    regulated(x).sum()
     assert torch.equal(copy.deepcopy(regulated)(x), regulated(x))
     assert torch.equal(twin(x), regulated(x))
 
@@ -209,6 +208,7 @@ def test_half_precision(name, backend):
     x = inputs(4, 3, 8).bfloat16()
     neuron = make(name, backend, x, regulated=True)
     assert neuron(x).dtype == torch.bfloat16
+    neuron.start_regulation()
     neuron.threshold_scale.fill_(0.3)
     moved = copy.deepcopy(neuron).to(torch.bfloat16)
     assert moved.threshold_scale.dtype == moved.observed.dtype == torch.float32
@@ -222,6 +222,8 @@ def test_half_precision(name, backend):
 def test_observes_each_training_forward_once(name, backend):
     x = inputs(4, 3, 8)
     neuron = make(name, backend, x, regulated=True)
+    assert neuron.observed is None  # without a controller nothing is counted
+    neuron.start_regulation()
     seen = neuron(x).sum().item() / neuron.max_spikes
     assert neuron.observed.tolist() == [pytest.approx(seen), x.numel()]
     neuron(x)

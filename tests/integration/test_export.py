@@ -42,7 +42,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("run") / "run"
     config = load_config("quickstart", ["compare=null", f"model.args={{pool_first: {request.param}}}", *SMALL])
     engine.train(config, folder)
-    model = build_model(config.model, create_task(config, list("0123456789")), 1, 16)
+    model = build_model(config.model, create_task(config, list("0123456789")), 1, [16])
     saved = engine.checkpoint.load(engine.checkpoint.find(folder / "checkpoints", "last"), torch.device("cpu"))
     model.load_state_dict(saved.model if saved.ema is None else saved.ema)
     assert {n.threshold_scale.item() for n in model.modules() if isinstance(n, SpikingNeuron)} != {1.0}  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ def test_a_run_goes_elsewhere(run: tuple[Path, nn.Module, bool], tmp_path: Path)
 
     assert call("export", folder, "--to", "torch", "--out", tmp_path / "a" / "ours.safetensors").exit_code == 0
     config = load_config(folder / "config.yaml").with_values({"model.neuron": "lif", "model.base": None})
-    plain = build_model(config.model, create_task(config, list("0123456789")), 1, 16)
+    plain = build_model(config.model, create_task(config, list("0123456789")), 1, [16])
     assert torch.equal(load(plain, tmp_path / "a" / "ours.safetensors").eval()(x), expected)
 
     refused = call("export", folder, "--to", library)
@@ -99,10 +99,14 @@ def test_a_run_goes_elsewhere(run: tuple[Path, nn.Module, bool], tmp_path: Path)
 
 
 def test_bad_input(tmp_path: Path) -> None:
+    engine.Run.open(tmp_path / "begun", load_config("quickstart", ["compare=null"]), resume=False).begin({})
     for arguments, message in (
         ((tmp_path, "--to", "torch"), "holds no run"),
         ((tmp_path, "--to", "norse"), "unknown library to export to: 'norse'; known: braincog, spikingjelly, torch"),
-        ((tmp_path, "--to", "torch", "--checkpoint", "first"), "which checkpoint: 'last' or 'best', got 'first'"),
+        (
+            (tmp_path / "begun", "--to", "torch", "--checkpoint", "first"),
+            "which checkpoint: 'last' or 'best', got 'first'",
+        ),
     ):
         refused = call("export", *arguments)
         assert refused.exit_code == 2

@@ -123,14 +123,26 @@ def test_skipped_files_are_told(tmp_path):
     ("config", "overrides", "message"),
     [
         ("segmentation/static/digits_scenes", ["head.name=fcos"], "fcos"),
-        ("detection/static/digits_scenes", ["head.name=fpn"], "head.name 'fpn' is for segmentation"),
+        ("detection/static/digits_scenes", ["head.name=fpn"], "unknown detection head 'fpn'; known: faster_rcnn, fcos"),
         ("detection/static/digits_scenes", ["train.mixup=0.5"], "train.mixup does not apply to detection"),
-        ("detection/static/digits_scenes", ["train.loss=dice"], "train.loss must be ce for detection"),
-        ("segmentation/static/digits_scenes", ["data.img_size=50"], "multiple of 16"),
-        ("segmentation/static/digits_scenes", ["data.test_size=50"], "multiple of 16"),
+        ("detection/static/digits_scenes", ["train.loss=dice"], "unknown loss of detection 'dice'"),
+        (
+            "segmentation/static/digits_scenes",
+            ["data.img_size=50"],
+            "cannot take size 50x50: height and width must be multiples of 16",
+        ),
+        (
+            "segmentation/static/digits_scenes",
+            ["data.test_size=50"],
+            "cannot take size 50x50: height and width must be multiples of 16",
+        ),
         ("segmentation/static/digits_scenes", ["data.re_prob=0.5"], "data.re_prob"),
         ("classification/static/digits", ["head.name=fpn"], "head does not apply to classification"),
-        ("classification/static/digits", ["task=segmentation"], "whose targets are for classification"),
+        (
+            "classification/static/digits",
+            ["task=segmentation"],
+            "task 'segmentation' does not go with dataset 'digits'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(config, overrides, message, tmp_path):

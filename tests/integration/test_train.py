@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from step_ahsar.config import Config
-from step_ahsar.data import find_dataset, list_datasets, register_dataset
-from step_ahsar.data.images.digits import ArrayImages, open_digits
+from step_ahsar.data import DATASETS, find_dataset, register_dataset
+from step_ahsar.data.embedded.digits import ArrayImages, open_digits
 from step_ahsar.engine import NonFiniteLoss, checkpoint, evaluate, read_result, train
 from step_ahsar.errors import UserError
 
@@ -63,12 +64,17 @@ def eager(monkeypatch):
 def open_few(config):
     splits = open_digits(config)
     train, test = (
-        ArrayImages(each.pixels[:n], each.labels[:n]) for each, n in ((splits.train, 160), (splits.test, 60))
+        ArrayImages(each.pixels[:n], each.labels[:n]) for each, n in ((splits.train, 180), (splits.test, 60))
     )
-    return replace(splits, train=train, test=test)
+    return replace(splits, train=train, test=shown_at_test(test))
 
 
-if "few_digits" not in list_datasets():
+def shown_at_test(images):
+    """The test part of few_digits. Tests replace this function."""
+    return images
+
+
+if "few_digits" not in DATASETS:
     register_dataset(replace(find_dataset("digits"), name="few_digits", open=open_few))
 
 
@@ -150,28 +156,36 @@ def test_steps_are_told(finished):
     assert all(s["epochs"] == 2 and s["steps"] == 5 and math.isfinite(s["loss"]) for s in steps)
 
 
-def test_the_result_is_that_of_the_last_epoch(finished):
+def test_the_result_is_that_of_the_test_set(finished):
     _, result, epochs, _ = finished
     last = epochs[-1]
     assert (result["seed"], result["status"], result["error"]) == (0, "ok", None)
-    for key in ("metrics", "firing_rate", "dead_fraction"):
-        assert result[key] == last[key]
+    assert result["metrics"] != last["metrics"]  # which are those of 18 validation samples
+    assert all(round(60 * value, 3).is_integer() for value in result["metrics"].values())
+    assert all(round(18 * value, 3).is_integer() for row in epochs for value in row["metrics"].values())
     stem = [layer["threshold_scale"] for layer in last["layers"].values() if layer["group"] == "stem"]
     assert result["threshold_scale"]["stem"] == pytest.approx(sum(stem) / len(stem))
     assert result["step_ms"] > 0
 
 
+def test_the_best_epoch_is_the_first_of_the_best(finished):
+    _, result, epochs, _ = finished
+    judged = [row["metrics"]["acc1"] for row in epochs]
+    assert result["best"]["epoch"] == 1 + judged.index(max(judged))
+
+
 def test_evaluating_gives_what_training_measured(finished):
-    """Though AHSAR's slow loop moves the thresholds after validation."""
-    out, _, epochs, _ = finished
-    for which in ("last", "best"):
-        found = evaluate(out, which)
-        row = epochs[found["epoch"] - 1]
-        for key in ("metrics", "firing_rate", "dead_fraction", "layers"):
-            assert found[key] == row[key], key
-        assert len(found["samples"]) == 8
-        assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
-    assert row["metrics"] == max((row["metrics"] for row in epochs), key=lambda metrics: metrics["acc1"])
+    """Although AHSAR's slow loop changes the thresholds after validation."""
+    out, result, epochs, _ = finished
+    found = evaluate(out, "last")
+    for key in ("metrics", "firing_rate", "dead_fraction"):
+        assert found[key] == result[key], key
+    scales = {name: layer["threshold_scale"] for name, layer in found["layers"].items()}
+    assert scales == {name: layer["threshold_scale"] for name, layer in epochs[-1]["layers"].items()}
+    assert len(found["samples"]) == 8
+    assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
+    best = evaluate(out, "best")
+    assert (best["epoch"], best["metrics"]) == (result["best"]["epoch"], result["best"]["metrics"])
 
 
 def test_a_finished_run_is_not_trained_again(finished):
@@ -198,6 +212,50 @@ def test_evaluation_of_what_is_not_there(finished, tmp_path):
         evaluate(tmp_path)
     with pytest.raises(UserError, match="'last' or 'best', got 'first'"):
         evaluate(finished[0], "first")
+
+
+# -- what the test set decides ---------------------------------------------------------------------------------------
+
+
+def wrongly_labelled(images):
+    return ArrayImages(images.pixels, images.labels // 10)  # every label is 0
+
+
+def test_the_test_set_decides_nothing(tmp_path, monkeypatch):
+    """Wrong test labels change the result and nothing else: no epoch, no threshold, no choice of the best epoch."""
+    config = tiny(model__neuron="ahsar", model__threshold=2.0, train__epochs=3)
+    honest = train(config, tmp_path / "honest")
+    monkeypatch.setattr(sys.modules[__name__], "shown_at_test", wrongly_labelled)
+    wrong = train(config, tmp_path / "wrong")
+    assert wrong["metrics"] != honest["metrics"]
+    assert wrong["best"]["metrics"] != honest["best"]["metrics"]
+    assert wrong["best"]["epoch"] == honest["best"]["epoch"]
+    assert metrics(tmp_path / "wrong") == metrics(tmp_path / "honest")
+    assert last_state(tmp_path / "wrong") == last_state(tmp_path / "honest")
+
+
+def test_without_validation_the_test_set_is_what_epochs_are_judged_on(tmp_path, monkeypatch):
+    config = tiny(model__neuron="ahsar", model__threshold=2.0, train__epochs=3, data__validation=0)
+    honest = train(config, tmp_path / "honest")
+    assert honest["metrics"] == honest["epochs"][-1]["metrics"]
+    assert honest["best"]["metrics"] == max((row["metrics"] for row in honest["epochs"]), key=lambda row: row["acc1"])
+    monkeypatch.setattr(sys.modules[__name__], "shown_at_test", wrongly_labelled)
+    wrong = train(config, tmp_path / "wrong")
+    assert [row["metrics"] for row in wrong["epochs"]] != [row["metrics"] for row in honest["epochs"]]
+
+
+def test_the_test_set_is_read_after_the_last_epoch(tmp_path, monkeypatch):
+    order = []
+
+    class Watched(ArrayImages):
+        def __getitem__(self, index):
+            order.append("test")
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(sys.modules[__name__], "shown_at_test", lambda images: Watched(images.pixels, images.labels))
+    train(tiny(), tmp_path / "run", on_epoch=lambda row: order.append(row["epoch"]))
+    assert order[:2] == [1, 2]
+    assert set(order[2:]) == {"test"}
 
 
 # -- the same again --------------------------------------------------------------------------------------------------
@@ -318,7 +376,7 @@ def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
     assert len(read_result(tmp_path / "run")["epochs"]) == 2
     monkeypatch.undo()
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    assert evaluate(tmp_path / "run")["metrics"] == metrics(tmp_path / "run")[-1]["metrics"]
+    assert evaluate(tmp_path / "run")["epoch"] == 2
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "straight")
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
@@ -331,11 +389,10 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
         if (event["epoch"], event["step"]) == (2, 5):
             models[0].head.bias.data[0] = float("nan")
 
-    from step_ahsar.engine import trainer
-
-    models, build = [], trainer.build_model
+    module = sys.modules["step_ahsar.engine.train"]  # step_ahsar.engine.train is also the name of the function
+    models, build = [], module.build_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "build_model", lambda *args: models.append(build(*args)) or models[0])
+        patch.setattr(module, "build_model", lambda *args: models.append(build(*args)) or models[0])
         with pytest.raises(NonFiniteLoss, match="a weight is not finite at epoch 2, step 5"):
             train(tiny(), tmp_path / "run", on_step=spoil)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["epoch-0001"]
@@ -347,7 +404,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
         ({"model.neuron": "liff"}, "unknown neuron 'liff'"),
         ({"data.img_size": 10}, "cannot take size 10x10"),
         ({"data.name": "torch/cifar10", "data.root": "/nowhere"}, "looked for cifar-10-batches-py in /nowhere"),
-        ({"data.batch_size": 200}, "data.batch_size must be <= 160"),
+        ({"data.batch_size": 200}, "data.batch_size must be <= 162"),
         ({"train.amp": "fp16"}, "train.amp: fp16 needs an accelerator"),
     ],
 )

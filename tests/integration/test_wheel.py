@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in ("step_ahsar", "models", "configs"):
+    for name in ("step_ahsar", "zoo", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -25,7 +25,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_zoo_and_configs_are_inside(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for inside, folder in (("step_ahsar/zoo/", "models"), ("step_ahsar/configs/", "configs")):
+    for inside, folder in (("step_ahsar/zoo/", "zoo"), ("step_ahsar/configs/", "configs")):
         packed = {name.removeprefix(inside) for name in names if name.startswith(inside)}
         there = {str(p.relative_to(ROOT / folder)) for p in (ROOT / folder).rglob("*") if p.is_file()}
         assert packed == there

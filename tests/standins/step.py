@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from step_ahsar.neurons.backends.braincog import load_nodes
+from step_ahsar.libraries.braincog.adapter import load_nodes
 
 pytest.importorskip("braincog")
 bc = load_nodes()

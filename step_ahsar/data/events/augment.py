@@ -1,4 +1,4 @@
-"""Augmentation of recordings: of where and when their events are, and which of them there are."""
+"""Augmentation of recordings: moving their events in space and time, and dropping some of them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +8,14 @@ from step_ahsar.data.events.recording import Recording
 
 
 def is_augmented(config: EventsConfig) -> bool:
-    """Whether recordings pass through anything random."""
+    """Whether training recordings are augmented."""
     return bool(config.hflip or config.roll or config.rotate or config.cutout or config.drop or config.jitter_us)
 
 
 def augment(recording: Recording, config: EventsConfig, rng: np.random.Generator) -> Recording:
-    """What the config asks for, in this order: flip, roll, rotation, cut-out, EventDrop, jitter of time.
+    """Augments as the config says, in this order: flip, roll, rotation, cut-out, EventDrop, jitter of time.
 
-    The sensor stays what it is, and events stay in the order of time.
+    The sensor does not change, and events are in the order of time.
     """
     if config.hflip and rng.random() < config.hflip:
         recording = hflip(recording)
@@ -44,7 +44,7 @@ def hflip(recording: Recording) -> Recording:
 
 
 def roll(recording: Recording, dx: int, dy: int) -> Recording:
-    """Moved by ``dx`` columns and ``dy`` rows; what leaves on one side comes in on the other."""
+    """Moved by ``dx`` columns and ``dy`` rows. Events that leave on one side enter on the other."""
     height, width = recording.sensor
     x = ((recording.x.astype(np.int64) + dx) % width).astype(np.uint16)
     y = ((recording.y.astype(np.int64) + dy) % height).astype(np.uint16)
@@ -64,7 +64,7 @@ def rotate(recording: Recording, degrees: float) -> Recording:
 
 
 def cutout(recording: Recording, share: float, rng: np.random.Generator) -> Recording:
-    """Without the events in a random square, all of it on the sensor, ``share`` of the sensor's shorter side wide.
+    """Drops the events in a random square on the sensor, whose side is ``share`` of the sensor's shorter side.
 
     DeVries and Taylor, arXiv 1708.04552.
     """
@@ -73,11 +73,11 @@ def cutout(recording: Recording, share: float, rng: np.random.Generator) -> Reco
 
 
 def event_drop(recording: Recording, rng: np.random.Generator) -> Recording:
-    """EventDrop (Gu et al., IJCAI 2021, arXiv 2106.05836): one of four, equally likely, with its authors' ratios.
+    """EventDrop (Gu et al., IJCAI 2021, arXiv 2106.05836), with its authors' ratios.
 
-    Nothing is dropped; or the events of an interval, of 0.1, 0.2, ... 0.9 of the duration, which may reach beyond the
-    end; or those of a box, of 0.05, 0.1, ... 0.25 of the sensor's width and height; or 0.1, 0.2, ... 0.9 of all events.
-    Should no event be left, nothing is dropped.
+    One of four operations, with equal probability: nothing is dropped; or the events in an interval of 0.1, 0.2, ...
+    0.9 of the duration, which may extend beyond the end; or those in a box of 0.05, 0.1, ... 0.25 of the sensor's width
+    and height; or 0.1, 0.2, ... 0.9 of all events. If no event would be left, nothing is dropped.
     """
     count = len(recording)
     if not count:
@@ -102,7 +102,7 @@ def event_drop(recording: Recording, rng: np.random.Generator) -> Recording:
 
 
 def jitter(recording: Recording, deviation: float, rng: np.random.Generator) -> Recording:
-    """Each timestamp moved by its own Gaussian, of ``deviation`` microseconds; never below 0, and sorted again."""
+    """Adds Gaussian noise of ``deviation`` microseconds to every timestamp (not below 0), and sorts the events."""
     shifts = np.rint(rng.normal(0, deviation, len(recording))).astype(np.int64)
     t = np.maximum(recording.t + shifts, 0)
     order = np.argsort(t, kind="stable")

@@ -7,7 +7,12 @@ from numpy.typing import NDArray
 
 from step_ahsar.data.events.augment import select
 from step_ahsar.data.events.recording import Recording
-from step_ahsar.errors import UserError, unknown
+from step_ahsar.errors import UserError
+from step_ahsar.registry import Registry
+
+Corruption = Callable[[Recording, int, np.random.Generator], Recording]
+
+CORRUPTIONS = Registry[Corruption]("corruption of events")
 
 
 def corrupt(recording: Recording, name: str, severity: int, rng: np.random.Generator) -> Recording:
@@ -17,36 +22,38 @@ def corrupt(recording: Recording, name: str, severity: int, rng: np.random.Gener
         recording: as recorded; without events it stays as it is.
         name: one of :data:`CORRUPTIONS`.
         severity: from 1 to 5.
-        rng: what is drawn from.
+        rng: random generator.
 
     Raises:
         UserError: a corruption or a severity that does not exist.
     """
-    if name not in CORRUPTIONS:
-        raise unknown("corruption", name, CORRUPTIONS)
+    apply = CORRUPTIONS[name]
     if severity not in range(1, 6):
         raise UserError(f"the severity of a corruption is 1, 2, 3, 4 or 5, got {severity!r}")
-    return CORRUPTIONS[name](recording, severity, rng) if len(recording) else recording
+    return apply(recording, severity, rng) if len(recording) else recording
 
 
+@CORRUPTIONS.register("background_noise")
 def background_noise(recording: Recording, severity: int, rng: np.random.Generator) -> Recording:
-    """Events added anywhere, at any time, of either polarity: 0.1, 0.25, 0.5, 1 or 2 for each there is."""
+    """Adds events at random places, times and polarities: 0.1, 0.25, 0.5, 1 or 2 times the number of events."""
     count = round((0.1, 0.25, 0.5, 1.0, 2.0)[severity - 1] * len(recording))
     pixels = rng.integers(0, np.prod(recording.sensor), count)
     t = rng.integers(recording.t[0], recording.t[-1], count, endpoint=True)
     return _with(recording, pixels, t, rng.integers(0, 2, count))
 
 
+@CORRUPTIONS.register("dropped_events")
 def dropped_events(recording: Recording, severity: int, rng: np.random.Generator) -> Recording:
-    """Each event lost with probability 0.1, 0.25, 0.5, 0.75 or 0.9."""
+    """Drops each event with probability 0.1, 0.25, 0.5, 0.75 or 0.9."""
     kept = rng.random(len(recording)) >= (0.1, 0.25, 0.5, 0.75, 0.9)[severity - 1]
     return select(recording, kept)
 
 
+@CORRUPTIONS.register("time_jitter")
 def time_jitter(recording: Recording, severity: int, rng: np.random.Generator) -> Recording:
-    """Each timestamp moved by its own Gaussian, whose deviation is 0.01, 0.02, 0.05, 0.1 or 0.2 of the duration.
+    """Adds Gaussian noise to every timestamp, with a deviation of 0.01, 0.02, 0.05, 0.1 or 0.2 of the duration.
 
-    None leaves the duration: a timestamp beyond an end is put there.
+    Timestamps beyond the first or the last event are moved to it.
     """
     start, end = recording.t[0], recording.t[-1]
     deviation = (0.01, 0.02, 0.05, 0.1, 0.2)[severity - 1] * (end - start)
@@ -55,10 +62,11 @@ def time_jitter(recording: Recording, severity: int, rng: np.random.Generator) -
     return select(moved, np.argsort(t, kind="stable"))
 
 
+@CORRUPTIONS.register("hot_pixels")
 def hot_pixels(recording: Recording, severity: int, rng: np.random.Generator) -> Recording:
-    """Some pixels fire on end: 0.001, 0.005, 0.01, 0.02 or 0.05 of all, and one at least.
+    """Some pixels fire all the time: 0.001, 0.005, 0.01, 0.02 or 0.05 of all pixels, at least one.
 
-    Each sends one polarity, 100 times a second, at its own phase.
+    Each has one polarity, a rate of 100 events per second, and a phase of its own.
     """
     total = int(np.prod(recording.sensor))
     hot = rng.permutation(total)[: max(1, round((0.001, 0.005, 0.01, 0.02, 0.05)[severity - 1] * total))]
@@ -71,15 +79,10 @@ def hot_pixels(recording: Recording, severity: int, rng: np.random.Generator) ->
 
 
 def _with(recording: Recording, pixels: NDArray, t: NDArray, p: NDArray) -> Recording:
-    """The recording and further events, at pixels counted row by row, all in the order of time."""
+    """The recording with further events, in the order of time. Pixels are counted row by row."""
     row, column = np.divmod(pixels, recording.sensor[1])
     x = np.concatenate([recording.x, column.astype(np.uint16)])
     y = np.concatenate([recording.y, row.astype(np.uint16)])
     times = np.concatenate([recording.t, t])
     both = Recording(x, y, times, np.concatenate([recording.p, p.astype(np.uint8)]), recording.sensor)
     return select(both, np.argsort(times, kind="stable"))
-
-
-CORRUPTIONS: dict[str, Callable[[Recording, int, np.random.Generator], Recording]] = {
-    function.__name__: function for function in (background_noise, dropped_events, time_jitter, hot_pixels)
-}

@@ -1,17 +1,15 @@
 """Reading recordings from files."""
 
-import lzma
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.files import DAMAGES, read_numpy
 from step_ahsar.data.events.recording import Recording, make_recording
-from step_ahsar.data.faults import DataFault
 from step_ahsar.errors import UserError
 
 NAMES = {
@@ -20,15 +18,12 @@ NAMES = {
     "t": ("t", "t_us", "ts", "timestamp"),
     "p": ("p", "pol", "polarity", "on"),
 }
-BIGGEST = 4096  # pixels along an axis: no event camera has as many; a coordinate beyond is a damaged file's
+BIGGEST = 4096  # pixels along an axis; no event camera has more, so a larger coordinate means a damaged file
 EXTRA = "pip install 'step-ahsar[events]'"
-
-# What NumPy raises for files that are cut off or damaged.
-DAMAGES = (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError)
 
 
 class Events(NamedTuple):
-    """Arrays of a file, not checked yet, and the sensor (H, W) if the file states it."""
+    """The arrays of a file, not checked yet, and the sensor (H, W) if the file states it."""
 
     x: NDArray
     y: NDArray
@@ -38,7 +33,7 @@ class Events(NamedTuple):
 
 
 def read_recording(path: Path, sensor: tuple[int, int] | None = None) -> Recording:
-    """The recording in a file; the suffix says how it is written.
+    """Reads a recording from a file. The suffix of the file decides its format.
 
     - ``.npy``: a structured array with fields x, y, t, p (or ts, timestamp; pol, polarity), or [N, 4] with x, y, t, p
       in this order.
@@ -52,7 +47,7 @@ def read_recording(path: Path, sensor: tuple[int, int] | None = None) -> Recordi
 
     Args:
         path: the file.
-        sensor: (H, W) in pixels; None = what the file states, else just large enough for its events.
+        sensor: (H, W) in pixels; None = as the file states, else the smallest that has room for its events.
 
     Raises:
         DataFault: no such file, an unknown type, one that is damaged or cut off, unknown fields, and what
@@ -68,14 +63,14 @@ def read_recording(path: Path, sensor: tuple[int, int] | None = None) -> Recordi
 
 
 def checked(events: Events, sensor: tuple[int, int] | None, where: str | Path) -> Recording:
-    """The recording of arrays as they were read; sensor as in :func:`read_recording`."""
+    """Makes a recording of the arrays of a file. ``sensor`` is as in :func:`read_recording`."""
     x, y, t, p = (whole(name, values, where) for name, values in zip("xytp", events[:4], strict=True))
     sensor = sensor or events.sensor or (extent("y", y, where), extent("x", x, where))
     return make_recording(x, y, t, p, sensor, where)
 
 
 def fields(arrays: Mapping[str, Any], where: str | Path) -> Events:
-    """The events of named arrays. Raises DataFault if a name is missing."""
+    """The events in named arrays. Raises DataFault if a name is missing."""
     found: dict[str, NDArray] = {}
     for name, aliases in NAMES.items():
         alias = next((alias for alias in aliases if alias in arrays), None)
@@ -92,14 +87,14 @@ def fields(arrays: Mapping[str, Any], where: str | Path) -> Events:
 
 
 def stated_sensor(values: NDArray, where: str | Path) -> tuple[int, int]:
-    """The sensor that a file states. Raises DataFault unless it is (H, W)."""
+    """The sensor (H, W) that a file states. Raises DataFault if it is something else."""
     if values.shape != (2,) or values.dtype.kind not in "ui" or values.min() < 1 or values.max() > BIGGEST:
         raise DataFault(where, f"sensor must be (rows, columns) from 1 to {BIGGEST}, got {values.tolist()}")
     return int(values[0]), int(values[1])
 
 
 def whole(name: str, values: NDArray, where: str | Path) -> NDArray:
-    """The values as integers; files of floating-point numbers may hold them too."""
+    """The values as integers. Raises DataFault unless they are whole numbers, of an integer or a float type."""
     if values.ndim != 1:
         raise DataFault(where, f"{name} must be a list of numbers, got an array of shape {list(values.shape)}")
     if values.dtype.kind in "uib":
@@ -111,7 +106,7 @@ def whole(name: str, values: NDArray, where: str | Path) -> NDArray:
 
 
 def extent(name: str, values: NDArray, where: str | Path) -> int:
-    """Pixels along an axis that are just enough."""
+    """The smallest number of pixels along an axis that has room for these coordinates."""
     extent = int(values.max()) + 1 if len(values) else 1
     if extent > BIGGEST:
         raise DataFault(where, f"event {int(np.argmax(values))} has {name} = {extent - 1}, beyond any sensor")
@@ -128,20 +123,8 @@ def _of_array(array: NDArray, path: Path) -> Events:
     )
 
 
-def load_numpy(path: Path) -> Any:
-    """An array of a ``.npy`` file, or a dict of those of a ``.npz`` file. Raises DataFault for a damaged one."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return dict(loaded)
-    except DAMAGES as error:
-        raise DataFault(path, f"damaged or cut off: {error or type(error).__name__}") from error
-
-
 def _read_numpy(path: Path) -> Events:
-    loaded = load_numpy(path)
+    loaded = read_numpy(path)
     if isinstance(loaded, np.ndarray):
         return _of_array(loaded, path)
     if "offsets" in loaded:
@@ -157,7 +140,7 @@ def _read_bin(path: Path) -> Events:
         raise DataFault(path, f"cut off: {len(raw)} bytes are no multiple of the 5 of an event")
     x, y, third, fourth, fifth = raw.reshape(-1, 5).T.astype(np.int64)
     t = (third & 127) << 16 | fourth << 8 | fifth
-    marker = y == 240  # no event: the sensor's clock passed 2^13 us, which the following times lack
+    marker = y == 240  # not an event: the times that follow have to be raised by 2^13 us
     if not marker.any():
         return Events(x, y, t, third >> 7)
     t += np.cumsum(marker) << 13
@@ -246,8 +229,8 @@ def _read_with_dv(path: Path) -> Events:
 
 
 def _joined(packets: Iterable[NDArray], sensor: tuple[int, int]) -> Events:
-    """Packets of structured arrays, whose fields the two packages name differently."""
-    parts = [packet for packet in packets]  # noqa: C416  # list() asks for a length, which dv refuses to tell
+    """The events of packets, which are structured arrays. The two packages name their fields differently."""
+    parts = [packet for packet in packets]  # noqa: C416  # list() would ask dv for a length, which raises an error
     if not parts:
         nothing = np.zeros(0, np.int64)
         return Events(nothing, nothing, nothing, nothing, sensor)

@@ -1,4 +1,4 @@
-"""What an event camera recorded."""
+"""Recordings of event cameras."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from step_ahsar.data.faults import DataFault
+from step_ahsar.data.common.faults import DataFault
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Recording:
 def make_recording(
     x: NDArray, y: NDArray, t: NDArray, p: NDArray, sensor: tuple[int, int], where: str | Path
 ) -> Recording:
-    """A recording of arrays of any integer type, checked.
+    """Makes a recording of arrays of any integer type, after checking them.
 
     Args:
         x: columns, [N].
@@ -45,7 +45,7 @@ def make_recording(
         where: the file, for messages.
 
     Raises:
-        DataFault: lengths that differ, coordinates outside the sensor, timestamps that run backwards, other polarities.
+        DataFault: lengths that differ, coordinates outside the sensor, timestamps that decrease, other polarities.
     """
     lengths = {len(x), len(y), len(t), len(p)}
     if len(lengths) > 1:

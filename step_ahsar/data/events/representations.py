@@ -1,4 +1,7 @@
-"""From events to frames [T, P, H, W], P being the two polarities: off, on."""
+"""Representations of events as frames [T, P, H, W]. P are the two polarities, off and on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,50 +9,75 @@ from numpy.typing import NDArray
 from step_ahsar.config import EventsConfig
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.errors import UserError
+from step_ahsar.registry import Registry
 
 Bounds = NDArray[np.int64]  # [T + 1]: slice k holds the events from bounds[k] up to bounds[k + 1]
 
-FRAMES_VERSION = 1  # to be raised with any change of what frames, or recordings as read, are: cached ones are made anew
+FRAMES_VERSION = 1  # must be raised with any change of reading or converting, so that cached frames are made anew
 
 _MOST = np.iinfo(np.int16).max
 
 
+@dataclass(frozen=True)
+class Representation:
+    """An entry of :data:`REPRESENTATIONS`.
+
+    Args:
+        make: a function of timestamps [N], the events' indices into a flattened frame [2, H, W], [N], the shape
+            [T, 2, H, W] and the config, which gives frames of that shape.
+        dtype: type of the frames; integers are counts.
+        options: keys of ``data.events`` that apply to this representation only.
+        needs: those options that must be set.
+    """
+
+    make: Callable[[NDArray[np.int64], NDArray[np.int32], tuple[int, ...], EventsConfig], NDArray]
+    dtype: type = np.int16
+    options: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+REPRESENTATIONS = Registry[Representation]("representation of events")
+
+
 def check_events(config: EventsConfig) -> None:
-    """Raises UserError for options that do not apply to the representation, or that it lacks."""
-    name = config.representation
-    if name == "window" and config.window_ms is None:
-        raise UserError("data.events.window_ms is not set: representation 'window' needs the duration of a slice")
-    if name != "window" and config.window_ms is not None:
-        raise UserError(f"data.events.window_ms applies to representation 'window', not to {name!r}")
-    if name != "time_surface" and config.tau_ms is not None:
-        raise UserError(f"data.events.tau_ms applies to representation 'time_surface', not to {name!r}")
+    """Raises UserError for an unknown representation, options of another one, or options that it lacks."""
+    name, chosen = config.representation, REPRESENTATIONS[config.representation]
+    for key in chosen.needs:
+        if getattr(config, key) is None:
+            raise UserError(f"data.events.{key} is not set: representation {name!r} needs it")
+    for other, representation in REPRESENTATIONS.items():
+        for key in representation.options:
+            if key not in chosen.options and getattr(config, key) is not None:
+                raise UserError(f"data.events.{key} applies to representation {other!r}, not to {name!r}")
 
 
 def to_frames(
     recording: Recording, config: EventsConfig, time_steps: int, size: tuple[int, int] | None = None
 ) -> NDArray:
-    """The frames of a recording. One without events gives zeros.
+    """Converts a recording to frames. A recording without events gives zeros.
 
-    - ``time``: counts in T slices of D // T us, D being the time from the first to the last event; the last slice
-      extends to the last event, which is in it. Where D < T, slices last D / T us. Where D = 0, all is in the first.
-    - ``count``: numbers in T slices of N // T events; the remainder, less than T, goes to the last slice. Where N < T,
-      one event each to the first N slices.
-    - ``window``: counts in T windows of ``window_ms`` from the first event on. Shorter recordings end in empty slices;
-      what comes after T windows is cut off, as a fixed duration implies.
-    - ``voxel_grid``: each event is shared by the two nearest of T points in time, from the first to the last event
-      (Zhu et al. 2019, arXiv 1812.08156, eq. 1 and 2, with the polarities apart instead of as signs).
-    - ``time_surface``: exp(-(t - t_last) / tau) at the end of each slice of ``time``, t_last being when a pixel had its
-      last event of that polarity up to then, 0 where it had none (HOTS, Lagorce et al. 2017, eq. 3; arXiv 1803.07913).
+    - ``time``: counts of events in T slices of D // T us, where D is the time from the first to the last event. The
+      last slice extends to the last event and includes it. If D < T, slices last D / T us; if D = 0, all events are in
+      the first slice.
+    - ``count``: counts of events in T slices of N // T events each. The remainder is added to the last slice. If N < T,
+      the first N slices have one event each.
+    - ``window``: counts of events in T windows of ``window_ms``, starting at the first event. A shorter recording ends
+      in empty slices; events after the last window are left out.
+    - ``voxel_grid``: each event is distributed to the two nearest of T points in time between the first and the last
+      event (Zhu et al. 2019, arXiv 1812.08156, eq. 1 and 2, with separate polarities instead of signs).
+    - ``time_surface``: exp(-(t - t_last) / tau) at the end of each slice of ``time``, where t_last is the time of the
+      last event of that polarity at the pixel; 0 if there was none (HOTS, Lagorce et al. 2017, eq. 3; arXiv
+      1803.07913).
 
-    ``time`` and ``count`` are SpikingJelly's fixed frame numbers; tonic's ToFrame agrees but leaves out the events at
-    the end that ``time`` and ``count`` add to the last slice.
+    ``time`` and ``count`` are as in SpikingJelly with a fixed number of frames. They are also as in tonic's ToFrame,
+    except that tonic leaves out the remaining events, which are added to the last slice here.
 
     Args:
         recording: events in the order of time.
         config: representation, window_ms and tau_ms.
         time_steps: T.
-        size: (H, W) of the frames; None = the sensor's. Along an axis that is longer than the sensor's, zeros are put
-            on both sides; along a shorter one, pixels are merged: x goes to x * W // sensor's W.
+        size: (H, W) of the frames; None = the sensor's. If an axis is longer than the sensor's, zeros are added on both
+            sides; if it is shorter, pixels are merged: x becomes x * W // (sensor's W).
 
     Returns:
         [T, 2, H, W]; counts are int16 (saturated at 32767), voxel grids and time surfaces float32.
@@ -58,26 +86,16 @@ def to_frames(
         UserError: see :func:`check_events`.
     """
     check_events(config)
+    representation = REPRESENTATIONS[config.representation]
     height, width = size or recording.sensor
     shape = (time_steps, 2, height, width)
-    name = config.representation
     if not len(recording):
-        return np.zeros(shape, np.float32 if name in ("voxel_grid", "time_surface") else np.int16)
-    pixels = _pixels(recording, height, width)
-    if name == "voxel_grid":
-        return _voxel_grid(recording.t, pixels, shape)
-    if name == "time_surface":
-        return _time_surface(recording.t, pixels, shape, config.tau_ms)
-    if name == "count":
-        return _counts(pixels, _equal_counts(len(recording), time_steps), shape)
-    if name == "window":
-        assert config.window_ms is not None
-        return _counts(pixels, _windows(recording.t, time_steps, 1000 * config.window_ms), shape)
-    return _counts(pixels, _equal_durations(recording.t, time_steps)[0], shape)
+        return np.zeros(shape, representation.dtype)
+    return representation.make(recording.t, _pixels(recording, height, width), shape, config)
 
 
 def _pixels(recording: Recording, height: int, width: int) -> NDArray[np.int32]:
-    """Index of each event into a frame [2, H, W] laid flat."""
+    """Index of each event into a flattened frame [2, H, W]."""
     flat = recording.p.astype(np.int32)
     flat *= height
     flat += _resized(recording.y, recording.sensor[0], height)
@@ -87,7 +105,7 @@ def _pixels(recording: Recording, height: int, width: int) -> NDArray[np.int32]:
 
 
 def _resized(values: NDArray[np.uint16], old: int, new: int) -> NDArray:
-    """Coordinates along an axis of another length."""
+    """Coordinates converted to an axis of another length."""
     if new == old:
         return values
     table = np.arange(old, dtype=np.int32)
@@ -96,7 +114,7 @@ def _resized(values: NDArray[np.uint16], old: int, new: int) -> NDArray:
 
 
 def _equal_durations(t: NDArray[np.int64], time_steps: int) -> tuple[Bounds, NDArray[np.float64]]:
-    """Slices of equal duration, and when each of them ends, in us [T]."""
+    """Slices of equal duration, and the end of each slice in us, [T]."""
     first, last = int(t[0]), int(t[-1])
     duration = last - first
     width = duration // time_steps or duration / time_steps
@@ -126,11 +144,32 @@ def _counts(pixels: NDArray[np.int32], bounds: Bounds, shape: tuple[int, ...]) -
     return frames.reshape(shape)
 
 
-def _voxel_grid(t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _time(
+    t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...], config: EventsConfig
+) -> NDArray[np.int16]:
+    return _counts(pixels, _equal_durations(t, shape[0])[0], shape)
+
+
+def _count(
+    t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...], config: EventsConfig
+) -> NDArray[np.int16]:
+    return _counts(pixels, _equal_counts(len(t), shape[0]), shape)
+
+
+def _window(
+    t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...], config: EventsConfig
+) -> NDArray[np.int16]:
+    assert config.window_ms is not None
+    return _counts(pixels, _windows(t, shape[0], 1000 * config.window_ms), shape)
+
+
+def _voxel_grid(
+    t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...], config: EventsConfig
+) -> NDArray[np.float32]:
     points, plane = shape[0], int(np.prod(shape[1:]))
     since = (t - t[0]).astype(np.float64)
     when = since * ((points - 1) / since[-1]) if since[-1] else since
-    before = np.minimum(when.astype(np.int64), points - 1)  # rounding may lead beyond the last point
+    before = np.minimum(when.astype(np.int64), points - 1)  # rounding may exceed the last point
     share = when - before
     flat = before * plane + pixels
     grid = np.bincount(flat, 1 - share, minlength=(points + 1) * plane)
@@ -139,13 +178,20 @@ def _voxel_grid(t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[in
 
 
 def _time_surface(
-    t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...], tau_ms: float | None
+    t: NDArray[np.int64], pixels: NDArray[np.int32], shape: tuple[int, ...], config: EventsConfig
 ) -> NDArray[np.float32]:
     bounds, ends = _equal_durations(t, shape[0])
-    tau = 1000 * tau_ms if tau_ms is not None else (t[-1] - t[0]) / shape[0] or 1.0
+    tau = 1000 * config.tau_ms if config.tau_ms is not None else (t[-1] - t[0]) / shape[0] or 1.0
     last = np.full(int(np.prod(shape[1:])), -np.inf)
     frames = np.empty((shape[0], len(last)), np.float32)
     for frame, start, end, now in zip(frames, bounds[:-1], bounds[1:], ends, strict=True):
-        last[pixels[start:end]] = t[start:end]  # of several events at a pixel, the last stays
+        last[pixels[start:end]] = t[start:end]  # of several events at a pixel, the last one counts
         frame[:] = np.exp((last - now) / tau)
     return frames.reshape(shape)
+
+
+REPRESENTATIONS.add("time", Representation(_time))
+REPRESENTATIONS.add("count", Representation(_count))
+REPRESENTATIONS.add("window", Representation(_window, options=("window_ms",), needs=("window_ms",)))
+REPRESENTATIONS.add("voxel_grid", Representation(_voxel_grid, np.float32))
+REPRESENTATIONS.add("time_surface", Representation(_time_surface, np.float32, options=("tau_ms",)))

@@ -1,4 +1,4 @@
-"""Recordings from disk: a folder of them by class, or one packed ``.npz`` file."""
+"""Recordings from disk: a folder for each class, or one packed ``.npz`` file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,36 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.events.formats import (
-    SUFFIXES,
-    checked,
-    extent,
-    fields,
-    load_numpy,
-    read_recording,
-    stated_sensor,
-    whole,
+from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.files import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    VALIDATION_NAMES,
+    existing_root,
+    find_parts,
+    read_npz,
 )
+from step_ahsar.data.common.fingerprint import fingerprint_arrays
+from step_ahsar.data.common.labels import find_labels
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
+from step_ahsar.data.events.formats import SUFFIXES, checked, extent, fields, read_recording, stated_sensor, whole
 from step_ahsar.data.events.recording import Recording
-from step_ahsar.data.faults import DataFault, screen
-from step_ahsar.data.fingerprint import fingerprint_arrays
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.root import given_root
 from step_ahsar.errors import UserError
 
-TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("val", "valid", "validation", "test", "testing")
-TEST_SHARE = 0.2  # of each class, where there is no split
 WANTED = "{train,test}/<class>/<recordings>, <class>/<recordings>, or a packed .npz file"
+
+_PACKED = "a packed data set has x, y, p, t or dt, offsets, label: see docs/data.md"
+
+PARTS = ("training", "validation", "test")
 
 Item = tuple[Path, int]
 
 
 class FileEvents:
-    """Recordings in files, read when they are needed: each with its class index."""
+    """Recordings in files with their class indices. A file is read when its sample is needed."""
 
     def __init__(self, items: Sequence[Item], read: Callable[[Path], Recording]) -> None:
         self.items, self.read = list(items), read
+
+    @property
+    def labels(self) -> list[int]:
+        """Class indices."""
+        return [label for _, label in self.items]
 
     def __getitem__(self, index: int) -> tuple[Recording, int]:
         """Raises DataFault for a file that cannot be used."""
@@ -51,34 +57,39 @@ class FileEvents:
 
 
 class PackedEvents:
-    """Recordings held in memory as concatenated arrays.
+    """Recordings in memory, as concatenated arrays.
 
     Args:
         arrays: x, y, p and t (or dt) of all events, [N] each.
-        offsets: sample i is [offsets[i], offsets[i + 1]).
-        labels: class index of each sample.
+        offsets: sample i has the events from offsets[i] up to offsets[i + 1].
+        classes: class index of each sample.
         sensor: (H, W) in pixels.
         path: the file, for messages.
-        indices: which of the samples.
+        indices: the chosen samples.
     """
 
     def __init__(
         self,
         arrays: Mapping[str, NDArray],
         offsets: NDArray[np.int64],
-        labels: NDArray[np.int64],
+        classes: NDArray[np.int64],
         sensor: tuple[int, int],
         path: Path,
         indices: NDArray[np.int64],
     ) -> None:
-        self.arrays, self.offsets, self.labels = dict(arrays), offsets, labels
+        self.arrays, self.offsets, self.classes = dict(arrays), offsets, classes
         self.sensor, self.path, self.indices = sensor, path, indices
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class indices of the chosen samples."""
+        return self.classes[self.indices]
 
     def __getitem__(self, index: int) -> tuple[Recording, int]:
         """Raises DataFault for a sample that cannot be used."""
         number = int(self.indices[index])
         where = f"{self.path}: sample {number}"
-        label = int(self.labels[number])
+        label = int(self.classes[number])
         if label < 0:
             raise DataFault(where, f"label {label} is out of range: classes count from 0")
         part = slice(self.offsets[number], self.offsets[number + 1])
@@ -89,38 +100,8 @@ class PackedEvents:
         return len(self.indices)
 
 
-def seeded_split(names: Sequence[str], labels: Sequence[int], share: float) -> list[bool]:
-    """Which samples are for testing, the same in every run and on every machine.
-
-    Of each class its ``share`` (rounded, but never all), namely the samples whose names have the smallest SHA-256.
-    """
-    is_test = [False] * len(names)
-    rank = [sha256(name.encode()).digest() for name in names]
-    of_class: dict[int, list[int]] = {}
-    for i, label in enumerate(labels):
-        of_class.setdefault(label, []).append(i)
-    for members in of_class.values():
-        quota = min(max(1, round(share * len(members))), len(members) - 1)
-        for i in sorted(members, key=rank.__getitem__)[:quota]:
-            is_test[i] = True
-    return is_test
-
-
-class Faults:
-    """What is wrong with a data set: raised, or with ``on_error: skip`` collected."""
-
-    def __init__(self, config: DataConfig) -> None:
-        self.raises, self.found = config.on_error == "raise", list[str]()
-
-    def note(self, fault: DataFault) -> None:
-        """Raises it, or adds it to those found."""
-        if self.raises:
-            raise fault
-        self.found.append(str(fault))
-
-
 def require_samples(splits: Splits, config: DataConfig) -> Splits:
-    """The same splits. Raises UserError if there is nothing to train on, or nothing to test on."""
+    """Returns the splits. Raises UserError if there is no training sample or no test sample."""
     for name, part in (("training", splits.train), ("test", splits.test)):
         if not len(part):
             reason = f": {splits.skipped[0]}" if splits.skipped else ""
@@ -129,29 +110,29 @@ def require_samples(splits: Splits, config: DataConfig) -> Splits:
 
 
 def open_events(config: DataConfig) -> Splits:
-    """The recordings that ``config.root`` names.
+    """The recordings in ``config.root``, which is a folder or a packed file.
 
-    A folder holds train/<class>/ and test/<class>/ (or val), or <class>/ alone, of which a fifth of each class, chosen
-    by :func:`seeded_split`, is for testing. Its files are as :func:`read_recording` takes them; the sensor is the
-    smallest that all of them fit on. They are read once when the set is opened, which finds every fault. Hidden files
-    are passed over.
+    A folder has the folders train/<class>/ and test/<class>/ (or val, or both, see
+    :func:`step_ahsar.data.common.files.find_parts`). Or it has folders <class>/ alone; then ``data.test_share`` of each
+    class is held out for testing. Files are in the formats of :func:`read_recording`, hidden files are ignored. The
+    sensor is the smallest that has room for all recordings. All files are read once when the set is opened, which finds
+    every fault.
 
-    A packed file has x, y, p and t of all events one after the other (or dt, the time since the sample's previous
-    event, the first one absolute), ``offsets`` [samples + 1], ``label`` [samples], and may have ``is_test`` [samples]
+    A packed file has the arrays x, y, p and t of all events of all samples, one sample after the other (or dt, the time
+    since the sample's previous event, for its first event the time itself), ``offsets`` [samples + 1] and ``label``
+    [samples] (or ``labels``). It may have ``is_test`` [samples] (else ``data.test_share`` of each class is held out)
     and ``sensor`` (H, W).
 
-    With ``on_error: skip``, recordings that cannot be used are left out and listed; so are class folders without any,
-    which are no class then.
+    With ``on_error: skip`` recordings that cannot be used, and class folders without recordings, are left out and
+    listed.
 
     Raises:
-        UserError: nothing there, or nothing left.
-        DataFault: see above.
+        UserError: nothing is there, or nothing is left.
+        DataFault: a file or sample that cannot be used.
     """
-    root = given_root(config, WANTED)
+    root = existing_root(config, WANTED)
     if root.is_file():
         return require_samples(_open_packed(root, config), config)
-    if not root.is_dir():
-        raise UserError(f"dataset {config.name!r}: looked for {WANTED} in {root} (data.root), not found")
     if not any(root.iterdir()):
         raise UserError(f"dataset {config.name!r}: looked for {WANTED} in {root} (data.root), which is empty")
     return require_samples(_open_folder(root, config), config)
@@ -159,63 +140,73 @@ def open_events(config: DataConfig) -> Splits:
 
 def _open_folder(root: Path, config: DataConfig) -> Splits:
     faults = Faults(config)
-    train_folder, test_folder = (_split_folder(root, names) for names in (TRAIN_FOLDERS, TEST_FOLDERS))
-    if train_folder is not None or test_folder is not None:
-        if train_folder is None or test_folder is None:
-            missing = " or ".join(TEST_FOLDERS if test_folder is None else TRAIN_FOLDERS)
-            raise UserError(f"dataset {config.name!r}: looked for a folder {missing} in {root} (data.root), found none")
-        train, test = _class_files(train_folder, faults), _class_files(test_folder, faults)
-        for name in sorted(set(test) - set(train)):
-            faults.note(DataFault(test_folder / name, f"this class has no recordings in {train_folder}"))
-            del test[name]
-        files = [(path, name, part is test) for part in (train, test) for name in part for path in part[name]]
-    else:
+    folders = dict(zip(PARTS, find_parts(partial(_part_folder, root)), strict=True))
+    divided = not any(folders.values())
+    files: list[tuple[Path, str, str]]  # recording, name of its class, its part
+    if divided:
         every = [(path, name) for name, paths in _class_files(root, faults).items() for path in paths]
         number = {name: i for i, name in enumerate(sorted({name for _, name in every}))}
-        is_test = seeded_split(
-            [path.relative_to(root).as_posix() for path, _ in every], [number[name] for _, name in every], TEST_SHARE
-        )
-        files = [(path, name, chosen) for (path, name), chosen in zip(every, is_test, strict=True)]
+        labels = [number[name] for _, name in every]
+        names = names_for_test(config, [path.relative_to(root).as_posix() for path, _ in every])
+        is_test = held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))
+        files = [
+            (path, name, "test" if chosen else "training") for (path, name), chosen in zip(every, is_test, strict=True)
+        ]
+    else:
+        for part, wanted in (("training", TRAIN_NAMES), ("test", (*VALIDATION_NAMES, *TEST_NAMES))):
+            if folders[part] is None:
+                raise UserError(
+                    f"dataset {config.name!r}: looked for a folder {' or '.join(wanted)} in {root} (data.root), "
+                    "found none"
+                )
+        present = {part: folder for part, folder in folders.items() if folder is not None}
+        found = {part: _class_files(folder, faults) for part, folder in present.items()}
+        for part, classes_of in found.items():
+            for name in sorted(set(classes_of) - set(found["training"])):
+                faults.note(DataFault(present[part] / name, f"this class has no recordings in {present['training']}"))
+                del classes_of[name]
+        files = [(path, name, part) for part, of in found.items() for name in of for path in of[name]]
 
     kept, height, width, content = [], 1, 1, sha256()
-    for path, name, chosen in files:
+    for path, name, part in files:
         try:
             recording = read_recording(path)
         except DataFault as fault:
             faults.note(fault)
             continue
-        kept.append((path, name, chosen))
+        kept.append((path, name, part))
         height, width = max(height, recording.sensor[0]), max(width, recording.sensor[1])
-        content.update(f"{path.relative_to(root).as_posix()}\0{chosen}\0".encode())
+        content.update(f"{path.relative_to(root).as_posix()}\0{part}\0".encode())
         content.update(fingerprint_arrays((recording.x, recording.y, recording.t, recording.p)).encode())
-    classes = sorted({name for _, name, chosen in kept if not chosen})
-    items: tuple[list[Item], list[Item]] = ([], [])
-    for path, name, chosen in kept:
+    classes = sorted({name for _, name, part in kept if part == "training"})
+    items: dict[str, list[Item]] = {part: [] for part in PARTS}
+    for path, name, part in kept:
         if name in classes:
-            items[chosen].append((path, classes.index(name)))
+            items[part].append((path, classes.index(name)))
         else:
             faults.note(DataFault(path, f"no training recording of its class {name!r} can be used"))
-    read = partial(read_recording, sensor=(height, width))
-    train_samples, test_samples = (FileEvents(part, read) for part in items)
+    samples = {part: FileEvents(each, partial(read_recording, sensor=(height, width))) for part, each in items.items()}
     return Splits(
-        train_samples,
-        test_samples,
+        samples["training"],
+        samples["test"],
         tuple(classes),
         f"sha256:{content.hexdigest()}",
-        tuple(faults.found),
+        validation=samples["validation"] if items["validation"] else None,
+        test_held_out=divided,
+        skipped=tuple(faults.found),
         in_chans=2,
         size=(height, width),
     )
 
 
-def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder of one of these names, in small letters or capitals; the first name wins."""
+def _part_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder with one of these names, in upper or lower case. The first name takes precedence."""
     folders = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
     return next((folders[name] for name in names if name in folders), None)
 
 
 def _class_files(folder: Path, faults: Faults) -> dict[str, list[Path]]:
-    """The recordings of each class folder in it, in the order of their names."""
+    """The recordings in each class folder, in the order of their names."""
     classes: dict[str, list[Path]] = {}
     for place in sorted(folder.iterdir()):
         if not place.is_dir() or place.name.startswith("."):
@@ -238,36 +229,32 @@ def _class_files(folder: Path, faults: Faults) -> dict[str, list[Path]]:
 
 
 def _open_packed(path: Path, config: DataConfig) -> Splits:
-    loaded = load_numpy(path) if path.suffix.lower() == ".npz" else None
-    if not isinstance(loaded, dict):
-        raise DataFault(path, f"dataset {config.name!r} is {WANTED}")
-    for name in ("offsets", "label"):
+    loaded, faults = read_npz(path), Faults(config)
+    for name in ("offsets", find_labels(loaded)):
         if name not in loaded:
-            raise DataFault(path, f"has no field {name!r}; a packed data set has x, y, p, t or dt, offsets, label")
+            raise DataFault(path, f"has no array {name!r}; {_PACKED}")
     time = next((name for name in ("t", "t_us", "dt") if name in loaded), "t")
     if missing := [name for name in ("x", "y", time, "p") if name not in loaded]:
-        raise DataFault(path, f"has no field {missing[0]!r}; a packed data set has x, y, p, t or dt, offsets, label")
+        raise DataFault(path, f"has no array {missing[0]!r}; {_PACKED}")
     arrays = {name: whole(name, loaded[name], path) for name in ("x", "y", time, "p")}
-    offsets, labels = (whole(name, loaded[name], path).astype(np.int64) for name in ("offsets", "label"))
+    offsets, labels = (whole(name, loaded[name], path).astype(np.int64) for name in ("offsets", find_labels(loaded)))
     _check_offsets(offsets, arrays, len(labels), path)
     if "sensor" in loaded:
         sensor = stated_sensor(loaded["sensor"], path)
     else:
         sensor = (extent("y", arrays["y"], path), extent("x", arrays["x"], path))
 
-    is_test = _test_samples(loaded, labels, path)
-    kept, skipped = [], []
+    is_test = _test_samples(loaded, labels, path, config)
+    kept = []
     for part in (~is_test, is_test):
         samples = PackedEvents(arrays, offsets, labels, sensor, path, np.flatnonzero(part))
-        indices, faults = screen(range(len(samples)), samples.__getitem__, config)
-        kept.append(samples.indices[indices])
-        skipped += faults
-    if config.on_error == "skip":
+        kept.append(samples.indices[faults.readable(range(len(samples)), samples.__getitem__)])
+    if faults.skips:
         strange = labels[kept[1]] >= len(np.unique(labels[kept[0]]))
-        skipped += [
-            f"{path}: sample {i}: label {labels[i]} is out of range: no training sample has it"
-            for i in kept[1][strange]
-        ]
+        for i in kept[1][strange]:
+            faults.note(
+                DataFault(f"{path}: sample {i}", f"label {labels[i]} is out of range: no training sample has it")
+            )
         kept[1] = kept[1][~strange]
     classes = _check_labels(labels, kept[0], kept[1], path)
     train, test = (PackedEvents(arrays, offsets, labels, sensor, path, indices) for indices in kept)
@@ -276,7 +263,8 @@ def _open_packed(path: Path, config: DataConfig) -> Splits:
         test,
         tuple(map(str, range(classes))),
         fingerprint_arrays([*arrays.values(), offsets, labels, sensor, *kept]),
-        tuple(skipped),
+        test_held_out="is_test" not in loaded,
+        skipped=tuple(faults.found),
         in_chans=2,
         size=sensor,
     )
@@ -300,10 +288,12 @@ def _check_offsets(offsets: NDArray[np.int64], arrays: Mapping[str, NDArray], sa
         )
 
 
-def _test_samples(loaded: Mapping[str, Any], labels: NDArray[np.int64], path: Path) -> NDArray[np.bool_]:
+def _test_samples(
+    loaded: Mapping[str, Any], labels: NDArray[np.int64], path: Path, config: DataConfig
+) -> NDArray[np.bool_]:
     if "is_test" not in loaded:
-        names = [f"sample/{i}" for i in range(len(labels))]
-        return np.asarray(seeded_split(names, labels.tolist(), TEST_SHARE), bool)
+        names = names_for_test(config, [f"sample/{i}" for i in range(len(labels))])
+        return held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))
     is_test = whole("is_test", loaded["is_test"], path)
     if len(is_test) != len(labels) or not np.isin(is_test, (0, 1)).all():
         raise DataFault(path, f"is_test must be 0 or 1 for each of the {len(labels)} samples")
@@ -311,7 +301,7 @@ def _test_samples(loaded: Mapping[str, Any], labels: NDArray[np.int64], path: Pa
 
 
 def _check_labels(labels: NDArray[np.int64], train: NDArray, test: NDArray, path: Path) -> int:
-    """The number of classes. Raises DataFault for labels that are negative, or that leave a class without samples."""
+    """The number of classes. Raises DataFault for a negative label, or for a class without training samples."""
     used = labels[np.concatenate((train, test))]
     if not len(used):
         return 0
@@ -330,4 +320,4 @@ def _check_labels(labels: NDArray[np.int64], train: NDArray, test: NDArray, path
     return len(present)
 
 
-register_dataset(DatasetSpec("events", 2, None, (), (), None, open_events, modality="event"))
+register_dataset(DatasetSpec("events", 2, None, (), (), None, open_events, modality="event", titles=None))

@@ -1,4 +1,4 @@
-"""Images through timm.data.create_dataset: torchvision's sets, folders of images by class, the hub's sets, streams."""
+"""Images through timm.data.create_dataset: torchvision's sets, folders by class, sets of the hub, streams."""
 
 import importlib.util
 import os
@@ -12,30 +12,38 @@ import numpy as np
 from PIL import Image
 from timm.data import create_dataset, get_img_extensions
 
+from step_ahsar import internals
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault, screen
-from step_ahsar.data.fingerprint import fingerprint_arrays, fingerprint_files
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.root import given_root
+from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.files import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, find_parts, given_root
+from step_ahsar.data.common.fingerprint import fingerprint_arrays, fingerprint_files
+from step_ahsar.data.common.registry import DatasetSpec, Samples, Splits, register_dataset
 from step_ahsar.errors import UserError
-
-TRAIN_FOLDERS = ("train", "training")
-TEST_FOLDERS = ("val", "valid", "validation", "eval", "evaluation", "test")
 
 
 class StoredImages:
-    """Images on disk, read when they are needed: RGB, with the class index that timm's reader gives.
+    """RGB images on disk with the class indices of timm's reader. An image is read when its sample is needed.
 
     Args:
-        reader: timm's, of a folder, a tar file or a hub's data set.
-        indices: which of its images; None = all.
+        reader: timm's reader of a folder, a tar file or a data set of the hub.
+        indices: the chosen images; None = all.
     """
 
     def __init__(self, reader: Any, indices: list[int] | None = None) -> None:
         self.reader, self.indices = reader, list(range(len(reader))) if indices is None else indices
 
+    @property
+    def labels(self) -> list[int] | None:
+        """Class indices; None if they are not known without reading the images."""
+        labels = getattr(self.reader, "targets", None)  # of a tar file
+        if labels is None and isinstance(getattr(self.reader, "samples", None), list):  # of a folder
+            labels = [label for _, label in self.reader.samples]
+        if labels is None and hasattr(self.reader, "label_key"):  # of the hub
+            labels = self.reader.dataset[self.reader.label_key]
+        return None if labels is None else [int(labels[i]) for i in self.indices]
+
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Raises DataFault for what is no image, or only part of one."""
+        """Raises DataFault for a file that is not an image or is damaged."""
         number = self.indices[index]
         try:
             file, label = self.reader[number]
@@ -48,7 +56,7 @@ class StoredImages:
 
 
 def open_torchvision(config: DataConfig, holds: str) -> Splits:
-    """One of torchvision's sets; ``holds`` is what it keeps below its root."""
+    """One of torchvision's sets; ``holds`` describes its files below its root, for messages."""
     root = given_root(config, holds)
     try:
         train, test = (
@@ -70,14 +78,19 @@ def open_torchvision(config: DataConfig, holds: str) -> Splits:
         arrays = (train.data, train.targets, test.data, test.targets)
         return Splits(train, test, tuple(map(str, train.classes)), fingerprint_arrays(arrays))
     files = [Path(path) for split in (train, test) for path, _ in split.samples]
-    return Splits(train, test, tuple(map(_class_name, train.classes)), fingerprint_files(root, files))
+    return Splits(train, test, tuple(map(_class_name, train.classes)), fingerprint_files(root, files, config))
 
 
 class StreamedImages:
-    """Images of a stream, held in memory: RGB, with their class indices."""
+    """RGB images of a stream, in memory, with their class indices."""
 
     def __init__(self, samples: list[tuple[Image.Image, int]]) -> None:
         self.samples = samples
+
+    @property
+    def labels(self) -> list[int]:
+        """Class indices."""
+        return [label for _, label in self.samples]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return self.samples[index]
@@ -89,14 +102,17 @@ class StreamedImages:
 def open_hub(config: DataConfig) -> Splits:
     """A set of the Hugging Face hub, ``hfds/<owner>/<name>``, through the package `datasets`; root is its cache."""
     train, test = (dataset.reader for dataset in _published(config, "datasets"))
-    fingerprint = fingerprint_arrays([[reader.dataset._fingerprint for reader in (train, test)]])
-    return _splits(train, test, train.class_to_idx, fingerprint, config)
+    fingerprint = fingerprint_arrays([[internals.hub_fingerprint(reader.dataset) for reader in (train, test)]])
+    faults = Faults(config)
+    samples = [_readable(reader, faults) for reader in (train, test)]
+    classes = _class_names(train.class_to_idx)
+    return Splits(samples[0], samples[1], classes, fingerprint, skipped=tuple(faults.found))
 
 
 def open_stream(config: DataConfig, package: str) -> Splits:
-    """A set that only streams, through ``package``: all of it is read into memory, so that a seed can decide the order.
+    """A set that ``package`` can only stream. It is read into memory, so that its order can be drawn from a seed.
 
-    Where the stream names no classes they are numbers, up to the greatest label.
+    If the stream has no names of classes, they are numbers up to the largest label.
     """
     datasets = _published(config, package)
     parts = []
@@ -122,7 +138,7 @@ def _published(config: DataConfig, package: str) -> list[Any]:
     """The training and the test split of a set that timm opens through ``package``.
 
     Raises:
-        UserError: the package, the set or a split is not there.
+        UserError: the package, the set or a split is missing.
     """
     if importlib.util.find_spec(package) is None:
         raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
@@ -131,7 +147,8 @@ def _published(config: DataConfig, package: str) -> list[Any]:
         raise UserError(f"dataset {config.name!r}: looked for {root} (data.root); set data.download=true to fetch it")
     options: dict[str, Any] = {"download": True} if config.download else {}
     found = []
-    for names in (TRAIN_FOLDERS, ("validation", "valid", "test")):
+    # Test splits of the hub and of streams often have no labels, so the validation split is used for testing.
+    for names in (TRAIN_NAMES, ("validation", "valid", "test")):
         for split in names:
             try:
                 found.append(create_dataset(config.name, root=str(root), split=split, **options))
@@ -148,55 +165,84 @@ def _published(config: DataConfig, package: str) -> list[Any]:
 
 
 def open_folder(config: DataConfig) -> Splits:
-    """A folder of images by class in each split: ``train/<class>/*``, ``val/<class>/*``, or a tar file of each."""
-    root = given_root(config, f"{'|'.join(TRAIN_FOLDERS)}/<class>/* and {'|'.join(TEST_FOLDERS)}/<class>/*")
-    found = []
-    for names in (TRAIN_FOLDERS, TEST_FOLDERS):
-        places = [root / name for name in names] + [root / f"{name}.tar" for name in names]
-        place = next(
-            (place for place in places if place.is_dir() or (place.suffix == ".tar" and place.is_file())), None
-        )
-        if place is None:
+    """Images in ``train/<class>/*`` and ``val/<class>/*``, or in a tar file for each part.
+
+    If there are both ``val`` and ``test``, ``val`` is for validation; see
+    :func:`step_ahsar.data.common.files.find_parts`.
+    """
+    tested = "|".join((*VALIDATION_NAMES, *TEST_NAMES))
+    root = given_root(config, f"{'|'.join(TRAIN_NAMES)}/<class>/* and {tested}/<class>/*")
+    parts = dict(zip(("training", "validation", "test"), find_parts(partial(_part, root)), strict=True))
+    for name, names in (("training", TRAIN_NAMES), ("test", (*VALIDATION_NAMES, *TEST_NAMES))):
+        if parts[name] is None:
             raise UserError(
                 f"dataset {config.name!r}: looked for a folder {' or '.join(names)} (or one as a .tar) in {root} "
                 f"(data.root), found none"
             )
-        found.append(place)
+    places = {name: place for name, place in parts.items() if place is not None}
+    faults = Faults(config)
+    for place in places.values():
+        for fault in _wrong_files(place) if place.is_dir() else ():
+            faults.note(fault)
+    readers: dict[str, Any] = {}
+    index: Any = None
     try:
-        train = create_dataset("", root=str(found[0]), search_split=False).reader
-        index = train.class_to_idx if found[0].is_dir() else train.class_name_to_idx
-        test = create_dataset("", root=str(found[1]), search_split=False, class_map=index).reader
+        for name, place in places.items():
+            readers[name] = _reader(place, index)
+            if index is None:
+                index = readers[name].class_to_idx if place.is_dir() else readers[name].class_name_to_idx
     except (RuntimeError, AssertionError, OSError) as error:
         raise UserError(f"dataset {config.name!r}: {error}".splitlines()[0]) from error
-    faults = [fault for place in found if place.is_dir() for fault in _faults(place)]
-    if faults and config.on_error == "raise":
-        raise faults[0]
-    # timm leaves out images of classes that were not in training; such a test set is not the one that was meant.
-    strangers = ({path.parent.name for path in _images(found[1])} if found[1].is_dir() else set()) - set(index)
-    if strangers:
-        raise UserError(
-            f"dataset {config.name!r}: {found[1]} has classes that {found[0]} lacks: {', '.join(sorted(strangers))}"
-        )
-    files = [Path(path) for reader in (train, test) for path, *_ in reader.samples] if found[0].is_dir() else found
-    return _splits(train, test, index, fingerprint_files(root, files), config, list(map(str, faults)))
+    for place in places.values():
+        # timm would silently leave out images of classes without training images.
+        strangers = ({path.parent.name for path in _images(place)} if place.is_dir() else set()) - set(index)
+        if strangers:
+            raise UserError(
+                f"dataset {config.name!r}: {place} has classes that {places['training']} lacks: "
+                f"{', '.join(sorted(strangers))}"
+            )
+    files = [
+        Path(path)
+        for name, place in places.items()
+        for path in ([sample[0] for sample in readers[name].samples] if place.is_dir() else [place])
+    ]
+    samples = {name: _readable(reader, faults) for name, reader in readers.items()}
+    return Splits(
+        samples["training"],
+        samples["test"],
+        _class_names(index),
+        fingerprint_files(root, files, config),
+        validation=samples.get("validation"),
+        skipped=tuple(faults.found),
+    )
 
 
-def _splits(
-    train: Any, test: Any, index: dict[str, int], fingerprint: str, config: DataConfig, faults: Sequence[str] = ()
-) -> Splits:
-    """The splits of two readers, without the images that cannot be read if the config skips them."""
-    kept, skipped = [], list(faults)
-    for reader in (train, test):
-        everything = StoredImages(deepcopy(reader))  # an open tar file must not be shared with loading processes
-        indices, unreadable = screen(range(len(everything)), everything.__getitem__, config)
-        kept.append(StoredImages(reader, indices))
-        skipped += unreadable
-    classes = tuple(map(str, sorted(index, key=index.__getitem__)))
-    return Splits(kept[0], kept[1], classes, fingerprint, tuple(skipped))
+def _part(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder, or else the tar file, with one of these names."""
+    places = [root / name for name in names] + [root / f"{name}.tar" for name in names]
+    return next((place for place in places if place.is_dir() or (place.suffix == ".tar" and place.is_file())), None)
 
 
-def _faults(folder: Path) -> list[DataFault]:
-    """Class folders without an image, and files in them that are none by their names; hidden ones are passed over."""
+def _reader(place: Path, index: dict[str, int] | None) -> Any:
+    """Timm's reader of a folder or a tar file."""
+    options: dict[str, Any] = {"search_split": False} | ({} if index is None else {"class_map": index})
+    if not place.is_dir():
+        options["cache_tarinfo"] = False  # timm would load a pickle beside the tar file, which is unsafe
+    return create_dataset("", root=str(place), **options).reader
+
+
+def _readable(reader: Any, faults: Faults) -> Samples:
+    """The images of a reader; with ``on_error: skip`` those that can be read."""
+    everything = StoredImages(deepcopy(reader))  # an open tar file must not be shared with loading processes
+    return StoredImages(reader, faults.readable(range(len(everything)), everything.__getitem__))
+
+
+def _class_names(index: dict[str, int]) -> tuple[str, ...]:
+    return tuple(map(str, sorted(index, key=index.__getitem__)))
+
+
+def _wrong_files(folder: Path) -> list[DataFault]:
+    """Faults of class folders without images, and of files that are not images. Hidden files are ignored."""
     known = get_img_extensions()
     faults = []
     for place in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
@@ -213,7 +259,7 @@ def _faults(folder: Path) -> list[DataFault]:
 
 
 def _class_name(name: Any) -> str:
-    """ImageNet's classes are tuples of synonyms."""
+    """The name of a class; of ImageNet, where it is a tuple of synonyms, the first one."""
     return name[0] if isinstance(name, tuple) else str(name)
 
 
@@ -241,8 +287,17 @@ _torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 1
 
 # Any other of torchvision's classification sets that timm opens (torch/imagenet, torch/places365, ...); the hub's.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-register_dataset(DatasetSpec("torch", 3, 224, *IMAGENET, None, partial(open_torchvision, holds="the set's files")))
-register_dataset(DatasetSpec("hfds", 3, 224, *IMAGENET, None, open_hub))
+_published_images = partial(DatasetSpec, in_chans=3, size=224, mean=IMAGENET[0], std=IMAGENET[1], num_classes=None)
+register_dataset(
+    _published_images(
+        "torch",
+        open=partial(open_torchvision, holds="the set's files"),
+        titles=tuple(internals.torchvision_sets()),
+        needs_title=True,
+    )
+)
+register_dataset(_published_images("hfds", open=open_hub, titles=None, needs_title=True))
 for prefix, package in (("tfds", "tensorflow_datasets"), ("wds", "webdataset"), ("hfids", "datasets")):
-    register_dataset(DatasetSpec(prefix, 3, 224, *IMAGENET, None, partial(open_stream, package=package)))
-register_dataset(DatasetSpec("folder", 3, 224, *IMAGENET, None, open_folder))
+    opener = partial(open_stream, package=package)
+    register_dataset(_published_images(prefix, open=opener, titles=None, needs_title=True))
+register_dataset(_published_images("folder", open=open_folder, titles=None))

@@ -9,14 +9,14 @@ from timm.data.auto_augment import AugmentOp, posterize
 from torch import Tensor
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.registry import DatasetSpec
+from step_ahsar.data.common.registry import DatasetSpec
 from step_ahsar.errors import UserError
 
 
 def statistics(config: DataConfig, spec: DatasetSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel: the config's, the data set's, or 0.5 where it has none.
+    """Mean and standard deviation of each channel: the config's, else the data set's, else 0.5.
 
-    Pixels that are to be encoded as spikes stay in [0, 1].
+    Pixels that are encoded as spikes are not normalised: they must be in [0, 1].
 
     Raises:
         UserError: statistics of another number of channels, or for pixels that are not normalised.
@@ -38,7 +38,7 @@ def statistics(config: DataConfig, spec: DatasetSpec) -> tuple[tuple[float, ...]
 
 
 def image_size(config: DataConfig, spec: DatasetSpec, training: bool) -> tuple[int, int]:
-    """Height and width that images are brought to."""
+    """Height and width to which images are resized."""
     size = config.img_size or spec.size
     if not training and config.test_size is not None:
         size = config.test_size
@@ -47,25 +47,25 @@ def image_size(config: DataConfig, spec: DatasetSpec, training: bool) -> tuple[i
 
 
 def is_augmented(config: DataConfig) -> bool:
-    """Whether training images pass through anything random."""
+    """Whether training images are augmented."""
     crops = (config.scale, config.ratio) != ((1.0, 1.0), (1.0, 1.0))
     return crops or bool(config.hflip or config.color_jitter or config.auto_augment or config.re_prob)
 
 
 def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Callable[[Any], Tensor]:
-    """The transform of training images, or of test images; the same unless the config augments.
+    """The transform of training images or of test images. They are the same unless the config augments.
 
     Raises:
-        UserError: flips of a set whose mirror images are something else, statistics of another number of channels, a
-            policy string that timm does not know, colour jitter beside a policy that makes timm drop it.
+        UserError: flips of a set whose mirror images have other classes, statistics of another number of channels, an
+            unknown policy, or colour jitter together with a policy for which timm ignores it.
     """
     mean, std = statistics(config, spec)
     if config.hflip and not spec.mirrors:
         raise UserError(f"data.hflip must be 0 for dataset {config.name!r}, whose mirrored images mean something else")
     if config.color_jitter and config.auto_augment and "3a" not in config.auto_augment:
         raise UserError(
-            f"data.color_jitter must be 0 with data.auto_augment {config.auto_augment!r}: timm jitters colours beside "
-            f"the policy 3a alone"
+            f"data.color_jitter must be 0 with data.auto_augment {config.auto_augment!r}: timm combines colour jitter "
+            f"with the policy 3a only"
         )
     common: dict[str, Any] = {
         "input_size": (spec.in_chans, *image_size(config, spec, training)),
@@ -74,7 +74,7 @@ def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Ca
         "std": std,
     }
     if not (training and is_augmented(config)):
-        # There is no random choice of an interpolation outside augmentation.
+        # A random interpolation is part of augmentation.
         common["interpolation"] = "bilinear" if config.interpolation == "random" else config.interpolation
         return create_transform(**common, crop_pct=config.crop_pct)
     try:
@@ -101,7 +101,7 @@ def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Ca
 
 
 def _mend_posterize(ops: list[Any]) -> None:
-    """Timm posterizes to 0 bits at full magnitude, which Pillow takes for an error from version 13 on."""
+    """Replaces timm's posterize, which asks for 0 bits at full magnitude: an error from Pillow 13 on."""
     for op in ops:
         if isinstance(op, list):
             _mend_posterize(op)

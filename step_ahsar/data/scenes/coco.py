@@ -1,8 +1,8 @@
 """COCO's JSON: boxes, polygons and run-length masks, crowds.
 
 T.-Y. Lin et al., "Microsoft COCO: common objects in context" (arXiv 1405.0312). Boxes are x, y, width, height from the
-picture's corner; categories become contiguous indices in the order of their ids. A pixel is of the smallest object that
-covers it, and of background, class 0, where there is none; pixels of crowds alone are ignored.
+picture's corner. Categories become contiguous indices in the order of their ids. A pixel has the class of the smallest
+object that covers it, or class 0, background, if there is none. Pixels that only crowds cover are ignored.
 """
 
 import json
@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.fingerprint import fingerprint_files
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.scenes.files import not_found, open_image, root_of, screened, subfolder
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.files import existing_root, not_found
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.scenes.files import open_image, open_parts, subfolder
 from step_ahsar.data.scenes.scene import IGNORE, Scene, make_scene
 from step_ahsar.errors import UserError
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image and what is annotated in it: the file, COCO's records, and the JSON they are from."""
+    """An image with its annotations: the file, COCO's records, and the JSON that they are from."""
 
     image: Path
     annotations: list[dict[str, Any]]
@@ -39,16 +39,16 @@ class Item:
 def open_coco(config: DataConfig) -> Splits:
     """``annotations/instances_train*.json`` and ``instances_val*.json``, with the images that they name.
 
-    The images of ``instances_<split>.json`` are looked for in ``<split>``, ``images/<split>``, ``images`` and the root
-    itself. Images without annotations are kept.
+    The images of ``instances_<split>.json`` are looked for in ``<split>``, ``images/<split>``, ``images`` and the root.
+    Images without annotations are kept.
 
     Raises:
-        UserError: a JSON is not there, there are several of a split, a split is empty, the splits' categories differ.
-        DataFault: a JSON that cannot be read, an annotation of an unknown image; when an image is read, that it is
-            missing, an unknown category, a malformed box or mask.
+        UserError: a JSON is missing, a split has several, a split is empty, the splits have different categories.
+        DataFault: a JSON that cannot be read, an annotation of an unknown image; when a sample is read, a missing
+            image, an unknown category, a malformed box or mask.
     """
     wanted = "annotations/instances_{train,val}*.json and folders train*, val* of images"
-    root = root_of(config, wanted)
+    root = existing_root(config, wanted, folder=True)
     contents = [_load(_find(config, root, split, wanted)) for split in ("train", "val")]
     named = [{entry["id"]: str(entry["name"]) for entry in content["categories"]} for content in contents]
     if named[0] != named[1]:
@@ -62,17 +62,16 @@ def open_coco(config: DataConfig) -> Splits:
         items, stray = _items(root, content)
         parts.append(items)
         strays += stray
-    read = partial(_read_item, index=index, masked=masked)
-    (train, test), skipped = screened((parts[0], parts[1]), read, config, strays)
-    files = {item.image for part in (train, test) for item in part.items if item.image.is_file()}
-    fingerprint = fingerprint_files(root, files | {content["file"] for content in contents})
     with_pixels = masked and len(classes) < IGNORE
-    return Splits(
-        train,
-        test,
-        classes,
-        fingerprint,
-        skipped,
+    return open_parts(
+        (parts[0], None, parts[1]),
+        partial(_read_item, index=index, masked=masked),
+        lambda item: [item.image],
+        root,
+        config,
+        strays,
+        further=[content["file"] for content in contents],
+        classes=classes,
         pixel_classes=("background", *classes) if with_pixels else (),
     )
 
@@ -83,7 +82,9 @@ def _find(config: DataConfig, root: Path, split: str, wanted: str) -> Path:
         raise not_found(config, wanted)
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise UserError(f"dataset {config.name!r}: one annotations/instances_{split}*.json is wanted, found {names}")
+        raise UserError(
+            f"dataset {config.name!r}: there must be one annotations/instances_{split}*.json, found {names}"
+        )
     return found[0]
 
 
@@ -91,7 +92,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise DataFault(file, f"is no JSON that can be read: {error}") from error
+        raise DataFault(file, f"cannot be read as JSON: {error}") from error
     for key, needed in (
         ("images", {"id", "file_name"}),
         ("annotations", {"id", "image_id"}),
@@ -114,7 +115,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _items(root: Path, content: dict[str, Any]) -> tuple[list[Item], list[DataFault]]:
-    """The images with what is annotated in them, and what is annotated in none of them."""
+    """The images with their annotations, and faults of annotations without an image."""
     file = content["file"]
     split = file.stem.removeprefix("instances_")
     folder = subfolder(root, (split, f"images/{split}", "images")) or root
@@ -170,10 +171,10 @@ def _numbers(values: Iterable[Any]) -> bool:
 
 
 def read_segmentation(segmentation: Any, size: tuple[int, int], where: str) -> NDArray[np.bool_]:
-    """COCO's polygons, or run lengths plain or compressed, as a mask bool [H, W].
+    """Converts COCO's polygons or run lengths, plain or compressed, to a mask bool [H, W].
 
     Raises:
-        DataFault: neither of them, or run lengths of another size than the picture's.
+        DataFault: it is neither, or the run lengths are of another size than the picture.
     """
     from faster_coco_eval.core import mask as coco
 
@@ -205,12 +206,12 @@ def read_segmentation(segmentation: Any, size: tuple[int, int], where: str) -> N
 
 
 def paint_classes(masks: NDArray[np.bool_], labels: list[int], crowd: list[bool]) -> NDArray[np.uint8]:
-    """The class of each pixel, uint8 [H, W]: 0 background, k + 1 an object of label k, 255 a crowd's.
+    """The class of each pixel, uint8 [H, W]: 0 = background, k + 1 = an object of label k, 255 = a crowd.
 
     Args:
-        masks: bool [n, H, W]; smaller ones lie on larger ones, and crowds below all.
-        labels: of each object.
-        crowd: whether it is one.
+        masks: bool [n, H, W]; smaller ones cover larger ones, and all cover crowds.
+        labels: label of each object.
+        crowd: whether each object is a crowd.
     """
     classes = np.zeros(masks.shape[1:], np.uint8)
     sizes = masks.sum((1, 2))
@@ -229,5 +230,6 @@ register_dataset(
         num_classes=None,
         open=open_coco,
         tasks=("segmentation", "detection"),
+        titles=None,
     )
 )

@@ -1,6 +1,6 @@
-"""Pictures, masks and class lists on disk, with errors that name the file."""
+"""Reading pictures, masks and lists of classes, with errors that name the file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -9,21 +9,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault, screen
-from step_ahsar.data.root import given_root
+from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.fingerprint import fingerprint_files
+from step_ahsar.data.common.registry import Splits
 from step_ahsar.data.scenes.scene import IGNORE
 from step_ahsar.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("val", "validation", "valid", "test")
 VOID_NAMES = ("void", "ignore")
+
+PARTS = ("training", "validation", "test")
 
 T = TypeVar("T")
 
 
 class FileSamples(Generic[T]):
-    """Samples that are read when they are needed."""
+    """Samples in files, which are read when they are needed."""
 
     def __init__(self, items: Sequence[T], read: Callable[[T], tuple[Any, Any]]) -> None:
         self.items, self.read = items, read
@@ -35,52 +36,59 @@ class FileSamples(Generic[T]):
         return len(self.items)
 
 
-def screened(
-    items: tuple[Sequence[T], Sequence[T]],
+def open_parts(
+    parts: Sequence[Sequence[T] | None],
     read: Callable[[T], tuple[Any, Any]],
+    files_of: Callable[[T], Iterable[Path]],
+    root: Path,
     config: DataConfig,
     strays: Sequence[DataFault] = (),
-) -> tuple[list[FileSamples[T]], tuple[str, ...]]:
-    """Training and test samples of the items that can be read, and what was wrong with the others.
+    further: Iterable[Path] = (),
+    **known: Any,
+) -> Splits:
+    """The splits of a data set of files.
 
     Args:
-        items: of training and of testing.
-        read: a sample from its item.
-        config: whether to skip what cannot be read.
-        strays: annotations that go with no item.
+        parts: the items of the training, the validation (None if there is none) and the test part.
+        read: function from an item to a sample.
+        files_of: function from an item to its files; those that exist are part of the fingerprint.
+        root: folder of the data set.
+        config: the section `data` of the config; ``on_error`` decides about unreadable files.
+        strays: faults of annotations that belong to no item.
+        further: files that all samples depend on, such as lists of classes.
+        known: further fields of the splits.
 
     Raises:
-        DataFault: strays, unless they are to be skipped.
-        UserError: no sample is left in one of them.
+        DataFault: an annotation that belongs to no item. Faults of samples are raised when the samples are read.
+        UserError: no sample is left in a part.
     """
-    if strays and config.on_error == "raise":
-        raise strays[0]
-    samples, skipped = [], [str(stray) for stray in strays]
-    for name, part in zip(("training", "test"), items, strict=True):
-        kept, faults = screen(part, read, config)
+    faults = Faults(config)
+    for stray in strays:
+        faults.note(stray)
+    samples: dict[str, FileSamples[T]] = {}
+    for name, part in zip(PARTS, parts, strict=True):
+        if part is None:
+            continue
+        before = len(faults.found)
+        kept = faults.readable(part, read)
         if not kept:
-            reason = f": {faults[0]}" if faults else ""
+            reason = f": {faults.found[before]}" if len(faults.found) > before else ""
             raise UserError(f"dataset {config.name!r}: no {name} sample in {config.root} (data.root){reason}")
-        samples.append(FileSamples(kept, read))
-        skipped += faults
-    return samples, tuple(skipped)
-
-
-def root_of(config: DataConfig, wanted: str) -> Path:
-    """``data.root``. Raises UserError if it is not set or no folder; ``wanted`` says what is looked for there."""
-    root = given_root(config, wanted)
-    if not root.is_dir():
-        raise not_found(config, wanted)
-    return root
-
-
-def not_found(config: DataConfig, wanted: str) -> UserError:
-    """The error for a layout that is not there."""
-    return UserError(f"dataset {config.name!r}: looked for {wanted} in {config.root} (data.root), not found")
+        samples[name] = FileSamples(kept, read)
+    files = {file for part in samples.values() for item in part.items for file in files_of(item) if file.is_file()}
+    fingerprint = fingerprint_files(root, files | {file for file in further if file.is_file()}, config)
+    return Splits(
+        samples["training"],
+        samples["test"],
+        fingerprint=fingerprint,
+        validation=samples.get("validation"),
+        skipped=tuple(faults.found),
+        **known,
+    )
 
 
 def open_image(path: Path) -> Image.Image:
-    """A decoded picture. Raises DataFault if it is missing, damaged or no picture."""
+    """The decoded picture. Raises DataFault if it is missing, damaged or not a picture."""
     if not path.is_file():
         raise DataFault(path, "there is no such image")
     try:
@@ -92,10 +100,10 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
-    """Class ids of pixels, int [H, W]; of a palette image its indices.
+    """Class ids of pixels, int [H, W]: grey levels, or the indices of a palette image.
 
     Raises:
-        DataFault: it is missing, damaged, or in colours, which are no class ids.
+        DataFault: it is missing or damaged, or a colour image, which has no class ids.
     """
     if not path.is_file():
         raise DataFault(path, "there is no such mask")
@@ -106,15 +114,15 @@ def read_mask(path: Path) -> NDArray[np.int64]:
 
 
 def map_ids(ids: NDArray[np.int64], table: Sequence[int | None], path: Path) -> NDArray[np.uint8]:
-    """Class indices of ids; 255 is ignored whatever the table says.
+    """Converts ids to class indices. The id 255 is always ignored.
 
     Args:
-        ids: of pixels, [H, W].
-        table: the class index of each id, 255 = ignored, None = there is no such id.
-        path: the mask's, for messages.
+        ids: ids of pixels, [H, W].
+        table: class index of each id, 255 = ignored, None = no such id.
+        path: the mask, for messages.
 
     Raises:
-        DataFault: ids that the table does not have.
+        DataFault: an id that is not in the table.
     """
     lookup = np.full(256, -1, np.int64)
     for i, index in enumerate(table):
@@ -133,7 +141,7 @@ def map_ids(ids: NDArray[np.int64], table: Sequence[int | None], path: Path) -> 
 
 
 def class_table(names: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
-    """Classes by index, and the class index of each id: ``void`` and ``ignore`` are no class but ignored, 255."""
+    """Names of classes by index, and the class index of each id. ``void`` and ``ignore`` are ignored (255)."""
     classes = [name for name in names if name.lower() not in VOID_NAMES]
     table, index = [], 0
     for name in names:
@@ -144,7 +152,7 @@ def class_table(names: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text. Raises DataFault if it cannot be read."""
+    """Lines of a text file. Raises DataFault if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -152,7 +160,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """Names, one a line. Raises DataFault if there are none, more than 255, or one twice."""
+    """Names, one per line. Raises DataFault if there is none, if there are more than 255, or if one occurs twice."""
     names = [line.strip() for line in read_lines(path) if line.strip()]
     twice = {name for name in names if names.count(name) > 1 and name.lower() not in VOID_NAMES}
     if twice or not 1 <= len(names) <= IGNORE:
@@ -162,10 +170,10 @@ def read_names(path: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Pictures in the folder and below it, in order of their names."""
+    """Pictures in the folder and in its subfolders, in the order of their names."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of these folders that there is."""
+    """The first of these folders that exists; None if none does."""
     return next((folder / name for name in names if (folder / name).is_dir()), None)

@@ -10,28 +10,25 @@ from pathlib import Path
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.fingerprint import fingerprint_files
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.files import existing_root, find_parts, not_found
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.data.scenes.files import (
-    TEST_NAMES,
-    TRAIN_NAMES,
     class_table,
     images_in,
     map_ids,
-    not_found,
     open_image,
+    open_parts,
     read_lines,
     read_mask,
     read_names,
-    root_of,
-    screened,
     subfolder,
 )
 from step_ahsar.data.scenes.scene import IGNORE, Scene, make_scene
 from step_ahsar.errors import UserError
 
 Pair = tuple[Path, Path]  # an image and its mask
+Parts = Sequence[list[Pair] | None]  # for training, validation and testing
 
 MASK_FOLDERS = ("masks", "labels", "annotations")
 
@@ -69,22 +66,24 @@ ADE20K_CLASSES = 150
 def open_masks(config: DataConfig) -> Splits:
     """Lists ``train.txt`` and ``val.txt`` or ``test.txt`` of "image mask", or ``images/train``, ``masks/train`` etc.
 
-    The paths in a list are found below the root by as many of their last parts as fit, so that a list may keep the
-    prefix of another machine. In folders an image and its mask have the same stem. ``classes.txt`` names the classes,
-    one a line, by id; a line ``void`` or ``ignore`` is of pixels that count for nothing. Without it classes are called
-    by their ids, but those of SegNet's CamVid by their names.
+    If there are both ``val`` and ``test``, ``val`` is for validation.
+
+    A path in a list is looked for below the root with as many of its last parts as match, so that a list may contain
+    the prefix of another machine. In folders an image and its mask have the same stem. ``classes.txt`` names the class
+    of each id, one per line; pixels of ``void`` or ``ignore`` are ignored. Without it the names of classes are their
+    ids, or for SegNet's CamVid their names.
 
     Raises:
-        UserError: neither layout is there, a list's line is no pair of paths, a split is empty.
-        DataFault: an unreadable file, a missing mask or image, a mask of another size than its image, ids beyond the
-            list.
+        UserError: neither layout is found, a line of a list is not a pair of paths, a split is empty.
+        DataFault: an unreadable file, a missing mask or image, a mask of another size than its image, unknown ids.
     """
     wanted = "train.txt and val.txt|test.txt of image and mask paths, or images/{train,val} and masks/{train,val}"
-    root = root_of(config, wanted)
-    lists = [_first_file(root, [f"{name}.txt" for name in names]) for names in (TRAIN_NAMES, TEST_NAMES)]
+    root = existing_root(config, wanted, folder=True)
+    lists = find_parts(lambda names: _first_file(root, [f"{name}.txt" for name in names]))
     strays: list[DataFault] = []
-    if all(lists):
-        pairs = tuple(_read_list(root, file) for file in lists if file)
+    pairs: Parts
+    if lists[0] and lists[2]:
+        pairs = [_read_list(root, file) if file else None for file in lists]
     else:
         pairs, strays = _folder_pairs(config, root, wanted)
     table: Sequence[int | None]
@@ -93,12 +92,12 @@ def open_masks(config: DataConfig) -> Splits:
         classes, table = class_table(read_names(file))
     elif (
         lists[0]
-        and lists[1]
+        and lists[2]
         and any("camvid" in text.lower().split("/") for text in (root.name, *read_lines(lists[0])))
     ):
         classes, table = class_table((*CAMVID, "void"))
     else:
-        count = 1 + max((_highest_id(mask, config) for part in pairs for _, mask in part), default=-1)
+        count = 1 + max((_highest_id(mask, config) for part in pairs for _, mask in part or ()), default=-1)
         classes, table = class_table([str(i) for i in range(count)])
     return _open_pairs(config, root, pairs, classes, table, strays)
 
@@ -106,10 +105,10 @@ def open_masks(config: DataConfig) -> Splits:
 def open_cityscapes(config: DataConfig) -> Splits:
     """Cityscapes: ``leftImg8bit/<split>/<city>/*_leftImg8bit.png`` and ``gtFine/<split>/<city>/*_gtFine_labelIds.png``.
 
-    The 19 classes that are evaluated; all other label ids are ignored. Raises as :func:`open_masks`.
+    Classes are the 19 that are evaluated; all other label ids are ignored. Raises as :func:`open_masks`.
     """
     wanted = "leftImg8bit/{train,val}/<city>/*_leftImg8bit.png and gtFine/{train,val}/<city>/*_gtFine_labelIds.png"
-    root = root_of(config, wanted)
+    root = existing_root(config, wanted, folder=True)
     pairs = []
     for split in ("train", "val"):
         images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
@@ -119,18 +118,18 @@ def open_cityscapes(config: DataConfig) -> Splits:
     table = [IGNORE] * CITYSCAPES_IDS
     for index, label_id in enumerate(CITYSCAPES.values()):
         table[label_id] = index
-    return _open_pairs(config, root, (pairs[0], pairs[1]), tuple(CITYSCAPES), table)
+    return _open_pairs(config, root, (pairs[0], None, pairs[1]), tuple(CITYSCAPES), table)
 
 
 def open_ade20k(config: DataConfig) -> Splits:
     """ADE20K as in the scene parsing challenge of 2016: ``{images,annotations}/{training,validation}``.
 
-    150 classes; id 0 is ignored, id k is class k - 1. Their names are read from ``objectInfo150.txt`` and are numbers
-    where it is not there. B. Zhou et al., "Scene parsing through ADE20K dataset" (CVPR 2017). Raises as
+    There are 150 classes; id 0 is ignored, id k is class k - 1. Their names are read from ``objectInfo150.txt``;
+    without it they are numbers. B. Zhou et al., "Scene parsing through ADE20K dataset" (CVPR 2017). Raises as
     :func:`open_masks`.
     """
     wanted = "images/{training,validation} and annotations/{training,validation}, maybe in ADEChallengeData2016"
-    root = root_of(config, wanted)
+    root = existing_root(config, wanted, folder=True)
     root = subfolder(root, ("ADEChallengeData2016",)) or root
     pairs, strays = _folder_pairs(config, root, wanted)
     names = tuple(map(str, range(1, ADE20K_CLASSES + 1)))
@@ -146,15 +145,22 @@ def open_ade20k(config: DataConfig) -> Splits:
 def _open_pairs(
     config: DataConfig,
     root: Path,
-    pairs: tuple[list[Pair], ...],
+    pairs: Parts,
     classes: tuple[str, ...],
     table: Sequence[int | None],
     strays: Sequence[DataFault] = (),
 ) -> Splits:
-    (train, test), skipped = screened((pairs[0], pairs[1]), partial(_read_pair, table=table), config, strays)
-    used = [root / "classes.txt", *(file for part in (train, test) for pair in part.items for file in pair)]
-    files = {file for file in used if file.is_file()}
-    return Splits(train, test, classes, fingerprint_files(root, files), skipped, pixel_classes=classes)
+    return open_parts(
+        pairs,
+        partial(_read_pair, table=table),
+        lambda pair: pair,
+        root,
+        config,
+        strays,
+        further=[root / "classes.txt"],
+        classes=classes,
+        pixel_classes=classes,
+    )
 
 
 def _read_pair(pair: Pair, table: Sequence[int | None]) -> tuple[Image.Image, Scene]:
@@ -180,39 +186,52 @@ def _read_list(root: Path, file: Path) -> list[Pair]:
             continue
         parts = line.split()
         if len(parts) != 2:
-            raise UserError(f"{file}, line {number}: must be an image's path and a mask's, got {line.strip()!r}")
+            raise UserError(
+                f"{file}, line {number}: must be the path of an image and the path of a mask, got {line.strip()!r}"
+            )
         pairs.append((_below(root, parts[0]), _below(root, parts[1])))
     return pairs
 
 
 def _below(root: Path, path: str) -> Path:
-    """The file below the root that shares the most last parts with the path; if there is none, a place to miss it."""
+    """The file below the root that has the most last parts in common with the path.
+
+    If there is none, the path at which it is then reported missing.
+    """
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     places = [root.joinpath(*parts[start:]) for start in range(len(parts))]
     return next((place for place in places if place.is_file()), places[max(0, len(places) - 2)])
 
 
-def _folder_pairs(config: DataConfig, root: Path, wanted: str) -> tuple[tuple[list[Pair], ...], list[DataFault]]:
-    """Images with the masks of their names, and masks that are of no image."""
+def _folder_pairs(config: DataConfig, root: Path, wanted: str) -> tuple[Parts, list[DataFault]]:
+    """Images with the masks of the same name, and faults of masks without an image."""
     masks_of = subfolder(root, MASK_FOLDERS)
-    pairs, strays = [], []
-    for names in (TRAIN_NAMES, TEST_NAMES):
-        images = subfolder(root / "images", names)
-        masks = masks_of and subfolder(masks_of, names)
-        if images is None or masks is None:
-            raise not_found(config, wanted)
-        stems: dict[Path, Path] = {}
-        for mask in images_in(masks):
-            stem = mask.relative_to(masks).with_suffix("")
-            if stem in stems:
-                raise UserError(f"{mask}: there is another mask of that name, {stems[stem].name}")
-            stems[stem] = mask
-        found = [(image, image.relative_to(images).with_suffix("")) for image in images_in(images)]
-        pairs.append([(image, stems.get(stem, masks / f"{stem}.png")) for image, stem in found])
-        known = {stem for _, stem in found}
-        alone = (mask for stem, mask in stems.items() if stem not in known)
-        strays += [DataFault(mask, f"there is no image of this name in {images}") for mask in alone]
-    return tuple(pairs), strays
+
+    def find(names: Sequence[str]) -> tuple[Path, Path] | None:
+        """The folders of images and masks of a part. Images without masks, as in a secret test set, do not count."""
+        images, masks = subfolder(root / "images", names), masks_of and subfolder(masks_of, names)
+        return (images, masks) if images and masks else None
+
+    folders = find_parts(find)
+    if folders[0] is None or folders[2] is None:
+        raise not_found(config, wanted)
+    strays: list[DataFault] = []
+    return [None if part is None else _matched(*part, strays) for part in folders], strays
+
+
+def _matched(images: Path, masks: Path, strays: list[DataFault]) -> list[Pair]:
+    """The images of a folder with their masks; masks without an image are added to ``strays``."""
+    stems: dict[Path, Path] = {}
+    for mask in images_in(masks):
+        stem = mask.relative_to(masks).with_suffix("")
+        if stem in stems:
+            raise UserError(f"{mask}: there is another mask of that name, {stems[stem].name}")
+        stems[stem] = mask
+    found = [(image, image.relative_to(images).with_suffix("")) for image in images_in(images)]
+    known = {stem for _, stem in found}
+    alone = (mask for stem, mask in stems.items() if stem not in known)
+    strays += [DataFault(mask, f"there is no image of this name in {images}") for mask in alone]
+    return [(image, stems.get(stem, masks / f"{stem}.png")) for image, stem in found]
 
 
 def _highest_id(mask: Path, config: DataConfig) -> int:
@@ -220,7 +239,7 @@ def _highest_id(mask: Path, config: DataConfig) -> int:
         ids = read_mask(mask)
     except DataFault:
         if config.on_error == "skip":
-            return -1  # it is listed with the others that cannot be used
+            return -1  # open_parts lists it among the files that cannot be used
         raise
     ids = ids[ids != IGNORE]
     highest = int(ids.max(initial=-1))
@@ -234,7 +253,9 @@ def _cityscapes_mask(root: Path, split: str, image: Path) -> Path:
     return root / "gtFine" / split / image.parent.name / f"{stem}_gtFine_labelIds.png"
 
 
-def _register(name: str, size: int | tuple[int, int], classes: int | None, opener: object) -> None:
+def _register(
+    name: str, size: int | tuple[int, int], classes: int | None, opener: object, titles: tuple[str, ...] | None = ()
+) -> None:
     register_dataset(
         DatasetSpec(
             name=name,
@@ -245,10 +266,11 @@ def _register(name: str, size: int | tuple[int, int], classes: int | None, opene
             num_classes=classes,
             open=opener,  # type: ignore[arg-type]
             tasks=("segmentation",),
+            titles=titles,
         )
     )
 
 
-_register("masks", 512, None, open_masks)
+_register("masks", 512, None, open_masks, titles=None)
 _register("cityscapes", (512, 1024), len(CITYSCAPES), open_cityscapes)
 _register("ade20k", 512, ADE20K_CLASSES, open_ade20k)

@@ -1,4 +1,4 @@
-"""What is to be seen in a picture, as targets of segmentation and detection."""
+"""Scenes: the targets of segmentation and detection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,23 +6,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from step_ahsar.data.faults import DataFault
+from step_ahsar.data.common.faults import DataFault
 
-IGNORE = 255  # the class index of pixels that count for nothing
+IGNORE = 255  # class index of pixels that are ignored
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Objects, and the class of each pixel.
+    """The objects in a picture, and the class of each pixel.
 
     Args:
         boxes: x0, y0, x1, y1 in pixels, float32 [n, 4]; x1 and y1 are exclusive, as in COCO.
         labels: class indices from 0, int64 [n].
-        masks: an object's pixels, bool [n, H, W]; None where there are boxes alone.
-        classes: class index of each pixel, uint8 [H, W], 255 = ignored; None where there are objects alone.
-        crowd: objects that stand for a crowd, bool [n]: not learnt from, and not counted against a prediction.
-        area: of the objects in square pixels, float32 [n], as COCO's size ranges use it; None = the boxes'.
-        name: of the picture, for messages.
+        masks: pixels of each object, bool [n, H, W]; None if there are only boxes.
+        classes: class index of each pixel, uint8 [H, W], 255 = ignored; None if there are only objects.
+        crowd: whether an object stands for a crowd, bool [n]; crowds are left out of the loss and ignored in
+            evaluation.
+        area: area of each object in square pixels, float32 [n], for COCO's size ranges; None = the area of its box.
+        name: name of the picture, for messages.
     """
 
     boxes: NDArray[np.float32]
@@ -44,17 +45,17 @@ def make_scene(
     crowd: Sequence[bool] | NDArray | None = None,
     area: Sequence[float] | NDArray | None = None,
 ) -> Scene:
-    """A scene of lists or arrays, checked by :func:`fit_scene`; no objects is legal.
+    """Makes a scene of lists or arrays, and checks it by :func:`fit_scene`. It may have no objects.
 
     Args:
-        name: of the picture, for messages.
+        name: name of the picture, for messages.
         size: (H, W) of the picture.
         boxes: x0, y0, x1, y1 of each object.
         labels: class index of each object.
         masks: bool [n, H, W].
         classes: uint8 [H, W].
-        crowd: of each object; None = none is one.
-        area: of each object; None = its box's.
+        crowd: whether each object is a crowd; None = no object is.
+        area: area of each object; None = the area of its box.
     """
     scene = Scene(
         boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
@@ -71,15 +72,15 @@ def make_scene(
 def fit_scene(scene: Scene, size: tuple[int, int]) -> Scene:
     """The scene with its boxes clipped to the picture.
 
-    Boxes without area are kept, for the task to treat as COCO does.
+    Boxes without area are kept; the task decides about them.
 
     Args:
-        scene: what an annotation says.
+        scene: the scene of an annotation.
         size: (H, W) of the picture.
 
     Raises:
-        DataFault: boxes, labels, masks, crowd or area of different numbers; a mask of another size than the picture; a
-            box that is not finite, that ends before it begins, or that lies wholly outside the picture.
+        DataFault: boxes, labels, masks, crowd or area differ in number; a mask has another size than the picture; a box
+            is not finite, ends before it begins, or lies outside the picture.
     """
     height, width = size
     for what, mask in (("class mask", scene.classes), ("object masks", scene.masks)):

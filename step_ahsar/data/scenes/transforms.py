@@ -1,4 +1,4 @@
-"""From a picture and its scene to tensors: torchvision's transforms v2, which move boxes and masks with it."""
+"""From a picture and its scene to tensors, by torchvision's transforms v2, which transform boxes and masks as well."""
 
 import math
 from typing import Any
@@ -12,9 +12,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from step_ahsar.config import DataConfig, EventsConfig
-from step_ahsar.data.faults import DataFault
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import DatasetSpec
 from step_ahsar.data.images.transforms import image_size, is_augmented, statistics
-from step_ahsar.data.registry import DatasetSpec
 from step_ahsar.data.scenes.scene import IGNORE, Scene, fit_scene
 from step_ahsar.errors import UserError
 
@@ -24,18 +24,18 @@ _DEFAULTS = DataConfig()
 
 
 def build_scene_transform(config: DataConfig, spec: DatasetSpec, time_steps: int, training: bool) -> "SceneTransform":
-    """The transform of training scenes, or of test scenes; the same unless the config augments.
+    """The transform of training scenes or of test scenes. They are the same unless the config augments.
 
     Args:
-        config: its augmentation keys mean what they mean to images, but ``ratio``: it is that of the crop's width to
-            its height over that of the picture's.
-        spec: of the data set, with channels and size.
-        time_steps: T, the frames taken of a moving picture.
+        config: the section `data`. Its augmentation keys have the same meaning as for images, except ``ratio``: it is
+            the aspect ratio of the crop divided by that of the picture.
+        spec: the data set, with channels and size.
+        time_steps: T, the number of frames taken from a moving picture.
         training: whether to augment.
 
     Raises:
-        UserError: an option that does not go with boxes and masks, flips of a set whose mirror images are something
-            else, statistics of another number of channels.
+        UserError: an option that does not apply to boxes and masks, flips of a set whose mirror images have other
+            classes, statistics of another number of channels.
     """
     what = f"scenes, such as those of dataset {config.name!r}"
     for key in _STATIC_ONLY:
@@ -165,10 +165,12 @@ class SceneTransform:
                 if key == "boxes":
                     moved[key] = functional.resize(part, inner)
                 elif key == "picture":
-                    moved[key] = functional.resize(part, inner, self.interpolation, antialias=True)  # no event is lost
+                    moved[key] = functional.resize(
+                        part, inner, self.interpolation, antialias=True
+                    )  # antialiasing averages all pixels, so that no event is lost
                 else:
                     moved[key] = tv_tensors.Mask(_resized_mask(part.as_subclass(Tensor), inner))
-        if self.augment and self.jitter is not None:  # here, as there are fewer pixels now
+        if self.augment and self.jitter is not None:  # after resizing there are fewer pixels
             moved["picture"] = self.jitter(moved["picture"])
         if self.statistics is not None:
             mean, std = map(list, self.statistics)
@@ -182,7 +184,7 @@ class SceneTransform:
 
 
 def _resized_mask(mask: Tensor, size: list[int]) -> Tensor:
-    """The mask [..., H, W] at the middles of the new pixels; v2 rounds down, which is up to half a pixel off."""
+    """The mask [..., H, W] at the centres of the new pixels. v2 rounds down, up to half a pixel off."""
     rows, columns = (
         ((torch.arange(new) + 0.5) * (old / new)).long() for new, old in zip(size, mask.shape[-2:], strict=True)
     )
@@ -195,9 +197,10 @@ def _areas(boxes: Tensor) -> Tensor:
 
 
 def _draw_crop(picture: Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Top, left, height, width: a share of the area uniform in ``scale``, a logarithm of the aspect in ``ratio``'s.
+    """Draws top, left, height and width of a crop.
 
-    ``ratio`` is relative to the picture's; a side that would exceed the picture's ends at it.
+    Its share of the area is uniform in ``scale``. Its aspect ratio, relative to the picture's, is log-uniform in
+    ``ratio``. Sides are limited to the picture's.
     """
     height, width = picture.shape[-2:]
     share, aspect, down, right = torch.rand(4).tolist()

@@ -1,8 +1,9 @@
 """Pascal VOC: boxes in XML files, class masks in palette images.
 
 M. Everingham et al., "The Pascal visual object classes (VOC) challenge", IJCV 2010. Boxes are 1-based and inclusive
-there: ``xmin..xmax`` is x0 = xmin - 1 to x1 = xmax here. Corners that coincide are taken for an annotator's slip, and
-give a box without area. Objects marked difficult are neither learnt from nor counted, as a crowd of COCO.
+there: ``xmin..xmax`` is x0 = xmin - 1 to x1 = xmax here. Corners that coincide are taken for a mistake of the
+    annotator,
+and give a box without area. Objects marked difficult are treated as COCO's crowds.
 """
 
 from functools import partial
@@ -12,10 +13,10 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.fingerprint import fingerprint_files
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.scenes.files import map_ids, not_found, open_image, read_lines, read_mask, root_of, screened
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.files import existing_root, not_found
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.scenes.files import map_ids, open_image, open_parts, read_lines, read_mask
 from step_ahsar.data.scenes.scene import Scene, make_scene
 
 VOC = (
@@ -28,21 +29,22 @@ PIXEL_CLASSES = ("background", *VOC)
 def open_voc(config: DataConfig) -> Splits:
     """Boxes: ``Annotations/*.xml``, ``JPEGImages``, and the splits of ``ImageSets/Main``.
 
-    Trained on are ``trainval.txt`` (else ``train.txt``) and tested ``test.txt`` where there is one; otherwise
-    ``train.txt`` and ``val.txt``. The classes are the published 20 if those hold all that occur, else what occurs, by
-    name.
+    If there is a ``test.txt``, it is the test part and ``val.txt`` the validation part; with ``data.validation: 0``,
+    ``trainval.txt`` is the training part. Without ``test.txt``, ``val.txt`` is the test part. The classes are the
+    published 20, or if others occur all that occur, by name.
 
     Raises:
-        UserError: the layout is not there, a split is empty.
-        DataFault: an annotation that cannot be read or has no valid box, one that names a missing image, a box wholly
-            outside its image.
+        UserError: the layout is not found, a split is empty.
+        DataFault: an annotation that cannot be read or has no valid box, a missing image, a box outside its image.
     """
     wanted = "Annotations/*.xml, JPEGImages and ImageSets/Main/{train|trainval,val|test}.txt"
-    root = root_of(config, wanted)
-    splits = _splits(config, root, "Main", wanted)
-    files = tuple([root / "Annotations" / f"{stem}.xml" for stem in part] for part in splits)
+    root = existing_root(config, wanted, folder=True)
+    parts = [
+        None if part is None else [root / "Annotations" / f"{stem}.xml" for stem in part]
+        for part in _parts(config, root, "Main", wanted)
+    ]
     found: set[str] = set()
-    for file in (*files[0], *files[1]):
+    for file in (file for part in parts if part for file in part):
         try:
             found.update(_text(entry, "name", file) for entry in _parse(file).iter("object"))
         except DataFault:
@@ -50,39 +52,48 @@ def open_voc(config: DataConfig) -> Splits:
                 raise
     classes = VOC if found <= set(VOC) else tuple(sorted(found))
     read = partial(_read_objects, index={name: i for i, name in enumerate(classes)})
-    (train, test), skipped = screened((files[0], files[1]), read, config)
-    used = [*train.items, *test.items]
-    used += [image for file in used if (image := _image_of(file, _parse(file))).is_file()]
-    return Splits(train, test, classes, fingerprint_files(root, set(used)), skipped)
+    return open_parts(parts, read, lambda file: [file, _image_of(file, _parse(file))], root, config, classes=classes)
 
 
 def open_voc_segmentation(config: DataConfig) -> Splits:
     """Masks: ``SegmentationClass/*.png``, ``JPEGImages``, and the splits of ``ImageSets/Segmentation``.
 
-    Background and the 20 classes; 255, the border of objects, is ignored. The splits are chosen as in :func:`open_voc`.
+    Classes are the background and the 20; 255, the border of objects, is ignored. The splits are as in
+    :func:`open_voc`.
 
     Raises:
-        UserError: the layout is not there, a split is empty.
-        DataFault: a missing or unreadable file, a mask of another size than its image, ids beyond the list.
+        UserError: the layout is not found, a split is empty.
+        DataFault: a missing or unreadable file, a mask of another size than its image, unknown ids.
     """
     wanted = "SegmentationClass/*.png, JPEGImages and ImageSets/Segmentation/{train|trainval,val|test}.txt"
-    root = root_of(config, wanted)
-    splits = _splits(config, root, "Segmentation", wanted)
-    (train, test), skipped = screened((splits[0], splits[1]), partial(_read_classes, root=root), config)
-    paths = [path for part in (train, test) for stem in part.items for path in _pair(root, stem)]
-    fingerprint = fingerprint_files(root, {path for path in paths if path.is_file()})
-    return Splits(train, test, PIXEL_CLASSES, fingerprint, skipped, pixel_classes=PIXEL_CLASSES)
+    root = existing_root(config, wanted, folder=True)
+    return open_parts(
+        _parts(config, root, "Segmentation", wanted),
+        partial(_read_classes, root=root),
+        partial(_pair, root),
+        root,
+        config,
+        classes=PIXEL_CLASSES,
+        pixel_classes=PIXEL_CLASSES,
+    )
 
 
-def _splits(config: DataConfig, root: Path, kind: str, wanted: str) -> tuple[list[str], list[str]]:
+def _parts(config: DataConfig, root: Path, kind: str, wanted: str) -> list[list[str] | None]:
+    """Names of the pictures for training, validation and testing."""
     folder = root / "ImageSets" / kind
     names = {name for name in ("train", "val", "trainval", "test") if (folder / f"{name}.txt").is_file()}
-    chosen = ("trainval" if "trainval" in names else "train", "test") if "test" in names else ("train", "val")
-    if not names >= set(chosen) or not (root / "JPEGImages").is_dir():
+    chosen: tuple[str, str | None, str] = ("train", None, "val")
+    if "test" in names:
+        chosen = ("trainval" if "trainval" in names else "train", None, "test")
+        if config.validation and names >= {"train", "val"}:
+            chosen = ("train", "val", "test")
+    if not names >= {name for name in chosen if name} or not (root / "JPEGImages").is_dir():
         raise not_found(config, wanted)
-    # A line may go on with a flag: whether the image holds the class of the list.
-    train, test = ([line.split()[0] for line in read_lines(folder / f"{name}.txt") if line.strip()] for name in chosen)
-    return train, test
+    # A line may have a second word, which says whether the image has the class of the list.
+    return [
+        None if name is None else [line.split()[0] for line in read_lines(folder / f"{name}.txt") if line.strip()]
+        for name in chosen
+    ]
 
 
 def _read_objects(file: Path, index: dict[str, int]) -> tuple[Image.Image, Scene]:
@@ -119,7 +130,7 @@ def _parse(file: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise DataFault(file, f"is no XML that can be read: {error}") from error
+        raise DataFault(file, f"cannot be read as XML: {error}") from error
 
 
 def _text(entry: ElementTree.Element, key: str, file: Path) -> str:
@@ -151,6 +162,7 @@ def _register(name: str, classes: int | None, opener: object, task: str) -> None
             num_classes=classes,
             open=opener,  # type: ignore[arg-type]
             tasks=(task,),
+            titles=None,
         )
     )
 

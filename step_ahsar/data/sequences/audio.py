@@ -14,31 +14,27 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.fingerprint import fingerprint_arrays
-from step_ahsar.data.labels import class_names
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.files import existing_root, not_found, read_npz
+from step_ahsar.data.common.fingerprint import fingerprint_arrays
+from step_ahsar.data.common.labels import class_names, find_labels
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.data.sequences.arrays import (
     PaddedSeries,
     check_integers,
     check_keys,
     check_offsets,
     check_split,
-    find_root,
-    not_found,
     outside,
-    read_all,
-    read_npz,
     standardise,
     take,
-    usable,
 )
 from step_ahsar.errors import UserError
 
 WINDOW_MS, HOP_MS = 25, 10
 LENGTH = 96  # frames, 0.98 s: 99 % of the Free Spoken Digits are shorter
-FLOOR = 1e-6  # of a band's energy, near that of 16-bit rounding
-TEST_TAKES = 5  # a speaker's first takes of each word are the official test set
+FLOOR = 1e-6  # smallest energy of a band, about that of 16-bit rounding
+TEST_TAKES = 5  # number of takes per speaker and word, the first ones, that are the official test set
 RATE = 8000
 
 _SOURCE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
@@ -47,24 +43,24 @@ _NAME = re.compile(r"(?P<label>.+)_(?P<speaker>[^_]+)_(?P<index>\d+)\.wav", re.I
 _HINT = f"; takes 0 to {TEST_TAKES - 1} are for testing, the others for training"
 _CHUNK = 256
 
-# Clips [S_i], their classes, whether they are of the test set; names of the classes; faults; samples per second.
-Found = tuple[list[NDArray[Any]], NDArray[Any], NDArray[np.bool_], tuple[str, ...], list[str], int]
+# Clips [S_i], their classes, whether they are of the test set; names of the classes; samples per second.
+Found = tuple[list[NDArray[Any]], NDArray[Any], NDArray[np.bool_], tuple[str, ...], int]
 
 
 def window(rate: int) -> tuple[int, int, int]:
-    """Samples of a window (25 ms), of a hop (10 ms), and of the transform: the least power of two no shorter."""
+    """Samples of a window (25 ms), of a hop (10 ms), and of the transform (the next power of two of the window)."""
     length = round(rate * WINDOW_MS / 1000)
     return length, round(rate * HOP_MS / 1000), 1 << (length - 1).bit_length()
 
 
 def mel_filters(rate: int, mels: int) -> NDArray[np.float64]:
-    """Triangles of height 1, evenly spaced from 0 to rate / 2 on the mel scale 2595 log10(1 + f / 700) (HTK's).
+    """Triangles of height 1, evenly spaced from 0 to rate / 2 on HTK's mel scale 2595 log10(1 + f / 700).
 
     Returns:
         Weights of the lines of a power spectrum, [lines, mels].
 
     Raises:
-        UserError: so many bands that one of them holds no line.
+        UserError: so many bands that one of them contains no line of the spectrum.
     """
     top = 2595 * np.log10(1 + rate / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, mels + 2) / 2595) - 1)
@@ -76,7 +72,7 @@ def mel_filters(rate: int, mels: int) -> NDArray[np.float64]:
     if not weights.any(axis=0).all():
         raise UserError(
             f"data.sequence.mels must be smaller, got {mels}: at {rate} Hz the spectrum's lines are "
-            f"{rate / transform:g} Hz apart, and some bands are too narrow to hold one"
+            f"{rate / transform:g} Hz apart, and some bands are narrower"
         )
     return weights
 
@@ -84,8 +80,8 @@ def mel_filters(rate: int, mels: int) -> NDArray[np.float64]:
 def log_mel(waves: Tensor, rate: int, mels: int) -> Tensor:
     """Logarithm of the energy in mel bands, under a periodic Hann window.
 
-    Frame f sees the samples from f hop to f hop + window; a wave shorter than a window is one frame, with zeros. No
-    other frame reaches beyond the wave's end.
+    Frame f covers the samples from f * hop to f * hop + window. Frames do not extend beyond the end of the wave, except
+    that a wave shorter than a window gives one frame, padded with zeros.
 
     Args:
         waves: in [-1, 1], [B, S].
@@ -106,7 +102,7 @@ def log_mel(waves: Tensor, rate: int, mels: int) -> Tensor:
 
 
 def _features(clips: Sequence[NDArray[np.float32]], rate: int, mels: int) -> list[NDArray[np.float32]]:
-    """Log-mel bands [mels, F_i] of each clip, computed for many of about one length at a time."""
+    """Log-mel bands [mels, F_i] of each clip, computed in batches of clips of similar length."""
     length, hop, _ = window(rate)
     features: list[Any] = [None] * len(clips)
     order = np.argsort([len(clip) for clip in clips], kind="stable")
@@ -133,7 +129,7 @@ def _read_wav(path: Path) -> tuple[NDArray[Any], int]:
     return np.frombuffer(data, "<i2"), rate
 
 
-def _from_folder(config: DataConfig, root: Path) -> Found:
+def _from_folder(config: DataConfig, root: Path, faults: Faults) -> Found:
     folder = root / "recordings" if (root / "recordings").is_dir() else root
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav")
     if not files:
@@ -148,7 +144,7 @@ def _from_folder(config: DataConfig, root: Path) -> Found:
             raise DataFault(path, "its name is not of the form {label}_{speaker}_{index}.wav")
         label = names[path]["label"]
         if label not in classes:
-            raise DataFault(path, f"is a test clip of {label!r}, which no training clip says")
+            raise DataFault(path, f"is a test clip of {label!r}, of which there is no training clip")
         clip, rate = _read_wav(path)
         if rates and rate != rates[0]:
             raise DataFault(path, f"has {rate} samples per second, the files before it have {rates[0]}")
@@ -156,15 +152,15 @@ def _from_folder(config: DataConfig, root: Path) -> Found:
         return clip, classes.index(label), tested[path]
 
     check_split(np.array(list(tested.values()), dtype=bool), config, root, _HINT)
-    items, skipped = read_all(files, read, config)
+    items = faults.read(files, read)
     clips = [clip for clip, _, _ in items]
     labels, is_test = np.array([label for _, label, _ in items]), np.array([test for _, _, test in items], dtype=bool)
-    return clips, labels, is_test, classes, skipped, rates[0] if rates else RATE
+    return clips, labels, is_test, classes, rates[0] if rates else RATE
 
 
-def _from_npz(config: DataConfig, path: Path) -> Found:
+def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
     arrays = read_npz(path)
-    samples, offsets, labels, takes = take(arrays, ("wave", "offsets", "label", "index"), path)
+    samples, offsets, labels, takes = take(arrays, ("wave", "offsets", find_labels(arrays), "index"), path)
     if samples.ndim != 1 or not (samples.dtype == np.int16 or samples.dtype.kind == "f"):
         raise DataFault(path, f"wave must be int16 or float [S], got {samples.dtype} {list(samples.shape)}")
     clips = [samples[part] for part in check_offsets(offsets, len(samples), path)]
@@ -176,51 +172,54 @@ def _from_npz(config: DataConfig, path: Path) -> Found:
     labels, is_test = labels.astype(np.int64), takes < TEST_TAKES
     check_split(is_test, config, path, _HINT)
     classes = class_names(arrays, labels[~is_test], path)
-    faults = outside(labels, len(classes), "label")
-    faults |= {i: f"clip {i} has values that are not finite" for i, c in enumerate(clips) if not np.isfinite(c).all()}
-    kept, skipped = usable(faults, len(clips), path, config)
-    return [clips[i] for i in kept], labels[kept], is_test[kept], classes, skipped, int(rate.item())
+    wrong = outside(labels, len(classes), "label")
+    wrong |= {i: f"clip {i} has values that are not finite" for i, c in enumerate(clips) if not np.isfinite(c).all()}
+    kept = faults.without(wrong, len(clips), path)
+    return [clips[i] for i in kept], labels[kept], is_test[kept], classes, int(rate.item())
 
 
 def open_speech(config: DataConfig) -> Splits:
-    """Log-mel bands over time [``sequence.mels``, L] of spoken words; the test set is each speaker's first five takes.
+    """Spoken words as log-mel bands over time, [``sequence.mels``, L].
 
-    Windows last 25 ms and start every 10 ms. Bands are normalised by mean and standard deviation over the training
-    clips' frames; then zeros follow, or the end is cut, to L = 96 frames, or ``img_size`` frames where those are
-    tokens.
+    The first five takes of each speaker and word are the test set.
+
+    Windows last 25 ms and start every 10 ms. Bands are normalised by mean and standard deviation over the frames of the
+    training clips. Then clips are padded with zeros or cut to L = 96 frames. If ``sequence.length`` is set they are
+    only padded, to the longest clip of both splits.
 
     Args:
         config: ``root`` is a folder of ``{label}_{speaker}_{index}.wav`` files (mono, 16 bits), or an ``.npz`` of all
-            clips: ``wave`` int16 (or float in [-1, 1]) [S], ``offsets`` [N + 1], ``label`` [N], ``index`` (the take)
-            [N], ``sample_rate`` (8000 if absent).
+            clips: ``wave`` int16 (or float in [-1, 1]) [S], ``offsets`` [N + 1], ``label`` [N] (also called ``y`` or
+            ``labels``), ``index`` (the take) [N], ``sample_rate`` (8000 if absent).
 
     Raises:
         UserError: not found, no training or no test clips, too many mel bands; DataFault: a file that cannot be used.
     """
     check_keys(config, "mels")
-    root = find_root(config, _HOLDS, _SOURCE)
+    root, faults = existing_root(config, _HOLDS, _SOURCE), Faults(config)
     read = _from_folder if root.is_dir() else _from_npz
-    clips, labels, is_test, classes, skipped, rate = read(config, root)
+    clips, labels, is_test, classes, rate = read(config, root, faults)
     check_split(is_test, config, root, _HINT)
     if rate < 1000:
         raise DataFault(root, f"has {rate} samples per second, expected at least 1000")
     scale = np.float32(1 / 32768 if clips[0].dtype == np.int16 else 1)
     features = _features([clip.astype(np.float32) * scale for clip in clips], rate, config.sequence.mels)
     train, test = standardise(*([features[i] for i in np.flatnonzero(is_test == part)] for part in (False, True)))
-    tokens = config.sequence.axis == "tokens" and isinstance(config.img_size, int)
-    length = config.img_size if tokens else LENGTH
-    assert isinstance(length, int)
+    longest = max(bands.shape[1] for bands in (*train, *test))
+    length = LENGTH if config.sequence.length is None else longest
     return Splits(
         train=PaddedSeries(train, labels[~is_test], length),
         test=PaddedSeries(test, labels[is_test], length),
         classes=classes,
         fingerprint=fingerprint_arrays([*clips, labels, is_test]),
-        skipped=tuple(skipped),
+        skipped=tuple(faults.found),
         in_chans=config.sequence.mels,
         size=length,
     )
 
 
 register_dataset(
-    DatasetSpec("speech", None, None, (), (), None, open_speech, mirrors=False, modality="sequence", ndim=1)
+    DatasetSpec(
+        "speech", None, None, (), (), None, open_speech, mirrors=False, modality="sequence", ndim=1, titles=None
+    )
 )

@@ -1,72 +1,68 @@
-"""How a series [C, L] enters a 1-d model: its samples as tokens, or playing over the simulation's time steps."""
+"""How a series [C, L] enters a 1-d model: with its samples as tokens, or with its time as the simulation's time."""
 
 from typing import Literal
 
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
-from torch.nn.functional import pad
-
-from step_ahsar.errors import UserError
 
 Axis = Literal["tokens", "time"]
+Fit = Literal["cut", "resample"]
 
 
-def positions(in_chans: int, length: int, axis: Axis, time_steps: int, img_size: int | None = None) -> tuple[int, int]:
-    """Channels and length of what :func:`lay_out` makes of a series [in_chans, length].
+def fit_length(series: Tensor, length: int | None, fit: Fit) -> Tensor:
+    """Changes the length of a series.
 
     Args:
-        in_chans: the series' channels.
-        length: its samples.
-        axis: ``tokens`` or ``time``.
-        time_steps: T.
-        img_size: the length wanted; None for as long as it takes.
+        series: [C, L].
+        length: the new length; None leaves the series unchanged.
+        fit: "cut" removes samples at the end, or appends zeros; "resample" interpolates linearly.
 
-    Raises:
-        UserError: in time, more positions are needed than ``img_size``.
+    >>> import torch
+    >>> fit_length(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 2, "cut")
+    tensor([[0., 1.]])
+    >>> fit_length(torch.tensor([[0.0, 1.0]]), 4, "resample")
+    tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
+    """
+    samples = series.shape[1]
+    if length is None or length == samples:
+        return series
+    if fit == "resample":
+        return F.interpolate(series[None], length, mode="linear", align_corners=False)[0]
+    return series[:, :length] if samples > length else F.pad(series, (0, length - samples))
+
+
+def positions(in_chans: int, length: int, axis: Axis, time_steps: int) -> tuple[int, int]:
+    """Channels and length of the output of :func:`lay_out` for a series [in_chans, length].
 
     >>> positions(40, 96, "time", 4)
     (1, 960)
     """
-    if axis == "tokens":
-        return in_chans, img_size or length
-    needed = in_chans * -(-length // time_steps)
-    if img_size is not None and img_size < needed:
-        raise UserError(
-            f"data.img_size is {img_size}, but {in_chans} channels of {length} samples over {time_steps} time steps "
-            f"take {needed} positions at each: give at least {needed}, or leave it out"
-        )
-    return 1, img_size or needed
+    return (in_chans, length) if axis == "tokens" else (1, in_chans * -(-length // time_steps))
 
 
-def lay_out(series: Tensor, axis: Axis, time_steps: int, length: int | None) -> Tensor:
-    """A series as a model's input.
+def lay_out(series: Tensor, axis: Axis, time_steps: int) -> Tensor:
+    """Lays out a series as the input of a model.
 
-    ``tokens``: as it is, with zeros at its end up to ``length``, or cut there when it is longer. ``time``: with zeros
-    at its end up to a multiple of T, in T chunks of K = ceil(L / T) samples. Step t shows its chunk of every channel
-    side by side: sample k of channel c at position c K + k; zeros follow up to ``length`` positions. Nothing is cut.
+    With ``tokens`` it is unchanged. With ``time`` it is padded with zeros to a multiple of T and divided into T chunks
+    of K = ceil(L / T) samples. The input of time step t is chunk t of all channels, one after the other: sample k of
+    channel c is at position c * K + k.
 
     Args:
         series: [C, L].
         axis: ``tokens`` or ``time``.
         time_steps: T.
-        length: the length wanted; None for as long as it takes.
 
     Returns:
-        [C, length] of tokens; [T, 1, P] in time, P = C K or ``length``.
-
-    Raises:
-        UserError: in time, more positions are needed than ``length``.
+        [C, L] of tokens; [T, 1, C K] in time.
 
     >>> import torch
-    >>> lay_out(torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]), "time", 3, None).squeeze(1)
+    >>> lay_out(torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]]), "time", 3).squeeze(1)
     tensor([[ 1,  2,  6,  7],
             [ 3,  4,  8,  9],
             [ 5,  0, 10,  0]])
     """
-    channels, samples = series.shape
-    _, size = positions(channels, samples, axis, time_steps, length)
     if axis == "tokens":
-        return series[:, :size] if samples >= size else pad(series, (0, size - samples))
-    chunk = -(-samples // time_steps)
-    chunks = pad(series, (0, chunk * time_steps - samples)).reshape(channels, time_steps, chunk)
-    steps = chunks.transpose(0, 1).reshape(time_steps, 1, channels * chunk)
-    return pad(steps, (0, size - channels * chunk))
+        return series
+    whole = F.pad(series, (0, -series.shape[1] % time_steps))
+    return rearrange(whole, "c (t k) -> t 1 (c k)", t=time_steps)

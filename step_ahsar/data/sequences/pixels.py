@@ -1,4 +1,4 @@
-"""Images pixel by pixel, row after row: sequential MNIST, permuted or not, sequential CIFAR-10, and the digits."""
+"""Images as series of pixels, row by row: sequential MNIST, permuted or not, and sequential CIFAR-10."""
 
 from functools import partial
 from pathlib import Path
@@ -8,20 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.fingerprint import fingerprint_arrays
-from step_ahsar.data.images.digits import open_digits
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.sequences.arrays import (
-    check_integers,
-    check_keys,
-    find_root,
-    not_found,
-    outside,
-    read_npz,
-    take,
-    usable,
-)
+from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.files import existing_root, not_found, read_npz
+from step_ahsar.data.common.fingerprint import fingerprint_arrays
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.sequences.arrays import check_integers, check_keys, outside, take
 
 _SEED = 92916
 _SOURCES = {
@@ -33,7 +24,7 @@ _NPZ = ("x_train", "y_train", "x_test", "y_test")
 
 
 class PixelSeries:
-    """Pixels held in memory, uint8 [N, C, L], given as float32 [C, L] in [0, 1]."""
+    """Pixels in memory, uint8 [N, C, L]. A sample is float32 [C, L] in [0, 1]."""
 
     def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[Any]) -> None:
         self.pixels, self.labels = pixels, labels
@@ -46,28 +37,27 @@ class PixelSeries:
 
 
 def permutation(length: int) -> NDArray[np.int64]:
-    """The one random order of a pixel sequence: step i shows pixel ``permutation(length)[i]``.
+    """The random order of a permuted pixel sequence: step i shows pixel ``permutation(length)[i]``.
 
-    With 784 pixels it is that of the code published with Wisdom et al., "Full-Capacity Unitary Recurrent Neural
-    Networks" (NeurIPS 2016, arXiv 1611.00035; github.com/stwisdom/urnn, mnist.py), used since by many for psMNIST.
-    NumPy guarantees that the stream of RandomState never changes.
+    For 784 pixels it is the order in the code of Wisdom et al., "Full-Capacity Unitary Recurrent Neural Networks"
+    (NeurIPS 2016, arXiv 1611.00035; github.com/stwisdom/urnn, mnist.py), which is widely used for psMNIST. NumPy
+    guarantees that the stream of RandomState never changes.
     """
     return np.random.RandomState(_SEED).permutation(length)
 
 
-def _splits(
+def pixel_splits(
     arrays: list[Any], shape: tuple[int, ...], classes: tuple[str, ...], permuted: bool, where: Path, config: DataConfig
 ) -> Splits:
-    """From x_train, y_train, x_test, y_test, images uint8 [N, H, W] or [N, H, W, C] with labels [N]."""
+    """Makes splits of x_train, y_train, x_test, y_test: images uint8 [N, H, W] or [N, H, W, C], and labels [N]."""
     kept: list[Any] = []
-    skipped: list[str] = []
+    faults = Faults(config)
     for (pixels, labels), part in zip((arrays[:2], arrays[2:]), ("train", "test"), strict=True):
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
             wanted, got = ", ".join(map(str, shape)), ", ".join(map(str, pixels.shape))
             raise DataFault(where, f"x_{part} must be uint8 [N, {wanted}], got {pixels.dtype} [{got}]")
         check_integers(labels, f"y_{part}", where, len(pixels))
-        index, faults = usable(outside(labels, len(classes), f"y_{part}"), len(labels), where, config)
-        skipped += faults
+        index = faults.without(outside(labels, len(classes), f"y_{part}"), len(labels), where)
         series = pixels[index].reshape(len(index), shape[0] * shape[1], -1).transpose(0, 2, 1)
         if permuted:
             series = series[..., permutation(series.shape[-1])]
@@ -77,7 +67,7 @@ def _splits(
         test=PixelSeries(*kept[2:]),
         classes=classes,
         fingerprint=fingerprint_arrays(kept),
-        skipped=tuple(skipped),
+        skipped=tuple(faults.found),
     )
 
 
@@ -86,7 +76,7 @@ def _from_torchvision(config: DataConfig, kind: str) -> tuple[list[Any], Path]:
 
     holds, source = f"{_FOLDERS[kind]} or an .npz with {', '.join(_NPZ)}", _SOURCES[kind]
     if config.root is None or not config.download:
-        find_root(config, f"{holds} (or set data.download=true to fetch it)", source)
+        existing_root(config, f"{holds} (or set data.download=true to fetch it)", source)
     root = Path(str(config.root)).expanduser()
     try:
         train, test = (getattr(datasets, kind)(root, train=part, download=config.download) for part in (True, False))
@@ -104,15 +94,15 @@ def _from_torchvision(config: DataConfig, kind: str) -> tuple[list[Any], Path]:
 def open_pixels(
     config: DataConfig, kind: str, shape: tuple[int, ...], classes: tuple[str, ...], permuted: bool
 ) -> Splits:
-    """MNIST or CIFAR-10 in their order of pixels, or in :func:`permutation`'s.
+    """MNIST or CIFAR-10 in the order of pixels, or in that of :func:`permutation`.
 
     Args:
-        config: ``root`` is the folder that holds torchvision's copy, or an ``.npz`` file with ``x_train``, ``y_train``,
+        config: ``root`` is the folder of torchvision's copy, or an ``.npz`` file with ``x_train``, ``y_train``,
             ``x_test``, ``y_test``.
-        kind: torchvision's class.
-        shape: of an image.
-        classes: names.
-        permuted: whatever ``config.sequence.permute`` says.
+        kind: name of torchvision's class.
+        shape: shape of an image.
+        classes: names of the classes.
+        permuted: permute even if ``config.sequence.permute`` is false.
 
     Raises:
         UserError: not found; DataFault: damaged, arrays of other shapes, labels out of range.
@@ -123,15 +113,7 @@ def open_pixels(
         arrays, where = take(read_npz(path), _NPZ, path), path
     else:
         arrays, where = _from_torchvision(config, kind)
-    return _splits(arrays, shape, classes, permuted or config.sequence.permute, where, config)
-
-
-def open_digits_sequence(config: DataConfig) -> Splits:
-    """The embedded digits, 8 x 8 pixels one after the other, split as the images are."""
-    check_keys(config, "permute")
-    images = open_digits(DataConfig())
-    arrays = [array for split in (images.train, images.test) for array in (split.pixels, split.labels)]  # type: ignore[attr-defined]
-    return _splits(arrays, (8, 8), images.classes, config.sequence.permute, Path("digits"), config)
+    return pixel_splits(arrays, shape, classes, permuted or config.sequence.permute, where, config)
 
 
 def _register(name: str, in_chans: int, size: int, mean: Any, std: Any, opener: Any) -> None:
@@ -148,4 +130,3 @@ _cifar10 = partial(open_pixels, kind="CIFAR10", shape=(32, 32, 3), classes=_CIFA
 _register("smnist", 1, 784, (0.1307,), (0.3081,), partial(_mnist, permuted=False))
 _register("psmnist", 1, 784, (0.1307,), (0.3081,), partial(_mnist, permuted=True))
 _register("scifar10", 3, 1024, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), _cifar10)
-_register("digits_sequence", 1, 64, (0.3054,), (0.3760,), open_digits_sequence)

@@ -8,23 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.fingerprint import fingerprint_arrays
-from step_ahsar.data.labels import class_names
-from step_ahsar.data.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.files import existing_root, given_root, not_found, read_npz
+from step_ahsar.data.common.fingerprint import fingerprint_arrays
+from step_ahsar.data.common.labels import class_names, find_labels
+from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
 from step_ahsar.data.sequences.arrays import (
     PaddedSeries,
     check_integers,
     check_keys,
     check_offsets,
     check_split,
-    find_root,
-    not_found,
-    read_all,
-    read_npz,
     standardise,
     take,
-    usable,
 )
 from step_ahsar.errors import UserError
 
@@ -33,19 +30,19 @@ _HOLDS = "<name>_TRAIN.ts with <name>_TEST.ts, or an .npz with x_train, y_train,
 _PAIR = ("x_train", "y_train", "x_test", "y_test")
 
 Series = NDArray[Any]  # [C, L]
-# Every series, its class, whether it is of the test set; names of the classes; faults of what was left out.
-Found = tuple[list[Series], NDArray[Any], NDArray[np.bool_], tuple[str, ...], list[str]]
+# Every series, its class, whether it is of the test set; names of the classes; whether the test set was held out here.
+Found = tuple[list[Series], NDArray[Any], NDArray[np.bool_], tuple[str, ...], bool]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a ``.ts`` file says of its series; None where it says nothing.
+    """The header of a ``.ts`` file.
 
     Args:
-        classes: names, in its order.
-        dimensions: C.
-        length: L, of each.
-        same_length: whether all have one.
+        classes: names of the classes, in the file's order.
+        dimensions: C; None if it is not stated.
+        length: L of each series; None if it is not stated.
+        same_length: whether all series have the same length.
     """
 
     classes: tuple[str, ...]
@@ -55,7 +52,7 @@ class Header:
 
 
 def _read_header(lines: list[str], path: Path) -> tuple[Header, int]:
-    """The header, and the number of lines up to and with ``@data``."""
+    """The header, and the number of lines up to and including ``@data``."""
     found: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
@@ -110,8 +107,8 @@ def _read_values(text: str, where: str, dimension: int) -> Series:
 
 
 def read_ts(
-    path: Path, config: DataConfig, classes: tuple[str, ...] | None = None
-) -> tuple[list[tuple[Series, int]], tuple[str, ...], list[str]]:
+    path: Path, faults: Faults, classes: tuple[str, ...] | None = None
+) -> tuple[list[tuple[Series, int]], tuple[str, ...]]:
     """A file of the UEA and UCR archive: a header of lines @..., then a line per case ``1,2,3:4,5,6:label``.
 
     Dimensions are separated by colons, all of a case equally long. Dimensions and steps are counted from 0 in
@@ -119,11 +116,11 @@ def read_ts(
 
     Args:
         path: the file.
-        config: for ``on_error``.
+        faults: takes those of single cases.
         classes: what labels count from; None = the header's.
 
     Returns:
-        Values float64 [C, L] and class of each case; the classes; "file:line: fault" of cases left out.
+        Values float64 [C, L] and class of each case; the classes.
 
     Raises:
         DataFault: of the header; of a case unless ``on_error`` is ``skip``.
@@ -160,12 +157,11 @@ def read_ts(
             raise DataFault(where, f"class {label!r} is not one of the training file's: {' '.join(known)}")
         return np.stack(rows), known.index(label)
 
-    items, skipped = read_all(cases, read, config)
-    return items, known, skipped
+    return faults.read(cases, read), known
 
 
 def _find_pair(config: DataConfig, root: Path) -> list[Path]:
-    """The training and the test file of ``root``, a folder or what their paths start with."""
+    """The training and the test file in ``root``, a folder, or with ``root`` as the beginning of their paths."""
     if root.is_dir():
         names = {path.name.rpartition("_")[0] for part in ("TRAIN", "TEST") for path in root.glob(f"*_{part}.ts")}
         if len(names) > 1:
@@ -183,12 +179,12 @@ def _find_pair(config: DataConfig, root: Path) -> list[Path]:
     return pair
 
 
-def _from_ts(config: DataConfig, root: Path) -> Found:
+def _from_ts(config: DataConfig, root: Path, faults: Faults) -> Found:
     train, test = _find_pair(config, root)
-    learnt, classes, faults = read_ts(train, config)
-    measured, _, more = read_ts(test, config, classes)
+    learnt, classes = read_ts(train, faults)
+    measured, _ = read_ts(test, faults, classes)
     series, labels = [values for values, _ in learnt + measured], np.array([label for _, label in learnt + measured])
-    return series, labels, np.arange(len(series)) >= len(learnt), classes, faults + more
+    return series, labels, np.arange(len(series)) >= len(learnt), classes, False
 
 
 def _series_of(values: NDArray[Any], name: str, path: Path, offsets: NDArray[Any] | None = None) -> list[Series]:
@@ -202,13 +198,20 @@ def _series_of(values: NDArray[Any], name: str, path: Path, offsets: NDArray[Any
     return [values[:, part] for part in check_offsets(offsets, values.shape[1], path)]
 
 
-def _from_npz(config: DataConfig, path: Path) -> Found:
-    arrays = read_npz(path)
+def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
+    arrays, divided = read_npz(path), False
     if "x" in arrays:
-        x, labels, is_test = take(arrays, ("x", "y", "is_test"), path)
+        name = find_labels(arrays, besides="y")
+        x, labels = take(arrays, ("x", name), path)
         series = _series_of(x, "x", path, arrays.get("offsets"))
         names = [f"series {i}" for i in range(len(series))]
-        check_integers(labels, "y", path, len(series))
+        check_integers(labels, name, path, len(series))
+        divided = "is_test" not in arrays
+        if divided:
+            chosen = names_for_test(config, [f"series/{i}" for i in range(len(series))])
+            is_test = held_out(chosen, labels, share_that_leaves_some(labels, share_for_test(config)))
+        else:
+            is_test = arrays["is_test"]
         if is_test.shape != (len(series),):
             raise DataFault(path, f"is_test has shape {list(is_test.shape)} for {len(series)} series")
         is_test = is_test.astype(bool)
@@ -226,42 +229,44 @@ def _from_npz(config: DataConfig, path: Path) -> Found:
     check_split(is_test, config, path)
     labels = labels.astype(np.int64)
     classes = class_names(arrays, labels[~is_test], path)
-    faults: dict[int, str] = {}
+    wrong: dict[int, str] = {}
     for i, (values, label) in enumerate(zip(series, labels, strict=True)):
         missing = np.argwhere(~np.isfinite(values))
         if len(missing):
-            faults[i] = f"{names[i]} is not finite at channel {missing[0][0]}, step {missing[0][1]}"
+            wrong[i] = f"{names[i]} is not finite at channel {missing[0][0]}, step {missing[0][1]}"
         if not 0 <= label < len(classes):
-            faults[i] = f"{names[i]} has label {label}, labels go from 0 to {len(classes) - 1}"
-    kept, skipped = usable(faults, len(series), path, config)
-    return [series[i] for i in kept], labels[kept], is_test[kept], classes, skipped
+            wrong[i] = f"{names[i]} has label {label}, labels go from 0 to {len(classes) - 1}"
+    kept = faults.without(wrong, len(series), path)
+    return [series[i] for i in kept], labels[kept], is_test[kept], classes, divided
 
 
 def open_series(config: DataConfig) -> Splits:
-    """Series [C, L] with the split of their files, each channel less its mean and in its standard deviations.
+    """Series [C, L], normalised by mean and standard deviation of each channel over the training series.
 
-    Both are of the training series alone. Then zeros follow up to the longest series of both splits.
+    They are padded with zeros to the longest series of both splits.
 
     Args:
         config: ``root`` is one of
 
             - a folder with ``<name>_TRAIN.ts`` and ``<name>_TEST.ts``, or ``folder/<name>``, see :func:`read_ts`;
             - an ``.npz`` with ``x_train`` [N, C, L] or [N, L], ``y_train`` [N], ``x_test``, ``y_test``;
-            - an ``.npz`` with ``x``, ``y`` and ``is_test`` [N]; series of several lengths stand one after the other in
-              ``x`` [C, S], series i from ``offsets[i]`` up to ``offsets[i + 1]``.
+            - an ``.npz`` with ``x`` [N, C, L] or [N, L], ``y`` (or ``label``, ``labels``) and ``is_test`` [N]. Series
+              of different lengths are concatenated in ``x`` [C, S]; series i is from ``offsets[i]`` up to ``offsets[i +
+              1]``. Without ``is_test``, ``data.test_share`` of each class is held out for testing.
 
             An ``.npz`` may name its ``classes``.
 
     Raises:
-        UserError: not found, no series to train or to test on; DataFault: what cannot be used.
+        UserError: it is not found, or there is no training or no test series.
+        DataFault: a file or series that cannot be used.
     """
     check_keys(config)
-    if config.root is None or Path(config.root).suffix == ".npz":
-        root = find_root(config, _HOLDS, _SOURCE)
-        series, labels, is_test, classes, skipped = _from_npz(config, root)
-    else:
-        root = Path(config.root).expanduser()
-        series, labels, is_test, classes, skipped = _from_ts(config, root)
+    faults = Faults(config)
+    root = given_root(config, f"{_HOLDS}; from {_SOURCE}")
+    if root.suffix == ".npz":
+        series, labels, is_test, classes, divided = _from_npz(config, existing_root(config, _HOLDS, _SOURCE), faults)
+    else:  # a folder, or the beginning of the paths of the two files
+        series, labels, is_test, classes, divided = _from_ts(config, root, faults)
     check_split(is_test, config, root)
     splits = [[series[i] for i in np.flatnonzero(is_test == part)] for part in (False, True)]
     channels = [len(split[0]) for split in splits]
@@ -274,12 +279,15 @@ def open_series(config: DataConfig) -> Splits:
         test=PaddedSeries(test, labels[is_test], length),
         classes=classes,
         fingerprint=fingerprint_arrays([*series, labels, is_test]),
-        skipped=tuple(skipped),
+        test_held_out=divided,
+        skipped=tuple(faults.found),
         in_chans=channels[0],
         size=length,
     )
 
 
 register_dataset(
-    DatasetSpec("series", None, None, (), (), None, open_series, mirrors=False, modality="sequence", ndim=1)
+    DatasetSpec(
+        "series", None, None, (), (), None, open_series, mirrors=False, modality="sequence", ndim=1, titles=None
+    )
 )

@@ -1,6 +1,9 @@
 """The invariants of the controller that a model is needed for."""
 
 import copy
+import gc
+import math
+import pickle
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from torch import nn
 from torch.optim import optimizer
 from torch.utils.checkpoint import checkpoint
 
-from step_ahsar.ahsar import AHSARConfig, Controller, is_regulated, regulate
+from step_ahsar.ahsar import AHSARConfig, Controller, controller_of, is_regulated, regulate
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import SpikingNeuron, create_neuron
 
@@ -72,11 +75,6 @@ def test_gain_zero_is_the_plain_neuron_bit_for_bit():
     assert scales(controller) == [1, 1, 1]
     for a, b in zip(plain.parameters(), off.parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_without_steps_it_is_the_plain_neuron():
-    plain, unused = Net("lif"), Net("ahsar")
-    assert train(plain)[0] == train(unused)[0]
 
 
 def test_no_parameter_and_no_gradient():
@@ -213,6 +211,7 @@ def test_a_new_controller_takes_over_the_scales_it_finds():
     model = Net()
     train(model, regulate(model))
     before = [n.threshold_scale.clone() for n in model.neurons]
+    controller_of(model).leave()
     regulate(model)._write()
     torch.testing.assert_close([n.threshold_scale for n in model.neurons], before, rtol=1e-5, atol=0)
 
@@ -238,6 +237,7 @@ def test_one_stacked_write_and_no_synchronisation_per_layer():
     """Invariant 8: no step asks the device for a value."""
     model = Net()
     controller = regulate(model)
+    train(model, controller, steps=1)  # the first step asks whether any layer was seen
     model(batch(0)[0])
 
     class NoItem(torch.overrides.TorchFunctionMode):
@@ -247,6 +247,108 @@ def test_one_stacked_write_and_no_synchronisation_per_layer():
 
     with NoItem():
         controller.step()
+
+
+def observe(model, *rates):
+    """As if each layer had fired at such a rate."""
+    for neuron, rate in zip(model.neurons, rates, strict=True):
+        neuron.observed.copy_(torch.tensor([1000.0 * rate, 1000.0]) if rate is not None else torch.zeros(2))
+
+
+def test_the_slow_loop_by_hand():
+    """The gain of a group follows the mean of its layers' squared deviations and the metric's relative progress."""
+    model = Net()
+    config = AHSARConfig(band=(0.2, 0.4), eta=1.0, eps=1e-3, mu=0.1, gamma_min=0.1, gamma_max=10.0)
+    controller = regulate(model, config=config)
+    observe(model, 0.05, 0.9, 0.3)
+    controller.step()
+    low, high = math.log(0.051 / 0.201), math.log(0.901 / 0.401)
+    energy = {"stem": low**2, "mlp": (high**2 + 0) / 2}  # the third layer is inside the band
+    gain = dict.fromkeys(energy, 1.0)
+    best = None
+    for metric in (0.5, 0.4, 0.6, None, 0.3, 0.9):
+        controller.epoch_end(metric)
+        progress = 0.0 if None in (metric, best) else (metric - best) / best
+        best = metric if best is None else max(best, metric or 0.0)
+        for group in gain:
+            gain[group] *= math.exp(0.1 * (math.tanh(energy[group]) - max(progress, 0.0)))
+        assert controller.gammas() == pytest.approx(gain, rel=1e-5)
+    assert controller._best == 0.9
+    scale = torch.exp(config.a * controller._gamma[controller._group] * torch.tanh(controller._h))
+    assert scales(controller) == pytest.approx(scale.tolist())  # the slow loop writes thresholds
+
+
+def test_the_gain_has_bounds_and_progress_too():
+    config = AHSARConfig(mu=1.0, gamma_min=0.5, gamma_max=1.5)
+    controller = regulate(Net(), config=config)
+    controller.epoch_end(1e-3)
+    controller.epoch_end(1.0)  # a thousandfold: counts as full progress
+    assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), 0.5))
+    controller = regulate(model := Net(), config=config)
+    observe(model, 1e-6, 1e-6, 1e-6)
+    controller.step()
+    for _ in range(5):
+        controller.epoch_end()
+    assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), 1.5))
+
+
+def test_layers_count_from_when_they_are_first_seen():
+    model = Net()
+    controller = regulate(model, config=AHSARConfig(eta=0.25, mu=0.1))
+    observe(model, 0.1, None, 0.3)
+    controller.step()
+    assert [layer["rate"] for layer in controller.layers().values()] == [pytest.approx(0.1), None, pytest.approx(0.3)]
+    controller.epoch_end()
+    assert controller.gammas()["mlp"] == 1.0  # its only layer that was seen is in the band
+    observe(model, 0.3, 0.8, None)
+    controller.step()
+    rates = [layer["rate"] for layer in controller.layers().values()]
+    assert rates == pytest.approx([0.15, 0.8, 0.3])  # running, first, kept
+
+
+def test_a_layer_that_is_never_called_does_not_pull_its_neighbours():
+    """Fault of linking the chain through layers without activity."""
+
+    class WithIdle(Net):
+        def __init__(self):
+            super().__init__("lif")
+            idle = create_neuron("lif", group="mlp")
+            self.neurons = nn.ModuleList([self.neurons[0], self.neurons[1], idle, self.neurons[2]])
+            self.order = (0, 1, 3)
+
+        def block(self, i, x):
+            return self.neurons[self.order[i]](2 * self.fc[i](x))
+
+    with_idle, without = WithIdle(), Net("lif")
+    controllers = [regulate(model, config=AHSARConfig(diffusion=0.25)) for model in (with_idle, without)]
+    for model, controller in zip((with_idle, without), controllers, strict=True):
+        train(model, controller)
+    found, expected = (list(c.layers().values()) for c in controllers)
+    assert found[2] == {"group": "mlp", "rate": None, "threshold_scale": 1.0}
+    assert [found[i] for i in (0, 1, 3)] == expected
+    assert expected[1]["threshold_scale"] != 1
+
+
+@pytest.mark.parametrize(("rate", "counts"), [(1.0, True), (1 + 5e-5, True), (1 + 2e-4, False), (-1e-6, False)])
+def test_rates_are_bounded_but_for_rounding(rate, counts):
+    """Spikes are summed in fp32, so a saturated layer may be found a little above 1."""
+    model = Net()
+    controller = regulate(model)
+    for neuron in model.neurons:
+        neuron.observed.copy_(torch.tensor([1e6 * rate, 1e6]))
+    controller.step()
+    assert controller.skipped.tolist() == [0 if counts else 1] * 3
+    assert all((layer["rate"] is not None) == counts for layer in controller.layers().values())
+
+
+def test_nothing_seen_is_said_once():
+    model = Net()
+    controller = regulate(model)
+    with pytest.warns(UserWarning, match="none of the 3 regulated layers was seen in training.*torch.compiler.reset"):
+        controller.step()
+    controller.step()
+    train(model, controller, steps=1)
+    assert scales(controller) != [1, 1, 1]
 
 
 def test_slow_loop():
@@ -332,12 +434,13 @@ def test_auto_equals_explicit_steps():
         torch.optim.SGD(other.parameters(), lr=0.1).step()  # another model's optimiser drives nothing
         x, _ = batch(0)
         for model, loop in ((explicit, controller), (auto, None)):
-            for epoch in range(2):
-                train(model.train(), loop, steps=3, start=3 * epoch)
-                model.eval()(x)
-                if loop:
-                    loop.epoch_end()
-        auto.train()(x)
+            _, opt = train(model, loop, steps=3)
+            model.eval()(x)
+            train(model.train(), steps=1, start=3, opt=opt)
+            if loop:  # the slow loop runs with the first step after an evaluation
+                loop.epoch_end()
+                loop.step()
+            train(model, loop, steps=2, start=4, opt=opt)
         assert scales(driven) == scales(controller)
         assert driven.gammas() == controller.gammas()
     finally:
@@ -363,3 +466,108 @@ def test_processes_see_the_joined_batch(monkeypatch):
     split.step()
     assert scales(split) == pytest.approx(scales(joined), rel=1e-6)
     assert isinstance(split, Controller)
+
+
+# -- a controller that the model keeps ------------------------------------------------------------------------------
+
+
+def test_the_model_keeps_its_controller():
+    model = Net("lif")
+    with pytest.raises(UserError, match=r"Net has no controller; regulate\(model\) creates one"):
+        controller_of(model)
+    controller = regulate(model)
+    assert controller_of(model) is controller
+    assert controller_of(nn.ModuleDict({"backbone": model})) is controller  # of a part, as in a wrapper
+    assert "_ahsar_controller" not in model.state_dict()
+    two = nn.ModuleList([model, other := Net("lif")])
+    regulate(other)
+    with pytest.raises(UserError, match="several parts with a controller each"):
+        controller_of(two)
+    controller.release()
+    with pytest.raises(UserError, match="has no controller"):
+        controller_of(model)
+
+
+def test_regulating_twice_is_refused():
+    """Fault: a second controller would have moved the same thresholds."""
+    model = Net("lif")
+    controller = regulate(model)
+    with pytest.raises(UserError, match=r"layer 'neurons.0' is under a controller already; .*controller_of"):
+        regulate(model)
+    with pytest.raises(UserError, match="under a controller already"):
+        regulate(nn.Sequential(model))
+    train(model, controller, steps=1)
+    controller.release()
+    regulate(model).release()
+
+
+@pytest.mark.parametrize("save", [pickle.dumps, lambda model: torch.save(model, "/dev/null"), copy.deepcopy])
+@pytest.mark.parametrize("auto", [True, False])
+def test_models_can_be_saved_with_their_controller(save, auto):
+    """Fault: under auto=True the hook was a closure, which cannot be pickled."""
+    model = Net("lif")
+    regulate(model, auto=auto)
+    save(model)
+    controller_of(model).release()
+
+
+def test_a_copy_is_driven_by_the_optimiser_of_its_own_parameters():
+    model = Net("lif")
+    regulate(model, auto=True)
+    train(model, steps=2)
+    twin = pickle.loads(pickle.dumps(model))
+    assert controller_of(twin) is not controller_of(model)
+    assert controller_of(twin).model is twin
+    before = scales(controller_of(model))
+    train(twin, steps=2, start=2)
+    assert scales(controller_of(model)) == before
+    train(model, steps=2, start=2)
+    assert scales(controller_of(twin)) == scales(controller_of(model))
+    for each in (model, twin):
+        controller_of(each).release()
+
+
+def test_a_deleted_model_takes_its_hook_along():
+    gc.collect()
+    hooks = len(optimizer._global_optimizer_post_hooks)
+    model = Net("lif")
+    regulate(model, auto=True)
+    assert len(optimizer._global_optimizer_post_hooks) == hooks + 1
+    del model
+    gc.collect()
+    assert len(optimizer._global_optimizer_post_hooks) == hooks
+
+
+class Module(nn.Module):
+    """As Lightning has it: forward is not what training calls, and there is no loop to edit."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net("lif")
+
+    def training_step(self, x, y):
+        return nn.functional.cross_entropy(self.net(x), y)
+
+
+def test_the_slow_loop_runs_when_training_goes_on_after_an_evaluation():
+    """Fault: under auto=True a module whose forward is never called never ended an epoch."""
+    module = Module()
+    controller = regulate(module, config=AHSARConfig(mu=0.1, band=(0.9, 0.95)), auto=True)
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    gains = []
+    for _epoch in range(3):
+        module.train()
+        for i in range(2):
+            optimiser.zero_grad()
+            module.training_step(*batch(i)).backward()
+            optimiser.step()
+        gains.append(controller.gammas()["mlp"])
+        module.eval()
+        with torch.no_grad():
+            for i in range(2):
+                module.net(batch(i)[0])
+    assert gains[0] == 1
+    assert gains[0] < gains[1] < gains[2]  # once per epoch, not once per batch
+    once = controller.gammas()["mlp"]
+    assert once == gains[2]
+    controller.release()

@@ -19,12 +19,17 @@ def f64(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+def chain(n):
+    """Each layer's neighbour before it, in one group whose layers were all seen."""
+    return torch.arange(n) - 1
+
+
 def test_one_step_by_hand():
     # rates below, in and above the band [0.2, 0.4]; eps 0
     d = law.deviation(f64(0.1, 0.3, 0.8), f64(0.2, 0.2, 0.2), f64(0.4, 0.4, 0.4), 0.0)
     torch.testing.assert_close(d, f64(math.log(1 / 2), 0.0, math.log(2)))
     # tanh(ln 2) = 3/5; leak takes a tenth; a quarter of each difference flows
-    h = law.react(f64(0.0, 1.0, 0.0), d, f64(1.0, 1.0), k=0.5, leak=0.1, diffusion=0.25)
+    h = law.react(f64(0.0, 1.0, 0.0), d, chain(3), k=0.5, leak=0.1, diffusion=0.25)
     torch.testing.assert_close(h, f64(-0.3 + 0.25, 1 - 0.1 - 0.5, 0.3 + 0.25))
     torch.testing.assert_close(law.threshold_scale(f64(0.0, math.inf), f64(1.0, 1.0), math.log(4)), f64(1.0, 4.0))
 
@@ -35,15 +40,38 @@ def test_sensing_starts_from_the_first_observation():
 
 
 def test_groups_do_not_mix():
-    h = law.react(f64(1.0, 1.0, -1.0, -1.0), f64(0, 0, 0, 0), f64(1.0, 0.0, 1.0), k=0, leak=0, diffusion=0.25)
+    before = law.nearest_before(torch.ones(4, dtype=torch.bool), torch.tensor([0, 0, 1, 1]))
+    assert before.tolist() == [-1, 0, -1, 2]
+    h = law.react(f64(1.0, 1.0, -1.0, -1.0), f64(0, 0, 0, 0), before, k=0, leak=0, diffusion=0.25)
     assert torch.equal(h, f64(1.0, 1.0, -1.0, -1.0))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=1, max_size=12))
+def test_neighbours_are_the_nearest_layers_seen_in_the_same_group(layers):
+    layers = sorted(layers, key=lambda layer: layer[1])
+    seen, group = (torch.tensor(column) for column in zip(*layers, strict=True))
+    expected = [
+        max((j for j in range(i) if seen[j] and group[j] == group[i]), default=-1) if seen[i] else -1
+        for i in range(len(layers))
+    ]
+    assert law.nearest_before(seen, group).tolist() == expected
+
+
+def test_layers_that_were_not_seen_are_passed_over():
+    before = law.nearest_before(torch.tensor([True, False, True]), torch.zeros(3, dtype=torch.int64))
+    h = law.react(f64(1.0, 9.0, 0.0), f64(0, 0, 0), before, k=0, leak=0, diffusion=0.25)
+    assert torch.equal(h, f64(0.75, 9.0, 0.25))
+
+
+def test_energy_is_a_mean_over_the_layers_seen():
+    seen, group = torch.tensor([True, False, True, False]), torch.tensor([0, 0, 0, 1])
+    assert law.mean_by_group(f64(1.0, 100.0, 4.0, 100.0), seen, group, 2).tolist() == [2.5, 0.0]
 
 
 @given(vectors, st.floats(0, 0.25))
 def test_diffusion_keeps_the_mean_and_shrinks_the_spread(h, diffusion):
     """Invariant 4."""
-    link = torch.ones(len(h) - 1, dtype=torch.float64)
-    after = law.react(h, torch.zeros_like(h), link, k=0.0, leak=0.0, diffusion=diffusion)
+    after = law.react(h, torch.zeros_like(h), chain(len(h)), k=0.0, leak=0.0, diffusion=diffusion)
     assert after.mean().item() == pytest.approx(h.mean().item(), abs=1e-9)
     assert after.max() <= h.max() + 1e-9
     assert after.min() >= h.min() - 1e-9
@@ -55,7 +83,7 @@ def test_silent_falls_saturated_rises_in_band_stays(rate, low, width):
     """Invariant 4."""
     low, high = f64(low), f64(low + width)
     d = law.deviation(f64(rate), low, high, eps=1e-3)
-    h = law.react(f64(0.0), d, f64(), k=0.2, leak=0.02, diffusion=0.05)
+    h = law.react(f64(0.0), d, chain(1), k=0.2, leak=0.02, diffusion=0.05)
     scale = law.threshold_scale(h, f64(1.0), math.log(4)).item()
     assert scale == 1 if low <= rate <= high else (scale < 1) == (rate < low)
 
@@ -101,7 +129,7 @@ def test_closed_loop_settles_in_the_band_from_any_threshold(theta):
         rate = torch.exp(-theta * law.threshold_scale(h, f64(1.0), config.a))
         average = law.sense(average, rate, torch.tensor([i > 0]), config.eta)
         d = law.deviation(average, low, high, config.eps)
-        h = law.react(h, d, f64(), config.k, config.leak, config.diffusion)
+        h = law.react(h, d, chain(1), config.k, config.leak, config.diffusion)
     assert 0.15 <= rate.item() <= 0.5
 
 

@@ -1,4 +1,6 @@
-"""What the commands print of what the engine measured; the engine is stood in for."""
+"""What the commands print. The engine is replaced by functions that return fixed measurements."""
+
+import os
 
 import pytest
 from typer.testing import CliRunner
@@ -41,19 +43,76 @@ def test_evaluate_has_a_line_for_each_corruption(evaluated):
     assert evaluated == [("best", ["data.corruption=fog:1"]), ("best", ["data.corruption=blur:5"])]
 
 
-def test_train_shows_its_last_epoch_and_the_files_left_out(monkeypatch, tmp_path):
+def trained(monkeypatch, best):
     def train(config, out, resume, on_epoch, on_step):
         run = engine.Run.open(out, config, resume)
         run.begin({"dataset": {"name": "digits", "skipped": ["1.png: cut short", "2.png: empty"]}})
-        rows = [{"epoch": 1, "metrics": {"acc1": 0.931}, "train_loss": 0.1, **FIRING}]
-        return {"status": "ok", "metric": "acc1", "epochs": rows}
+        return {
+            "status": "ok", "metric": "acc1", "epochs": [{"epoch": 1}, {"epoch": 2}], "metrics": {"acc1": 0.931},
+            "best": {"epoch": best, "metrics": {"acc1": 0.945}}, **FIRING,
+        }  # fmt: skip
 
     monkeypatch.setattr(engine, "train", train)
+
+
+def test_train_shows_its_test_metrics_and_the_files_left_out(monkeypatch, tmp_path):
+    trained(monkeypatch, best=2)
     assert ok("train", "quickstart", "compare=null", "--out", tmp_path / "run") == [
-        f"{tmp_path / 'run'}: epoch 1, test accuracy 93.10 %",
+        f"{tmp_path / 'run'}: epoch 2, test accuracy 93.10 %",
         LINE,
         "2 files of digits left out: 1.png: cut short; 2.png: empty",
     ]
+
+
+def test_train_shows_the_best_epoch_if_it_is_not_the_last(monkeypatch, tmp_path):
+    trained(monkeypatch, best=1)
+    line, *_ = ok("train", "quickstart", "compare=null", "--out", tmp_path / "run")
+    assert line == f"{tmp_path / 'run'}: epoch 2, test accuracy 93.10 %; best epoch 1, test accuracy 94.50 %"
+
+
+def test_many_classes_are_a_table(monkeypatch):
+    """Fault: detection on 80 classes ended in one line of 80 figures."""
+    metrics = {"map": 0.25, "map_50": 0.5} | {f"ap_class_{i}": i / 100 for i in range(80)}
+
+    def evaluate(run, which, overrides=()):
+        return {"epoch": 4, "metric": "map", "metrics": metrics, "layers": {}, "samples": [], **FIRING}
+
+    monkeypatch.setattr(engine, "evaluate", evaluate)
+    first, second, third, *table = ok("evaluate", "run")
+    assert [first, second, third] == ["run: epoch 4, test mAP 25.00 %", "mAP 50 50.00 %", LINE]
+    assert all(len(line) <= 80 for line in table)
+    for i in range(80):
+        assert sum(f"AP class {i} " in f"{line} " for line in table) == 1
+    assert "AP class 7    7.0 %" in "\n".join(table)
+
+
+def test_ctrl_c_is_one_line(monkeypatch):
+    """Fault: it was a traceback."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "evaluate", interrupted)
+    monkeypatch.setattr(engine, "train", interrupted)
+    result = CliRunner().invoke(app, ["evaluate", "run"])
+    assert (result.exit_code, result.output) == (130, "interrupted\n")
+    result = CliRunner().invoke(app, ["train", "quickstart", "compare=null", "--out", "run"])
+    assert (result.exit_code, result.output) == (
+        130,
+        "interrupted; continue with the same command and --resume\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_names_that_the_file_system_refuses_are_one_line(command):
+    """Fault: they were tracebacks."""
+    arguments = [command, "quickstart", "--out", "a" * 300, *(["compare=null"] if command == "train" else [])]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.output.startswith("error: output folder aaa")
+    assert result.output.count("\n") == 1
+    assert "too long" in result.output
+    assert not os.path.lexists("a" * 200)
 
 
 def test_data_sets_are_listed_with_their_tasks():
@@ -62,8 +121,18 @@ def test_data_sets_are_listed_with_their_tasks():
     assert ["digits", "static", "classification", "10"] in [line.split() for line in lines]
 
 
-def test_encoders_are_listed():
-    assert {"direct", "rate"} <= set(ok("list", "encoders"))
+@pytest.mark.parametrize(
+    ("what", "some"),
+    [
+        ("encoders", {"direct", "rate"}),
+        ("representations", {"time", "window"}),
+        ("tasks", {"classification", "segmentation", "detection"}),
+        ("losses", {"ce", "tet", "dice"}),
+        ("heads", {"fpn", "fcos"}),
+    ],
+)
+def test_registries_are_listed(what, some):
+    assert some <= {line.split()[0] for line in ok("list", what)}
 
 
 def test_corruptions_are_listed_with_the_data_that_have_them():

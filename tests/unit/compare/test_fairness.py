@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from step_ahsar.config import load_config
-from step_ahsar.data import open_data
-from step_ahsar.engine.trainer import Trainer
+from step_ahsar.data import derive_seed, open_data
+from step_ahsar.engine import build_model
+from step_ahsar.tasks import create_task
 
 
 def digest(tensors):
@@ -25,7 +26,8 @@ def starts(seed):
     for _, cell in config.cells():
         cell = cell.with_values({"seed": seed})
         data = open_data(cell)
-        model = Trainer(cell, data, torch.device("cpu")).model
+        torch.manual_seed(derive_seed(seed, "weights"))
+        model = build_model(cell.model, create_task(cell, data.classes), data.in_chans, data.sizes, data.spec.ndim)
         weights.setdefault(cell.model.name, []).append(digest(sorted(model.named_parameters())))
         images, labels = next(iter(data.train_batches(seed)(1)))
         batches.setdefault(cell.model.name, []).append(digest([("images", images), ("labels", labels)]))

@@ -8,9 +8,10 @@ import pytest
 
 from step_ahsar import engine
 from step_ahsar.compare import Observer, Summary, collect, compare, load, write
-from step_ahsar.compare.collect import conditions
+from step_ahsar.compare.pairs import differing_settings, pairs_of
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
+from step_ahsar.neurons import neuron_kind
 
 CELLS = "[{id: lif-1}, {id: ahsar-1, model.neuron: ahsar}]"
 
@@ -63,7 +64,8 @@ class Training:
     @staticmethod
     def _result(config, rows, status, error):
         results = {
-            "metrics": rows[-1]["metrics"], "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
+            "metrics": rows[-1]["metrics"] if rows else None, "best": {"epoch": 1, "metrics": {"acc1": 0.4}},
+            "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
             "threshold_scale": None, "dead_fraction": 0.1,
         }  # fmt: skip
         if status != "ok":
@@ -91,8 +93,13 @@ def test_every_cell_is_trained_under_every_seed(training, tmp_path):
     assert load(tmp_path / "out") == summary == Summary.model_validate(summary).model_dump(mode="json")
     assert summary["manifest"] | {"target": 0.9, "runs": 4, "runs_done": 4, "seeds": [0, 1]} == summary["manifest"]
     plain, regulated = summary["cells"]
-    assert (plain["neuron"], plain["base"], plain["band"]) == ("lif", None, None)
-    assert (regulated["neuron"], regulated["base"], regulated["band"]) == ("ahsar", "lif", {"mlp": [0.2, 0.4]})
+    assert (plain["neuron"], plain["regulated"], plain["base"], plain["band"]) == ("lif", False, None, None)
+    assert (regulated["neuron"], regulated["regulated"], regulated["base"]) == ("ahsar", True, "lif")
+    assert regulated["band"] == {"mlp": [0.2, 0.4]}
+    assert (plain["settings"], regulated["settings"]) == ({"model.neuron": "lif"}, {"model.neuron": "ahsar"})
+    assert plain["chosen_on"] == "validation"
+    assert plain["threshold"] == regulated["threshold"] == 1.0
+    assert plain["mean"]["best_metrics"] == {"acc1": 0.4}
     assert plain["parameters"] == 7
     assert plain["metric"] == "acc1"
     assert [seed["epochs_to_target"] for seed in plain["seeds"]] == [2, 2]  # 0.9 in the second of two epochs
@@ -109,42 +116,80 @@ def test_layers_are_told_once_with_a_value_for_each_epoch(training, tmp_path):
     assert "layers" in (tmp_path / "runs" / "lif-1" / "0" / "metrics.jsonl").read_text()
 
 
+def pairs(cells):
+    """(cell, control, what differs besides the neuron) of cells {id: values}."""
+    planned = config("compare.cells=" + json.dumps([{"id": name} | values for name, values in cells.items()]))
+    settings = differing_settings([cell for _, cell in planned.cells()])
+    found = pairs_of([
+        {"id": name, "neuron": cell.model.neuron, "regulated": kind.regulated, "base": kind.base, "settings": setting}
+        for (name, cell), setting in zip(planned.cells(), settings, strict=True)
+        for kind in [neuron_kind(cell.model.neuron, cell.model.backend, cell.model.base)]
+    ])  # fmt: skip
+    return [(cell["id"], control["id"], differs) for cell, control, differs in found]
+
+
 @pytest.mark.parametrize(
-    ("change", "equal"),
+    "values",
     [
-        ("seed=3", True),
-        ("model.neuron=ahsar", True),
-        ("model.base=plif", True),
-        ("model.threshold=2.0", True),
-        ("model.attn_threshold=0.5", True),
-        ("model.tau=3.0", True),
-        ("model.reset=soft", True),
-        ("ahsar.eta=0.5", True),
-        ("compare.target=0.5", True),
-        ("task=segmentation", False),
-        ("data.encoder=rate", False),
-        ("data.train_limit=10", False),
-        ("data.events.hflip=0.5", False),
-        ("model.name=qkformer_3_64", False),
-        ("model.backend=spikingjelly", False),
-        ("model.time_steps=2", False),
-        ("model.args={drop_path_rate: 0.1}", False),
-        ("head.name=fcn", False),
-        ("train.lr=0.5", False),
+        {"model.tau": 3.0},
+        {"model.surrogate": "atan"},
+        {"model.alpha": 2.0},
+        {"model.reset": "soft"},
+        {"model.detach_reset": False},
+        {"model.args": {"drop_path_rate": 0.1}},
+        {"model.name": "qkformer_3_64"},
+        {"model.backend": "spikingjelly"},
+        {"model.time_steps": 2},
+        {"data.encoder": "rate"},
+        {"data.train_limit": 100},
+        {"data.validation": 0.2},
+        {"train.lr": 0.5},
+        {"train.epochs": 3},
     ],
+    ids=lambda values: next(iter(values)),
 )
-def test_conditions_are_all_but_the_neuron(change, equal):
-    assert (conditions(config(change)) == conditions(config())) == equal
+def test_cells_that_differ_in_anything_else_are_no_pair(values):
+    """Fault: tau, surrogate, alpha and reset could differ under a sentence that said that the neuron alone does."""
+    ahsar = {"model.neuron": "ahsar"}
+    assert pairs({"plain": {}, "ahsar": ahsar | values}) == []
+    assert pairs({"plain": values, "ahsar": ahsar}) == []
+    assert pairs({"plain": values, "ahsar": ahsar | values}) == [("ahsar", "plain", {})]
 
 
-def test_cells_under_other_conditions_are_no_controls(training, tmp_path):
+def test_a_pair_says_at_which_thresholds_its_cells_start():
+    ahsar = {"model.neuron": "ahsar", "model.threshold": 2.0}
+    plain = {"model.threshold": 0.5, "model.attn_threshold": 0.5}
+    assert pairs({"plain": plain, "default": {}, "ahsar": ahsar}) == [
+        ("ahsar", "plain", {"model.threshold": (2.0, 0.5), "model.attn_threshold": (None, 0.5)}),
+        ("ahsar", "default", {"model.threshold": (2.0, None)}),
+    ]
+
+
+def test_a_control_has_the_neuron_that_is_regulated():
+    cells = {
+        "lif": {},
+        "plif": {"model.neuron": "plif"},
+        "ahsar": {"model.neuron": "ahsar", "ahsar.eta": 0.3},
+        "ahsar-plif": {"model.neuron": "ahsar", "model.base": "plif"},
+    }
+    assert pairs(cells) == [("ahsar", "lif", {}), ("ahsar-plif", "plif", {})]
+
+
+def test_pairs_are_in_the_summary(training, tmp_path):
     cells = (
         "[{id: lif-2, model.threshold: 2.0}, {id: rate, data.encoder: rate}, {id: tau, model.tau: 4.0}, "
         "{id: ahsar, model.neuron: ahsar}, {id: ahsar-rate, model.neuron: ahsar, data.encoder: rate}]"
     )
-    pairs = compare(config(f"compare.cells={cells}"), tmp_path)["comparisons"]
-    controls = [("ahsar", "lif-2"), ("ahsar", "tau"), ("ahsar-rate", "rate")]
-    assert [(pair["cell"], pair["control"]) for pair in pairs] == controls
+    found = compare(config(f"compare.cells={cells}"), tmp_path)["comparisons"]
+    assert [(pair["cell"], pair["control"], pair["differs"]) for pair in found] == [
+        ("ahsar", "lif-2", {"model.threshold": [None, 2.0]}),
+        ("ahsar-rate", "rate", {}),
+    ]
+
+
+def test_a_summary_says_what_its_epochs_were_judged_on(training, tmp_path):
+    summary = compare(config("data.validation=0"), tmp_path)
+    assert {cell["chosen_on"] for cell in summary["cells"]} == {"test"}
 
 
 def test_what_has_ended_is_not_trained_again(training, tmp_path):

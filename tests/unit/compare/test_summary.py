@@ -19,6 +19,9 @@ MANIFEST = {
 }  # fmt: skip
 
 
+OPTIONS = ("threshold", "time_steps")
+
+
 def run(seed, acc1=0.9, to_target=2, epochs=3, **changes):
     line = {
         "train_loss": 0.5, "metrics": {"acc1": acc1}, "lr": 0.1, "step_ms": 2.0, "firing_rate": {"mlp": 0.1},
@@ -27,7 +30,8 @@ def run(seed, acc1=0.9, to_target=2, epochs=3, **changes):
     return {
         "seed": seed, "status": "ok", "error": None, "epochs": [line | {"epoch": e + 1} for e in range(epochs)],
         "layers": {"fc1": {"group": "mlp", "rate": [0.1] * epochs, "threshold_scale": None}},
-        "metrics": {"acc1": acc1}, "epochs_to_target": to_target, "step_ms": 2.0, "peak_memory_mib": None,
+        "metrics": {"acc1": acc1}, "best": {"epoch": 1, "metrics": {"acc1": acc1 / 2}},
+        "epochs_to_target": to_target, "step_ms": 2.0, "peak_memory_mib": None,
         "firing_rate": {"mlp": 0.1}, "threshold_scale": None, "dead_fraction": 0.0,
     } | changes  # fmt: skip
 
@@ -37,10 +41,12 @@ def failed(seed):
 
 
 def cell(id, seeds, neuron="lif", **changes):
+    settings = {"model.neuron": neuron} | {f"model.{key}": value for key, value in changes.items() if key in OPTIONS}
     return {
         "id": id, "task": "classification", "metric": "acc1", "modality": "static", "dataset": "digits", "model": "m",
-        "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch", "threshold": 1.0,
-        "time_steps": 4, "conditions": "equal", "parameters": 10, "epochs": 3, "band": None, "seeds": seeds,
+        "neuron": neuron, "regulated": neuron == "ahsar", "base": "lif" if neuron == "ahsar" else None,
+        "backend": "torch", "threshold": 1.0, "time_steps": 4, "settings": settings, "chosen_on": "validation",
+        "parameters": 10, "epochs": 3, "band": None, "seeds": seeds,
     } | changes  # fmt: skip
 
 
@@ -51,6 +57,7 @@ def test_means_and_intervals_are_over_the_seeds_that_ended_well():
     low, high = found["ci95"]["metrics"]["acc1"]
     assert (low + high) / 2 == pytest.approx(0.85)
     assert (high - low) / 2 == pytest.approx(12.706 * 0.05, rel=1e-3)  # t(1) times the standard error of 0.8, 0.9
+    assert found["mean"]["best_metrics"]["acc1"] == pytest.approx(0.425)
     assert found["mean"]["firing_rate"] == {"mlp": pytest.approx(0.1)}
     assert found["mean"]["threshold_scale"] is None
     assert found["mean"]["peak_memory_mib"] is None
@@ -81,8 +88,32 @@ def test_cells_are_compared_seed_by_seed():
     assert pair["epochs_ratio"]["bound"] == "at_most"
 
 
-@pytest.mark.parametrize("change", [{"conditions": "others"}, {"neuron": "plif"}])
-def test_a_control_has_the_base_neuron_under_equal_conditions(change):
+def test_every_difference_is_the_cells_minus_the_controls():
+    """A better cell has a positive difference and a ratio below 1, of each seed and of the mean."""
+    ours = cell("ours", [run(0, 0.9, 2), run(1, 0.8, 2)], "ahsar")
+    theirs = cell("theirs", [run(0, 0.6, 3), run(1, 0.7, 1)])
+    (pair,) = summarise(MANIFEST, [ours, theirs])["comparisons"]
+    assert pair["metric_difference"]["values"] == pytest.approx([0.3, 0.1])
+    assert pair["metric_difference"]["mean"] == pytest.approx(0.2)
+    assert pair["epochs_ratio"]["values"] == pytest.approx([2 / 3, 2.0])
+    assert pair["epochs_ratio"]["mean"] == pytest.approx((4 / 3) ** 0.5)
+    assert pair["epochs_ratio"]["bound"] == "exact"
+
+
+def test_runs_that_missed_the_target_count_by_their_own_epochs():
+    """Each bound comes from the epochs of the run that missed the target, not from those of the other run."""
+    (pair,) = summarise(
+        MANIFEST, [cell("ours", [run(0, 0.9, None, epochs=5)], "ahsar"), cell("theirs", [run(0, 0.6, 2, epochs=3)])]
+    )["comparisons"]
+    assert (pair["epochs_ratio"]["values"], pair["epochs_ratio"]["bounds"]) == ([3.0], ["at_least"])
+    (pair,) = summarise(
+        MANIFEST, [cell("ours", [run(0, 0.9, 2, epochs=5)], "ahsar"), cell("theirs", [run(0, 0.6, None, epochs=3)])]
+    )["comparisons"]
+    assert (pair["epochs_ratio"]["values"], pair["epochs_ratio"]["bounds"]) == ([0.5], ["at_most"])
+
+
+@pytest.mark.parametrize("change", [{"time_steps": 2}, {"neuron": "plif"}])
+def test_a_control_has_the_base_neuron_and_equal_settings(change):
     cells = [cell("ours", [run(0)], "ahsar"), cell("theirs", [run(0)], **change)]
     assert summarise(MANIFEST, cells)["comparisons"] == []
 
@@ -106,7 +137,9 @@ def test_a_metric_out_of_range_is_refused():
 
 def test_every_plain_threshold_is_a_control():
     cells = [cell("ours", [run(0)], "ahsar"), *(cell(f"at-{t}", [run(0)], threshold=t) for t in (0.5, 1.0, 2.0))]
-    assert [pair["control"] for pair in summarise(MANIFEST, cells)["comparisons"]] == ["at-0.5", "at-1.0", "at-2.0"]
+    found = summarise(MANIFEST, cells)["comparisons"]
+    assert [pair["control"] for pair in found] == ["at-0.5", "at-1.0", "at-2.0"]
+    assert found[0]["differs"] == {"model.threshold": [None, 0.5]}
 
 
 def numbers(value):

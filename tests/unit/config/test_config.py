@@ -34,8 +34,18 @@ def test_null_leaves_a_section_at_its_defaults_and_drops_a_comparison(tmp_path):
     assert load_config(path).train == Config().train
 
 
-def test_an_empty_file_is_the_default_config(tmp_path):
-    assert load_config(write(tmp_path, "empty.yaml", "# nothing\n")) == Config()
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path, text):
+    """Fault: it was valid, one run of 10 epochs."""
+    with pytest.raises(UserError, match=r"empty\.yaml is empty; a config must set at least one key"):
+        load_config(write(tmp_path, "empty.yaml", text))
+
+
+def test_a_name_longer_than_the_file_system_allows(tmp_path):
+    for name in ("x" * 300, str(tmp_path / ("x" * 300)) + ".yaml"):
+        with pytest.raises(UserError, match=r"no config file '.*\.\.\.: .*name too long") as error:
+            load_config(name)
+        assert len(str(error.value)) < 200
 
 
 def test_override_values_are_yaml():
@@ -58,7 +68,7 @@ def test_the_resolved_dump_loads_back_equal(name, tmp_path):
 def test_with_values_leaves_the_original_alone():
     config = Config()
     assert config.with_values({"model.threshold": 2.0}).model.threshold == 2.0
-    assert config.model.threshold == 1.0
+    assert config.model.threshold is None
 
 
 def test_only_neuron_options_that_were_set_are_passed_on():
@@ -124,7 +134,6 @@ def test_cells_of_a_single_run():
         ("model.threshold=-1", "model.threshold must be > 0, got -1"),
         ("model.threshold=.nan", "model.threshold must be finite, got nan"),
         ("model.threshold=high", "model.threshold must be a number, got 'high'"),
-        ("model.threshold=null", "model.threshold must be a number, got None"),
         ("model.threshold=true", "model.threshold must be a number, got True"),
         ("model.threshold.x=1", "model.threshold must be a number, got {'x': 1}"),
         ("model.tau=1", "model.tau must be > 1, got 1"),

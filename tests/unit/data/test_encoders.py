@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from step_ahsar.config import DataConfig
 from step_ahsar.data.encoders import ENCODERS, encode, phase_weights
 from step_ahsar.errors import UserError
 
+SPIKING = [name for name in ENCODERS if name != "direct"]
 PIXELS = torch.arange(256) / 255  # all that an 8-bit image holds
 values = st.floats(0, 1, width=32)
 lengths = st.integers(1, 20)
@@ -22,7 +22,7 @@ def spikes_of(x, name, time_steps):
     return encode(torch.tensor([x]), name, time_steps, None)[:, 0].tolist()
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", SPIKING)
 @pytest.mark.parametrize("time_steps", [1, 2, 4, 11])
 @pytest.mark.parametrize("shape", [(1,), (3, 7), (2, 5, 6)])
 def test_spikes_are_zeros_and_ones_in_the_shape_of_the_input(name, time_steps, shape):
@@ -32,13 +32,13 @@ def test_spikes_are_zeros_and_ones_in_the_shape_of_the_input(name, time_steps, s
     assert set(spikes.unique().tolist()) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", SPIKING)
 def test_black_never_fires_and_white_does(name):
     assert encode(torch.zeros(1, 2, 2), name, 8, None).sum() == 0
     assert (encode(torch.ones(1, 2, 2), name, 8, None).sum(0) > 0).all()
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", SPIKING)
 def test_brighter_never_means_fewer_spikes_or_a_later_first_one(name):
     spikes = encode(PIXELS, name, 12, torch.Generator().manual_seed(0))
     if name in ("delta", "burst"):
@@ -48,9 +48,9 @@ def test_brighter_never_means_fewer_spikes_or_a_later_first_one(name):
         assert (first.diff() <= 0).all()
 
 
-def test_every_encoder_of_the_schema_is_there():
-    known = DataConfig.model_fields["encoder"].annotation.__args__
-    assert {"direct", *ENCODERS} == set(known)
+def test_direct_shows_the_values_at_every_step():
+    assert set(ENCODERS) == {"direct", *SPIKING}
+    assert torch.equal(encode(PIXELS, "direct", 3, None), PIXELS.expand(3, *PIXELS.shape))
 
 
 def test_rates_converge_to_intensity():
@@ -149,7 +149,7 @@ def test_bursts_are_complete_and_regular(x, time_steps):
 
 
 @pytest.mark.parametrize("bad", [-0.01, 1.01, float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", SPIKING)
 def test_values_outside_0_to_1(name, bad):
     with pytest.raises(UserError, match=rf"encoder '{name}' takes values in \[0, 1\], got values in"):
         encode(torch.tensor([[0.5, bad]]), name, 4, None)

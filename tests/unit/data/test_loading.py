@@ -1,5 +1,6 @@
 """Order and augmentation are functions of the seed alone."""
 
+import pickle
 import random
 
 import numpy as np
@@ -7,14 +8,14 @@ import pytest
 import torch
 
 from step_ahsar.config import Config, DataConfig
-from step_ahsar.data import derive_seed, open_data, seeded
+from step_ahsar.data import DATASETS, derive_seed, open_data, seeded
 from step_ahsar.errors import UserError
 
 AUGMENTED = {"auto_augment": "rand-m9-n2-mstd0.5-inc1", "re_prob": 0.5, "re_mode": "pixel", "scale": (0.5, 1.0)}
 
 
 def epoch_of(number=1, seed=0, **config):
-    batches = open_data(Config(data=DataConfig(**config))).train_batches(seed)
+    batches = open_data(Config(data=DataConfig(**{"validation": 0, **config}))).train_batches(seed)
     found = list(batches(number))
     return torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
 
@@ -27,7 +28,7 @@ def test_the_number_of_workers_does_not_matter():
 
 
 def test_persistent_workers_know_the_epoch():
-    data = open_data(Config(data=DataConfig(batch_size=250, workers=1, **AUGMENTED)))
+    data = open_data(Config(data=DataConfig(batch_size=250, workers=1, validation=0, **AUGMENTED)))
     batches = data.train_batches(0)
     _, second = [torch.cat([x for x, _ in batches(epoch)]) for epoch in (1, 2)]
     assert torch.equal(second, epoch_of(2, batch_size=250, **AUGMENTED)[0])
@@ -104,8 +105,61 @@ def test_describe_is_what_the_manifest_says():
         "name": "digits",
         "modality": "static",
         "fingerprint": "",
-        "train": 1297,
+        "train": 1167,
+        "validation": 130,
         "test": 500,
+        "split_seed": 0,
         "classes": 10,
         "skipped": [],
     }
+
+
+def test_validation_and_test_samples_come_once_and_in_order():
+    data = open_data(Config(data=DataConfig(batch_size=16)))
+    parts = {data.validation_batches(): data.splits.validation, data.test_batches(): data.splits.test}
+    for batches, samples in parts.items():
+        assert torch.cat([y for _, y in batches]).tolist() == list(samples.labels)
+    assert open_data(Config(data=DataConfig(validation=0))).validation_batches() is None
+
+
+EMBEDDED = [name for name in DATASETS if name.startswith("digits")]
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_what_a_loading_process_is_given_can_be_pickled(name):
+    """Fault: pipelines held nested functions, so workers=1 raised where processes are not forked."""
+    data = open_data(Config().with_values({"data.name": name, "task": DATASETS[name].tasks[0], "data.batch_size": 4}))
+    for batches in (data.train_batches(0)(1), data.validation_batches(), data.test_batches()):
+        loader = batches._loader
+        twin = pickle.loads(pickle.dumps((loader.dataset, loader.sampler, loader.collate_fn)))
+        assert len(twin[0]) == len(loader.dataset)
+        for a, b in zip(tensors(twin[0][0]), tensors(loader.dataset[0]), strict=True):
+            assert torch.equal(a, b)
+
+
+def tensors(value):
+    if isinstance(value, dict):
+        return [t for each in value.values() for t in tensors(each)]
+    return [t for each in value for t in tensors(each)] if isinstance(value, tuple) else [torch.as_tensor(value)]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_loading_processes_that_are_not_forked(method, in_new_process):
+    """As on macOS and Windows (spawn), and under Linux from Python 3.14 on (forkserver)."""
+    in_new_process(f"""
+import multiprocessing
+from step_ahsar.config import Config
+from step_ahsar.data import open_data
+
+def main():
+    multiprocessing.set_start_method({method!r})
+    values = {{"data.auto_augment": "rand-m9-mstd0.5-inc1", "data.batch_size": 250, "data.train_limit": 300}}
+    alone, loaded = (
+        next(iter(open_data(Config().with_values(values | {{"data.workers": workers}})).train_batches(0)(1)))
+        for workers in (0, 1)
+    )
+    assert all((a == b).all() for a, b in zip(alone, loaded))
+
+if __name__ == "__main__":
+    main()
+""")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from step_ahsar.config import Config
-from step_ahsar.data import list_datasets, open_data
+from step_ahsar.data import DATASETS, open_data
 from step_ahsar.errors import UserError
 
 EMBEDDED = {
@@ -19,7 +19,7 @@ EMBEDDED = {
 
 def config(name="digits", **values):
     base = {"task": EMBEDDED[name][0], "data.name": name, "data.batch_size": 4}
-    limits = {"data.train_limit": 8, "data.test_limit": 8}
+    limits = {"data.train_limit": 8, "data.test_limit": 8, "data.validation": 0}
     return Config().with_values(base | limits | {key.replace("__", "."): value for key, value in values.items()})
 
 
@@ -29,7 +29,7 @@ def batch(name="digits", training=False, epoch=1, **values):
 
 
 def test_all_embedded_sets_are_here():
-    assert set(EMBEDDED) == {name for name in list_datasets() if name.startswith("digits")}
+    assert set(EMBEDDED) == {name for name in DATASETS if name.startswith("digits")}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -113,6 +113,31 @@ def test_sequences_are_permuted_and_laid_out_as_asked():
     assert torch.equal(rows.transpose(0, 1).reshape(8, 1, 64), plain)
 
 
+@pytest.mark.parametrize("length", [29, 78, 200])
+@pytest.mark.parametrize("fit", ["cut", "resample"])
+def test_series_get_the_length_that_is_asked_for(length, fit):
+    """Fault: a length of 29 or 78 was refused, and no setting helped."""
+    x = batch("digits_sequence", data__sequence__length=length, data__sequence__fit=fit)[0]
+    plain = batch("digits_sequence")[0]
+    assert x.shape == (8, 1, length)
+    if fit == "cut":
+        common = min(length, 64)
+        assert torch.equal(x[..., :common], plain[..., :common])
+        assert not x[..., common:].any()
+    else:
+        assert x.mean() == pytest.approx(plain.mean().item(), abs=0.05)
+
+
+def test_validation_data_are_neither_augmented_nor_corrupted():
+    held_out = {"data.validation": 0.1}
+    changes = {"data.corruption": "gaussian_noise:5", "data.re_prob": 1.0, "data.scale": (0.2, 0.5)}
+    changed, plain = open_data(config(**held_out, **changes)), open_data(config(**held_out))
+    for (x, labels), (expected, of_same) in zip(changed.validation_batches(), plain.validation_batches(), strict=True):
+        assert torch.equal(x, expected)
+        assert torch.equal(labels, of_same)
+    assert not torch.equal(next(iter(changed.test_batches()))[0], next(iter(plain.test_batches()))[0])
+
+
 def test_limits_choose_the_same_samples_for_every_seed():
     first = sorted(batch(training=True, data__train_limit=4, seed=0)[1].tolist())
     assert first == sorted(batch(training=True, data__train_limit=4, seed=1)[1].tolist())
@@ -138,9 +163,10 @@ def test_limits_choose_the_same_samples_for_every_seed():
         ("digits_events", {"data.events.hflip": 0.5}, "data.events.hflip must be 0"),
         ("digits_events", {"data.events.window_ms": 5.0}, "window_ms"),
         ("digits_events", {"data.events.representation": "window"}, "window_ms"),
-        ("digits_scenes_events", {"data.events.roll": 3}, "move events and not the targets of detection"),
-        ("digits_scenes_sequence", {"data.encoder": "ttfs"}, "moves in time already"),
-        ("digits_sequence", {"data.img_size": [8, 8]}, "is its length, one number"),
+        ("digits_scenes_events", {"data.events.roll": 3}, "would move events but not the targets of detection"),
+        ("digits_scenes_sequence", {"data.encoder": "ttfs"}, "has a time axis already"),
+        ("digits_sequence", {"data.img_size": 8}, "which is a series: see data.sequence.length and .fit"),
+        ("digits_sequence", {"data.sequence.fit": "resample"}, "needs data.sequence.length"),
         ("digits_sequence", {"data.corruption": "gaussian_noise:1"}, "there are none for sequences"),
         ("digits_sequence", {"data.hflip": 0.5}, "data.hflip does not apply"),
         ("digits_sequence", {"data.test_size": 32}, "data.test_size does not apply"),

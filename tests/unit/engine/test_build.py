@@ -3,7 +3,7 @@
 import pytest
 
 from step_ahsar.config import Config
-from step_ahsar.engine import validate
+from step_ahsar.engine import build, validate
 from step_ahsar.errors import UserError
 
 
@@ -13,7 +13,7 @@ from step_ahsar.errors import UserError
         ({"task": "segmantation"}, "unknown task 'segmantation'"),
         ({"data.name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
         ({"model.name": "spikformer_2_46"}, "unknown model 'spikformer_2_46'; did you mean 'spikformer_2_64'?"),
-        ({"model.name": "resnet18"}, "model 'resnet18' cannot be made with model.* of this config"),
+        ({"model.name": "resnet18"}, "model 'resnet18' takes no argument 'img_size': is it a spiking model?"),
         ({"model.neuron": "liff"}, "unknown neuron 'liff'; did you mean 'lif'?"),
         ({"model.backend": "tensorflow"}, "unknown backend 'tensorflow'"),
         ({"model.surrogate": "sigmoyd"}, "unknown surrogate 'sigmoyd'; did you mean 'sigmoid'?"),
@@ -23,7 +23,7 @@ from step_ahsar.errors import UserError
         ({"model.args": {"dpeth": 3}}, "dpeth"),
         (
             {"data.img_size": 10},
-            "cannot take size 10x10: height and width must be a multiple of 4, such as 8x8 or 12x12",
+            "cannot take size 10x10: height and width must be multiples of 4, such as 8x8 or 12x12",
         ),
         ({"train.optimizer": "adamv"}, "unknown optimizer 'adamv'; did you mean 'adam"),
         ({"data.hflip": 0.5}, "data.hflip must be 0"),
@@ -35,6 +35,43 @@ def test_faults(values, words):
         validate(Config().with_values(values))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"data.name": "torch/cifra10"}, "unknown dataset 'torch/cifra10'; did you mean 'torch/cifar10'"),
+        ({"data.name": "digits/typo"}, "dataset 'digits' takes no title"),
+        ({"head.name": "fpm", "task": "segmentation", "data.name": "digits_scenes"}, "unknown segmentation head 'fpm'"),
+        ({"data.encoder": "rat"}, "unknown encoder 'rat'; did you mean 'rate'"),
+        ({"train.loss": "tte"}, "unknown loss of classification 'tte'; did you mean 'tet'"),
+        ({"data.name": "digits_events", "data.events.representation": "tim"}, "unknown representation of events 'tim'"),
+        ({"model.args": {"no_jit": True}}, "unknown argument of model 'spikformer_2_64' with neuron 'lif': 'no_jit'"),
+        ({"model.args": {"pretrained_strict": False}}, "'pretrained_strict'"),
+        ({"model.args": {"drop_rate": 0.1}}, "'drop_rate'"),
+        ({"model.args": {"base": "plif"}, "model.neuron": "ahsar"}, "model.args.base: set model.base instead"),
+        ({"model.args": {"threshold": 0.5}}, "model.args.threshold: set model.threshold instead"),
+        ({"model.args": {"num_classes": 3}}, "model.args.num_classes: the data decide it"),
+        ({"model.args": {"img_size": 8}}, "model.args.img_size: set data.img_size"),
+    ],
+)
+def test_names_and_arguments(values, words):
+    """Faults: several of these were accepted, or failed only when the model was built for training."""
+    with pytest.raises(UserError) as error:
+        validate(Config().with_values(values))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_type_error_of_the_program_is_none_of_the_user(monkeypatch):
+    """Fault: a TypeError of our own constructor became a user error."""
+
+    def broken(*_, **__):
+        raise TypeError("unsupported operand type(s) for +: 'int' and 'str'")
+
+    monkeypatch.setattr(build.timm, "create_model", broken)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        validate(Config())
 
 
 def test_every_cell_is_checked():

@@ -46,9 +46,10 @@ def test_the_last_two_and_the_best_are_kept(tmp_path):
 def test_an_interrupted_write_leaves_no_checkpoint(tmp_path, monkeypatch):
     checkpoints.save(tmp_path, make(1))
     monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"cannot write checkpoint .*epoch-0002: disk full"):
         checkpoints.save(tmp_path, make(2))
     monkeypatch.undo()
+    assert names(tmp_path) == ["epoch-0001"]
     found, faults = checkpoints.load_last(tmp_path, CPU)
     assert (found.epoch, faults) == (1, [])
     checkpoints.save(tmp_path, make(2))
@@ -67,6 +68,26 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, file, size):
     assert len(faults) == 1
     assert "epoch-0002 is damaged or incomplete" in faults[0]
     assert "\n" not in faults[0]
+
+
+def test_missing_averaged_weights_are_damage(tmp_path):
+    """Fault: the raw weights were evaluated instead, without a word."""
+    path = checkpoints.save(tmp_path, make(1, ema={"w": torch.zeros(1)}))
+    assert torch.equal(checkpoints.load(path, CPU).judged["w"], torch.zeros(1))
+    (path / "ema.safetensors").unlink()
+    with pytest.raises(UserError, match="epoch-0001 is damaged or incomplete: No such file"):
+        checkpoints.load(path, CPU)
+    plain = checkpoints.load(checkpoints.save(tmp_path, make(2)), CPU)
+    assert plain.ema is None
+    assert plain.judged is plain.model
+
+
+def test_what_an_interrupted_write_left_is_removed(tmp_path):
+    left = tmp_path / ".epoch-0001.4711.partial"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half of it")
+    checkpoints.save(tmp_path, make(1))
+    assert names(tmp_path) == ["epoch-0001"]
 
 
 def test_nothing_but_damage(tmp_path):

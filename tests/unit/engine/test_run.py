@@ -1,9 +1,12 @@
 """Who may write into a folder."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from step_ahsar.config import Config
-from step_ahsar.engine.run import Run
+from step_ahsar.engine.run import Run, is_vacant
 from step_ahsar.errors import UserError
 
 
@@ -39,7 +42,7 @@ def test_folders_that_hold_something_else(begun, tmp_path, resume):
         Run.open(other, Config(), resume)
     with pytest.raises(UserError, match="is a file"):
         Run.open(other / "thesis.tex", Config(), resume)
-    with pytest.raises(UserError, match=r"another config: model\.threshold is 1\.0 there and 2\.0 here; give"):
+    with pytest.raises(UserError, match=r"another config: model\.threshold is None there and 2\.0 here; give"):
         Run.open(begun.path, Config().with_values({"model.threshold": 2.0}), resume)
     assert tree(tmp_path) == before
 
@@ -76,8 +79,61 @@ def test_metrics_survive_a_line_that_was_cut_off(begun):
     assert [row["epoch"] for row in begun.metrics()] == [1, 2]
     assert begun.keep_metrics(1) == [{"epoch": 1}]
     assert file.read_text() == '{"epoch": 1}\n'
-    with pytest.raises(UserError, match="lacks lines of epochs 1 to 2"):
+    with pytest.raises(
+        UserError, match="must have the epochs 1 to 2, for which the checkpoint was trained; some are missing"
+    ):
         begun.keep_metrics(2)
+
+
+def test_what_an_interrupted_beginning_left_is_taken_over(tmp_path):
+    """Fault: a kill in a run's first moments, or a full disk, left a folder that was refused for ever."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert is_vacant(folder)
+    (folder / ".config.yaml.4711.partial").write_text("task: class")
+    assert is_vacant(folder)
+    for resume in (False, True):
+        Run.open(folder, Config(), resume)
+    (folder / "thesis.tex").write_text("years of work")
+    assert not is_vacant(folder)
+
+
+def test_a_run_without_a_manifest_is_begun_again(tmp_path):
+    run = Run.open(tmp_path / "run", Config(), resume=True)
+    run.begin({"seed": 0})
+    (run.path / "manifest.json").unlink()  # killed between the two files
+    again = Run.open(tmp_path / "run", Config(), resume=True)
+    again.begin({"seed": 0})
+    assert again.manifest() == {"seed": 0}
+
+
+def test_a_full_disk_leaves_nothing_that_is_in_the_way(tmp_path, monkeypatch):
+    run = Run.open(tmp_path / "run", Config(), resume=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full_disk)
+        with pytest.raises(UserError, match=r"cannot write to output folder .*No space left"):
+            run.begin({"seed": 0})
+    assert is_vacant(tmp_path / "run")
+    Run.open(tmp_path / "run", Config(), resume=False).begin({"seed": 0})
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("open_it", [lambda path: Run.open(path, Config(), resume=False), Run.existing])
+def test_a_name_longer_than_the_file_system_allows(tmp_path, open_it):
+    """Fault: a traceback."""
+    with pytest.raises(UserError, match=r"[Nn]ame too long") as error:
+        open_it(tmp_path / ("x" * 300))
+    assert "\n" not in str(error.value)
+
+
+def test_an_emptied_config_is_named(begun):
+    """Fault: evaluate ended in a traceback."""
+    (begun.path / "config.yaml").write_text("")
+    with pytest.raises(UserError, match=r"config\.yaml is empty"):
+        Run.existing(begun.path)
 
 
 def test_no_run(tmp_path):

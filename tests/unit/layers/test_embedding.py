@@ -51,5 +51,5 @@ def test_widths_that_do_not_divide() -> None:
         PatchSplitting(3, 12, LIVELY)
     with pytest.raises(UserError, match="four flags"):
         PatchSplitting(3, 16, LIVELY, pools=(True, True))
-    with pytest.raises(UserError, match="12 / 8 is no whole number"):
+    with pytest.raises(UserError, match="dim must be a multiple of 8, got 12"):
         DeformedShortcutEmbedding(3, 12, EmbeddingPlan(((8, False),), ((1, False),)), LIVELY)

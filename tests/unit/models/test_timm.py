@@ -14,6 +14,7 @@ from timm.models import group_parameters
 
 from step_ahsar.errors import UserError
 from step_ahsar.models import list_models
+from step_ahsar.neurons import list_neurons
 
 PUBLISHED = {
     "spikformer_4_384", "spikformer_8_384", "spikformer_8_512", "spikformer_8_768", "spikformer_dvs_2_256",
@@ -186,9 +187,48 @@ def test_group_matcher(name: str, coarse: bool) -> None:
     assert len(groups) >= 1 + len(model.levels)
 
 
-def test_weight_decay_spares_what_is_not_a_matrix() -> None:
-    model = create("spikformer_2_64", neuron="plif")
-    assert model.no_weight_decay() == set()
-    groups = timm.optim.param_groups_weight_decay(model, 0.05)
-    assert {p.ndim > 1 for p in groups[1]["params"]} == {True}
-    assert {p.ndim > 1 for p in groups[0]["params"]} == {False}
+@pytest.mark.parametrize("neuron", [name for name in list_neurons("torch") if name != "ahsar"])
+def test_weight_decay_spares_norms_biases_and_neurons(neuron: str) -> None:
+    """Fault: neurons' own parameters of two dimensions (psn, glif, hdlif) decayed."""
+    model = create("spikformer_2_64", neuron=neuron)
+    optimizer = timm.optim.create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = {names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {n for n, _ in model.named_parameters() if n.endswith("conv.weight")} | {"head.weight"}
+
+
+# What timm's train.py passes to create_model for every model, at its defaults.
+TRAIN_PY: dict[str, Any] = {
+    "pretrained": False,
+    "in_chans": 3,
+    "num_classes": 10,
+    "drop_rate": 0.0,
+    "drop_path_rate": None,
+    "drop_block_rate": None,
+    "global_pool": None,
+    "bn_momentum": None,
+    "bn_eps": None,
+    "scriptable": False,
+    "checkpoint_path": "",
+}
+
+
+def test_the_arguments_of_timms_train_py() -> None:
+    """Fault: drop_rate=0.0 and the like, which every model of timm takes, were refused."""
+    assert create("spikformer_2_64", **TRAIN_PY)(images(2, 3, 16, 16)).shape == (2, 10)
+    neutral = {"drop_path_rate": 0.0, "drop_block_rate": 0.0, "attn_drop_rate": 0.0, "proj_drop_rate": 0.0}
+    create("qkformer_3_64", **{**TRAIN_PY, **neutral})
+    for name in ("drop_rate", "drop_path_rate", "drop_block_rate", "attn_drop_rate"):
+        with pytest.raises(UserError, match=rf"model 'spikformer_2_64' has no {name}; leave it at 0, got 0.1"):
+            create("spikformer_2_64", **{**TRAIN_PY, name: 0.1})
+
+
+@pytest.mark.parametrize("name", ["spikformer_seq_2_64", "qkformer_seq_3_64"])
+@pytest.mark.parametrize("length", [29, 78, 1])
+def test_sequences_of_any_length(name: str, length: int) -> None:
+    """Fault: lengths that the stride does not divide were refused. Zeros follow up to the next multiple."""
+    model = create(name, img_size=length)
+    x = images(2, 1, length)
+    padded = torch.nn.functional.pad(x, (0, -length % model.stride))
+    assert padded.shape[-1] % model.stride == 0
+    assert torch.equal(model(x), model(padded))

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from step_ahsar.neurons import create_neuron, functional, list_neurons, neuron_options
+from step_ahsar.neurons import create_neuron, equations, list_neurons, neuron_kind
 from step_ahsar.neurons.kernels import heaviside
 
 from . import references
 
-BASIC = {"ahsar", "if", "lif", "plif", "hodgkin_huxley"}  # by hand in test_functional.py, or below
+BASIC = {"ahsar", "if", "lif", "plif", "hodgkin_huxley"}  # in test_equations_by_hand.py, or below
 OPTIONS = {"izhikevich": {"a": 0.5, "b": 0.25}}
 CASES = [(name, {}) for name in list_neurons("torch") if name not in {*BASIC, "hdlif"}]
 CASES += [(name, {"channels": 3}) for name in ("glif", "hdlif", "rouser")]
@@ -24,7 +24,7 @@ def draw(*shape, seed=0):
 
 def create(name, time_steps=4, **options):
     """A neuron in float64, all its parameters moved away from where they start."""
-    sizes = {"time_steps": time_steps} if "time_steps" in neuron_options(name) else {}
+    sizes = {"time_steps": time_steps} if "time_steps" in neuron_kind(name).options else {}
     torch.manual_seed(0)
     neuron = create_neuron(name, **{**sizes, **OPTIONS.get(name, {}), **options}).double()
     with torch.no_grad():
@@ -68,12 +68,12 @@ def test_clif_resets_deeper_the_more_it_fires():
     # 4 fires: m = 1, v = 4 - 1 - sigma(1); then half of that + 4 fires: m = sigma(v/2) + 1
     one, four = torch.tensor(1.0), torch.tensor(4.0)
     v = m = torch.tensor(0.0)
-    parameters = {"threshold": one, "tau": torch.tensor(2.0), "fire": heaviside, "reset": functional.soft_reset}
-    s, v, m = functional.clif_step(four, v, m, **parameters)
+    parameters = {"threshold": one, "tau": torch.tensor(2.0), "fire": heaviside, "reset": equations.soft_reset}
+    s, v, m = equations.clif_step(four, v, m, **parameters)
     assert (s, m) == (1, 1)
     assert v.item() == pytest.approx(3 - 1 / (1 + math.exp(-1)))
     charged = v.item() / 2 + 4
-    s, v, m = functional.clif_step(four, v, m, **parameters)
+    s, v, m = equations.clif_step(four, v, m, **parameters)
     assert m.item() == pytest.approx(1 / (1 + math.exp(-charged / 2)) + 1)
     assert v.item() == pytest.approx(charged - 1 - 1 / (1 + math.exp(-m.item())))
 
@@ -99,7 +99,8 @@ def test_integer_values_by_hand():
 def test_integer_rates_are_of_the_most_that_is_possible():
     x = torch.full((1, 2, 3), 3.0)
     for name in ("ilif", "nilif"):
-        neuron = create_neuron("ahsar", base=name)
+        neuron = create_neuron(name)
+        neuron.start_regulation()
         neuron(x)
         assert neuron.observed.tolist() == [6 * 3 / 4, 6]
 
@@ -154,12 +155,12 @@ def test_hdlif_does_not_take_rest_for_a_spike():
 
 def test_masks():
     weight = torch.ones(4, 4)
-    assert functional.masked_psn_weight(weight, 2, 1.0).tolist() == [
+    assert equations.masked_psn_weight(weight, 2, 1.0).tolist() == [
         [1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1],
     ]  # fmt: skip
-    assert torch.equal(functional.masked_psn_weight(weight, 2, 0.0), weight)
-    assert functional.masked_psn_weight(weight, 1, 0.25)[0].tolist() == [1, 0.75, 0.75, 0.75]
-    assert functional.sliding_psn_weight(torch.tensor([1.0, 2.0, 3.0]), 4).tolist() == [
+    assert torch.equal(equations.masked_psn_weight(weight, 2, 0.0), weight)
+    assert equations.masked_psn_weight(weight, 1, 0.25)[0].tolist() == [1, 0.75, 0.75, 0.75]
+    assert equations.sliding_psn_weight(torch.tensor([1.0, 2.0, 3.0]), 4).tolist() == [
         [3, 0, 0, 0], [2, 3, 0, 0], [1, 2, 3, 0], [0, 1, 2, 3],
     ]  # fmt: skip
 
@@ -212,12 +213,12 @@ def test_rheobase():
 
 def test_hodgkin_huxley_rests():
     known = [-65, 0.0529, 0.5961, 0.3177]
-    assert list(functional.HH_REST) == pytest.approx(known, abs=1e-4)
+    assert list(equations.HH_REST) == pytest.approx(known, abs=1e-4)
     neuron = create_neuron("hodgkin_huxley").double()
     spikes, (v, *gates) = neuron.stream(torch.zeros(200, 1, dtype=torch.float64))
     assert spikes.sum() == 0
     assert v.item() == pytest.approx(-65, abs=0.01)
-    assert [g.item() for g in gates] == pytest.approx(functional.HH_REST[1:], abs=1e-3)
+    assert [g.item() for g in gates] == pytest.approx(equations.HH_REST[1:], abs=1e-3)
 
 
 def hodgkin_huxley(t, y, current):
@@ -239,7 +240,7 @@ def test_hodgkin_huxley_spikes_when_the_equations_do(current):
 
     rises.direction = 1
     solution = solve_ivp(
-        hodgkin_huxley, (0, 60), functional.HH_REST, args=(current,), events=rises, rtol=1e-8, atol=1e-8
+        hodgkin_huxley, (0, 60), equations.HH_REST, args=(current,), events=rises, rtol=1e-8, atol=1e-8
     )
     expected = solution.t_events[0]
     times = np.flatnonzero(drive(create_neuron("hodgkin_huxley"), current / 20, 60))

@@ -5,13 +5,14 @@ import itertools
 import pytest
 import torch
 
-from step_ahsar.neurons import create_neuron, functional, kernels
-from step_ahsar.neurons.kernels import UNROLL, Dynamics, multi_step
+from step_ahsar.neurons import create_neuron, equations
+from step_ahsar.neurons.kernels import UNROLL, Dynamics, compiling, multi_step
+from step_ahsar.neurons.kernels.multi_step import _plain
 
 STEPS = {
-    "if": (functional.if_step, {"threshold": 1.0}),
-    "lif": (functional.lif_step, {"threshold": 0.7, "tau": 3.0}),
-    "plif": (functional.plif_step, {"threshold": 1.0, "w": -0.5}),
+    "if": (equations.if_step, {"threshold": 1.0}),
+    "lif": (equations.lif_step, {"threshold": 0.7, "tau": 3.0}),
+    "plif": (equations.plif_step, {"threshold": 1.0, "w": -0.5}),
 }
 
 
@@ -43,13 +44,13 @@ def test_fused_equals_definition(name, reset, detach, time_steps):
     dynamics = Dynamics(step, (0.0,), "sigmoid", reset, detach)
     x = torch.randn(time_steps, 3, 5, dtype=torch.float64) * 2
     args = (dynamics, x, params)
-    close(run(multi_step, *args), run(kernels._plain, *args), 1e-12)
+    close(run(multi_step, *args), run(_plain, *args), 1e-12)
     state = (torch.randn(3, 5, dtype=torch.float64),)
-    close(run(multi_step, *args, state, True), run(kernels._plain, *args, state, True), 1e-12)
+    close(run(multi_step, *args, state, True), run(_plain, *args, state, True), 1e-12)
 
 
 def test_count_is_the_number_of_spikes():
-    dynamics = Dynamics(functional.lif_step, (0.0,), "atan", "hard", True)
+    dynamics = Dynamics(equations.lif_step, (0.0,), "atan", "hard", True)
     params = {"threshold": torch.tensor(0.5), "tau": torch.tensor(2.0)}
     spikes, count, _ = multi_step(dynamics, torch.randn(2 * UNROLL + 1, 4, 6), params, torch.tensor(2.0))
     assert count == spikes.sum()
@@ -76,16 +77,16 @@ def test_expanded_gradient_and_strided_input():
 
 
 needs_compiler = pytest.mark.skipif(
-    not kernels._compiler_available("cpu"), reason="no C++ compiler: there is nothing to compare"
+    not compiling._compiler_available("cpu"), reason="no C++ compiler: there is nothing to compare"
 )
 
 
 @pytest.fixture
 def compiled(monkeypatch):
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "1")
-    kernels._compiled.cache_clear()
+    compiling._compiled.cache_clear()
     yield
-    kernels._compiled.cache_clear()
+    compiling._compiled.cache_clear()
 
 
 @needs_compiler
@@ -132,9 +133,10 @@ def test_a_broken_compiler_is_said_once_and_survived(compiled, monkeypatch):
     def broken(*_):
         raise torch._dynamo.exc.TorchDynamoException("no luck")
 
-    monkeypatch.setattr(kernels, "_compiled", lambda *_: broken)
-    monkeypatch.setattr(kernels, "_broken", set())
-    monkeypatch.setattr(kernels._compiled, "cache_clear", lambda: None, raising=False)
+    monkeypatch.setattr(compiling, "_compiled", lambda *_: broken)
+    monkeypatch.setattr(compiling, "_broken", set())
+    monkeypatch.setattr(compiling, "_failed_untested", [])
+    monkeypatch.setattr(compiling._compiled, "cache_clear", lambda: None, raising=False)
     x = torch.randn(2, 3, 4)
     with pytest.warns(UserWarning, match="uncompiled on cpu.*no luck"):
         spikes = create_neuron("lif")(x)
@@ -162,22 +164,40 @@ def test_inside_a_compiled_model(compiled):
 
 @needs_compiler
 def test_a_compiler_older_than_the_cpu_gets_a_second_chance(compiled, monkeypatch):
-    """Instruction sets are taken as given; after a failure Inductor tests them, and nothing runs uncompiled."""
-    from torch._inductor import config
-
-    working, tries = kernels._compiled, []
+    """At first instruction sets are not tested; after a failure they are, and the neuron does not run uncompiled."""
+    working, tries = compiling._compiled, []
 
     def refuses_once(*key):
-        tries.append(config.cpp.vec_isa_ok)
+        tries.append(bool(compiling._failed_untested))
         if len(tries) == 1:
             raise torch._dynamo.exc.TorchDynamoException("unknown flag -mamx-fp16")
         return working(*key)
 
     refuses_once.cache_clear = working.cache_clear
-    monkeypatch.setattr(kernels, "_instruction_sets_failed", [])
-    monkeypatch.setattr(kernels, "_broken", set())
-    monkeypatch.setattr(kernels, "_compiled", refuses_once)
-    with config.patch({"cpp.vec_isa_ok": True}):
-        create_neuron("lif")(torch.randn(2, 3, 4))
-    assert tries == [True, None]
-    assert not kernels._broken
+    monkeypatch.setattr(compiling, "_failed_untested", [])
+    monkeypatch.setattr(compiling, "_broken", set())
+    monkeypatch.setattr(compiling, "_compiled", refuses_once)
+    create_neuron("lif")(torch.randn(2, 3, 4))
+    assert tries == [False, True]
+    assert not compiling._broken
+
+
+@needs_compiler
+def test_the_users_own_compilations_keep_inductors_settings(compiled):
+    """Instruction sets that were not tested are used for the neurons' graphs alone."""
+    from torch._inductor import config, cpu_vec_isa
+
+    before = config.cpp.vec_isa_ok
+    create_neuron("lif")(torch.randn(2, 3, 4))
+    assert config.cpp.vec_isa_ok is before
+    assert cpu_vec_isa.valid_vec_isa_list.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize("name", ["lif", "glif"])
+def test_second_derivatives_are_refused(name):
+    """Backward passes are recomputed by hand, so a second derivative would silently be wrong."""
+    sizes = {"time_steps": 3} if name == "glif" else {}
+    x = torch.randn(3, 2, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(create_neuron(name, **sizes)(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        gradient.square().sum().backward()

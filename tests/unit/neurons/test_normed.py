@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from step_ahsar.neurons import create_neuron, kernels
-from step_ahsar.neurons.normed import can_fuse
+from step_ahsar.neurons import create_neuron
+from step_ahsar.neurons.kernels import can_fuse, compiling
 
 
 def run(neuron, norm, x, fused):
@@ -84,10 +84,10 @@ def test_half_precision():
     assert torch.equal(spikes.float(), neuron(x.bfloat16().float(), norm))
 
 
-@pytest.mark.skipif(not kernels._compiler_available("cpu"), reason="no C++ compiler: there is nothing to compare")
+@pytest.mark.skipif(not compiling._compiler_available("cpu"), reason="no C++ compiler: there is nothing to compare")
 def test_one_compiled_graph_with_the_same_numbers(monkeypatch):
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "1")
-    kernels._compiled.cache_clear()
+    compiling._compiled.cache_clear()
     torch._dynamo.utils.counters.clear()
     for shape in ((2, 4, 8, 3, 5), (2, 3, 5, 7), (2, 6, 4, 2, 2)):
         neuron, norm, x = pair(shape, dtype=torch.float32)
@@ -99,4 +99,12 @@ def test_one_compiled_graph_with_the_same_numbers(monkeypatch):
         for got, expected in zip(compiled, eager, strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
-    kernels._compiled.cache_clear()
+    compiling._compiled.cache_clear()
+
+
+def test_second_derivatives_are_refused():
+    neuron, norm, x = pair((4, 3, 6, 5), dtype=torch.float32)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(neuron(x, norm).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        gradient.square().sum().backward()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from step_ahsar.errors import UserError
-from step_ahsar.neurons import create_neuron, list_neurons, neuron_options
-from step_ahsar.neurons.backends.torch import HodgkinHuxley
+from step_ahsar.neurons import create_neuron, list_neurons, neuron_kind
+from step_ahsar.neurons.torch import HodgkinHuxley
 
 COMMON = {"threshold", "surrogate", "alpha", "reset", "detach_reset"}
 OWN = {
@@ -30,7 +30,7 @@ OWN = {
 
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_options(name):
-    assert set(neuron_options(name)) == OWN[name]
+    assert set(neuron_kind(name).options) == OWN[name]
 
 
 def test_all_are_listed():
@@ -85,7 +85,7 @@ def test_what_a_neuron_is_without_is_no_argument_either():
 
 @pytest.mark.parametrize("name", sorted({*OWN, "if", "lif", "plif"}))
 def test_streaming(name):
-    known = neuron_options(name)
+    known = neuron_kind(name).options
     sizes = {size: n for size, n in {"time_steps": 5, "channels": 4}.items() if size in known}
     neuron, x = create_neuron(name, **sizes), torch.randn(5, 3, 4) * 2
     if "time_steps" in known or name == "sliding_psn":

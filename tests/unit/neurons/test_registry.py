@@ -2,12 +2,13 @@ import pytest
 from torch import nn
 
 from step_ahsar.errors import UserError
+from step_ahsar.libraries import list_libraries
 from step_ahsar.neurons import (
     SpikingNeuron,
     create_neuron,
     list_backends,
     list_neurons,
-    neuron_options,
+    neuron_kind,
     register_neuron,
     registry,
 )
@@ -16,8 +17,18 @@ from step_ahsar.neurons import (
 def test_lists():
     assert {"if", "lif", "plif", "ahsar"} <= set(list_neurons("torch"))
     assert "torch" in list_backends()
-    assert neuron_options("if") == ["threshold", "surrogate", "alpha", "reset", "detach_reset"]
-    assert set(neuron_options("lif")) == {*neuron_options("if"), "tau"}
+    assert set(list_backends()) >= {"torch", *list_libraries()}
+    assert list(neuron_kind("if").options) == ["threshold", "surrogate", "alpha", "reset", "detach_reset"]
+    assert set(neuron_kind("lif").options) == {*neuron_kind("if").options, "tau"}
+
+
+def test_one_place_says_what_a_neuron_is():
+    plain, regulated = neuron_kind("plif"), neuron_kind("ahsar", base="plif")
+    assert (plain.base, plain.regulated, plain.threshold) == ("plif", False, 1.0)
+    assert (regulated.base, regulated.regulated, regulated.threshold) == ("plif", True, 1.0)
+    assert regulated.options == {"base": "plif", **plain.options}
+    assert neuron_kind("ahsar").base == "lif"
+    assert neuron_kind("ltmd").threshold == pytest.approx(0.4621, abs=1e-4)  # tanh(1/2), the paper's
 
 
 @pytest.mark.parametrize(
@@ -28,7 +39,7 @@ def test_lists():
         ({"name": "lif", "treshold": 1.0}, "'treshold'; did you mean 'threshold'"),
         ({"name": "if", "tau": 2.0}, "unknown option of neuron 'if' on backend 'torch': 'tau'"),
         ({"name": "ahsar", "base": "liff"}, "did you mean 'lif'"),
-        ({"name": "ahsar", "base": "ahsar"}, "another neuron"),
+        ({"name": "ahsar", "base": "ahsar"}, "must be a neuron that is not regulated itself"),
         ({"name": "ahsar", "tauu": 2.0}, "did you mean 'tau'"),
         ({"name": "lif", "group": "attn"}, "unknown group 'attn'"),
         ({"name": "lif", "surrogate": "atn"}, "did you mean 'atan'"),
@@ -78,5 +89,5 @@ def test_third_parties_come_by_entry_point(monkeypatch):
 def test_repr_shows_every_option():
     neuron = create_neuron("plif", threshold=2.0, tau=4.0, group="mlp")
     assert isinstance(neuron, nn.Module)
-    assert all(f"{option}=" in repr(neuron) for option in (*neuron_options("plif"), "group"))
+    assert all(f"{option}=" in repr(neuron) for option in (*neuron_kind("plif").options, "group"))
     assert "regulated" in repr(create_neuron("ahsar"))

@@ -47,7 +47,8 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
     target = next((line["epoch"] for line in lines if line["metrics"]["acc1"] >= 0.9), None)
     return {
         "seed": seed, "status": "ok", "error": None, "epochs": lines, "layers": layers, "metrics": last["metrics"],
-        "epochs_to_target": target, "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
+        "best": {"epoch": len(lines), "metrics": last["metrics"]}, "epochs_to_target": target,
+        "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
         "firing_rate": last["firing_rate"], "dead_fraction": last["dead_fraction"],
         "threshold_scale": scales,
     }  # fmt: skip
@@ -62,10 +63,12 @@ def _groups(layers: dict[str, Any], key: str) -> dict[str, float]:
 
 
 def _cell(id: str, model: str, neuron: str, threshold: float, speed: float, epochs: int = 8) -> dict[str, Any]:
+    settings = {"model.name": model, "model.neuron": neuron, "model.threshold": threshold}
     return {
         "id": id, "task": "classification", "metric": "acc1", "modality": "static", "dataset": "digits",
-        "model": model, "neuron": neuron, "base": "lif" if neuron == "ahsar" else None, "backend": "torch",
-        "threshold": threshold, "time_steps": 4, "conditions": model, "parameters": 168_394, "epochs": epochs,
+        "model": model, "neuron": neuron, "regulated": neuron == "ahsar",
+        "base": "lif" if neuron == "ahsar" else None, "backend": "torch", "threshold": threshold, "time_steps": 4,
+        "settings": settings, "chosen_on": "validation", "parameters": 168_394, "epochs": epochs,
         "band": dict.fromkeys(("stem", "attention", "mlp"), (0.2, 0.4)) if neuron == "ahsar" else None,
         "seeds": [_seed(seed, neuron, threshold, speed, epochs) for seed in (0, 1, 2)],
     }  # fmt: skip
@@ -91,10 +94,11 @@ def cut(run: dict[str, Any], epochs: int) -> None:
 def change_task(cell: dict[str, Any], task: str, judged: str, others: Sequence[str]) -> dict[str, Any]:
     """`cell` with another task's metrics in place of its accuracies."""
     for run in cell["seeds"]:
-        for record in (*run["epochs"], run):
+        for record in (*run["epochs"], run, run["best"]):
             value = record["metrics"]["acc1"]
             record["metrics"] = {judged: value} | dict.fromkeys(others, value**2)
-    return cell | {"task": task, "metric": judged, "dataset": "digits_scenes", "conditions": task + cell["model"]}
+    settings = cell["settings"] | {"task": task}
+    return cell | {"task": task, "metric": judged, "dataset": "digits_scenes", "settings": settings}
 
 
 def manifest(**changes: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from step_ahsar.errors import UserError
 from step_ahsar.report import print_table, render, write
 from step_ahsar.report.page import LARGE
+from step_ahsar.report.plots import families
 from step_ahsar.report.style import Theme
 
 STATES = ["summary", "failed_summary", "begun_summary", "single_summary", "tasks_summary"]
@@ -94,7 +95,7 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
         return re.findall(r'aria-label="([^"]+)"', page)
 
     full = labels(render(summary))
-    assert sum(label.startswith("Test accuracy and training loss") for label in full) == 2  # one for each model
+    assert sum(label.startswith("Validation accuracy and training loss") for label in full) == 2  # one for each model
     assert sum("of every layer" in label for label in full) == 7
     assert sum(label.startswith("Firing rate and threshold scale") for label in full) == 3  # the regulated cells
     assert sum("accuracy against firing rate" in label for label in full) == 1
@@ -104,11 +105,55 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
     assert len(labels(render(single_summary))) == 2
 
 
+def test_a_line_joins_only_cells_that_differ_in_their_threshold_alone(summary):
+    """Fault: the plot against the threshold joined cells that differed in tau as well."""
+    joined = families(summary["cells"])
+    assert [[cell["id"] for cell in family] for family in joined] == [
+        ["spikformer-lif-0.5", "spikformer-lif-1", "spikformer-lif-2"],
+        ["spikformer-ahsar-1", "spikformer-ahsar-2"],
+        ["qkformer-lif-1"],
+        ["qkformer-ahsar-1"],
+    ]
+    changed = copy.deepcopy(summary["cells"])
+    for cell in changed:
+        cell["settings"]["model.tau"] = 4.0 if cell["id"] == "spikformer-lif-1" else None
+    assert ["spikformer-lif-1"] in [[cell["id"] for cell in family] for family in families(changed)]
+
+
+def test_the_page_says_on_which_set_epochs_were_judged(summary):
+    text = "".join(parse(render(summary)).text)
+    assert "the best epoch and AHSAR’s slow loop are based on a validation set" in text
+    judged_on_test = copy.deepcopy(summary)
+    for cell in judged_on_test["cells"]:
+        cell["chosen_on"] = "test"
+    page = render(judged_on_test)
+    assert "Chosen on the test set (data.validation: 0)" in "".join(parse(page).text)
+    assert 'aria-label="Test accuracy and training loss by epoch"' in page
+    printed = io.StringIO()
+    print_table(judged_on_test, Console(file=printed, width=200))
+    assert "Chosen on the test set" in printed.getvalue()
+
+
+def test_figures_at_the_best_epoch_stand_beside_those_of_the_last(summary):
+    other = copy.deepcopy(summary)
+    other["cells"][0]["mean"]["best_metrics"] = {"acc1": 0.98765}
+    assert "98.8" not in render(summary)
+    assert "98.8" in render(other)
+
+
+def test_pairs_say_in_what_they_differ(summary):
+    text = " ".join("".join(parse(render(summary)).text).split())
+    assert "neuron, threshold (1, 0.5)" in text
+    printed = io.StringIO()
+    print_table(summary, Console(file=printed, width=200))
+    assert "neuron, threshold (1, 0.5)" in printed.getvalue()
+
+
 def test_each_task_has_its_metric_and_plots_of_its_own(tasks_summary):
     page = render(tasks_summary)
     labels = re.findall(r'aria-label="([^"]+)"', page)
     for name in ("mIoU", "mAP"):
-        assert sum(label == f"Test {name} and training loss by epoch" for label in labels) == 1
+        assert sum(label == f"Validation {name} and training loss by epoch" for label in labels) == 1
         assert sum(label.startswith(f"Final test {name} against firing rate") for label in labels) == 1
         assert f"<h2>{name} against firing rate</h2>" in page
     text = "".join(parse(page).text)
@@ -255,6 +300,7 @@ def test_lines_stand_out_from_the_page(dark):
             "task": "classification",
             "dataset": "d",
             "neuron": neuron,
+            "regulated": neuron == "ahsar",
             "threshold": t,
             "time_steps": 4,
             "backend": "x",
@@ -274,8 +320,8 @@ def test_lines_stand_out_from_the_page(dark):
 
 def test_cells_that_differ_by_anything_look_different():
     base = {
-        "model": "m", "task": "t", "dataset": "d", "neuron": "lif", "threshold": 1.0, "time_steps": 4,
-        "backend": "torch",
+        "model": "m", "task": "t", "dataset": "d", "neuron": "lif", "regulated": False, "threshold": 1.0,
+        "time_steps": 4, "backend": "torch",
     }  # fmt: skip
     changes = [{}, {"threshold": 2.0}, {"time_steps": 2}, {"backend": "b"}, {"neuron": "plif"}, {"model": "n"}, {}]
     cells = [base | change | {"id": str(i)} for i, change in enumerate(changes)]

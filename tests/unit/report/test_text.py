@@ -102,3 +102,25 @@ def test_scores_are_named_where_cells_differ():
 def test_files_left_out_are_counted():
     assert text.skipped([{"name": "a", "skipped": []}, {"name": "b"}]) == []
     assert text.skipped([{"name": "a", "skipped": ["x.png: cut short"]}]) == ["1 file of a left out: x.png: cut short"]
+
+
+def test_a_pair_says_in_what_it_differs():
+    assert text.differs({"differs": {}}) == "neuron"
+    differs = {"model.threshold": (2.0, 0.5), "model.attn_threshold": (None, 0.25)}
+    assert text.differs({"differs": differs}) == "neuron, threshold (2, 0.5), attn_threshold (default, 0.25)"
+
+
+def test_figures_that_were_chosen_on_the_test_set_say_so():
+    validation, test = {"chosen_on": "validation"}, {"chosen_on": "test"}
+    assert "based on a validation set" in text.chosen_on([validation, validation])
+    assert text.chosen_on([test]).startswith("Chosen on the test set (data.validation: 0)")
+    assert "of the cells without a validation set" in text.chosen_on([validation, test])
+
+
+def test_scores_at_the_best_epoch():
+    cell = {
+        "metric": "acc1",
+        "mean": {"metrics": {"acc1": 0.5}, "best_metrics": {"acc1": 0.75}},
+        "ci95": {"metrics": None, "best_metrics": {"acc1": [0.7, 0.8]}},
+    }
+    assert (text.score(cell), text.score(cell, at_best=True)) == ("50.0", "75.0 ± 5.0")

@@ -61,7 +61,7 @@ def detections(boxes=(), labels=(), scores=()):
 
 @pytest.mark.parametrize("option", ["mixup", "cutmix", "eventmix", "label_smoothing"])
 def test_what_does_not_apply_is_refused(option):
-    with pytest.raises(UserError, match=f"train.{option} does not apply to detection"):
+    with pytest.raises(UserError, match=f"train.{option} does not apply to .*detection"):
         task(train={option: 0.1})
 
 
@@ -73,10 +73,10 @@ def test_fcos_has_no_anchors_to_scale():
 
 
 def test_heads_and_losses_of_other_tasks_are_refused():
-    with pytest.raises(UserError, match=r"head\.name 'fpn' is for segmentation; detection takes fcos, retinanet"):
+    with pytest.raises(UserError, match=r"unknown detection head 'fpn'; known: faster_rcnn, fcos"):
         task(head={"name": "fpn"})
     for loss in ("tet", "dice", "ce\\+dice"):
-        with pytest.raises(UserError, match=f"train.loss must be ce for detection, got '{loss}'"):
+        with pytest.raises(UserError, match=f"unknown loss of detection '{loss}'.* known: ce"):
             task(train={"loss": loss.replace("\\", "")})
 
 
@@ -265,12 +265,12 @@ def test_crowds_and_boxes_without_area_are_ignored():
     truths = [target([[0, 0, 20, 20], [30, 30, 90, 90], [5, 5, 5, 20]], [0, 0, 0], [False, True, False])]
     inside = [detections([[0, 0, 20, 20], [40, 40, 60, 60], [50, 40, 70, 70]], [0, 0, 0], [0.5, 0.9, 0.8])]
     assert measured(truths, inside) == alone
-    with pytest.raises(UserError, match="there is no object to measure by"):
+    with pytest.raises(UserError, match="the metrics are undefined: there is no object"):
         measured([target([[30, 30, 90, 90]], [0], [True]), target()], [detections(), detections()])
 
 
 def test_masks_are_needed_to_measure_masks():
-    with pytest.raises(UserError, match="mask_rcnn needs a mask of each object"):
+    with pytest.raises(UserError, match="this detector needs a mask of each object"):
         AveragePrecision(CLASSES, masks=True).update([detections()], [target()])
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.events.recording import make_recording
-from step_ahsar.data.faults import DataFault
 
 
 def make(x=(0, 6, 3), y=(4, 0, 2), t=(10, 10, 20), p=(0, 1, 1)):

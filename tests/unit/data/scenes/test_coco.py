@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as reference
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.data.scenes.coco import paint_classes, read_segmentation
 from step_ahsar.errors import UserError
 
@@ -201,7 +201,7 @@ def test_damaged_json(coco):
     with pytest.raises(DataFault, match="must hold a list 'annotations' of objects"):
         opened(coco)
     (coco / "annotations" / "instances_train2017.json").write_text('{"images": [')
-    with pytest.raises(DataFault, match=r"instances_train2017\.json: is no JSON that can be read"):
+    with pytest.raises(DataFault, match=r"instances_train2017\.json: cannot be read as JSON"):
         opened(coco)
 
 
@@ -228,7 +228,7 @@ def test_categories_of_the_splits_must_agree(coco):
 def test_what_is_looked_for(coco, tmp_path):
     file = coco / "annotations" / "instances_train2017.json"
     (coco / "annotations" / "instances_train2014.json").write_text(file.read_text())
-    with pytest.raises(UserError, match=r"one annotations/instances_train\*\.json is wanted, found .*2014.*2017"):
+    with pytest.raises(UserError, match=r"there must be one annotations/instances_train\*\.json, found .*2014.*2017"):
         opened(coco)
     with pytest.raises(UserError, match=r"looked for annotations/instances_\{train,val\}\*\.json"):
         opened(coco / "train2017")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.errors import UserError
 
 
@@ -154,7 +154,7 @@ def test_a_list_of_missing_files_and_one_without_masks(lists):
         everything(opened(lists))
     (lists / "train.txt").write_text("train/x.png\n")
     with pytest.raises(
-        UserError, match=r"train\.txt, line 1: must be an image's path and a mask's, got 'train/x\.png'"
+        UserError, match=r"train\.txt, line 1: must be the path of an image and the path of a mask, got 'train/x\.png'"
     ):
         opened(lists)
 

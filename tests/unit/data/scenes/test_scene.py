@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from step_ahsar.data.faults import DataFault
+from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.scenes.scene import fit_scene, make_scene
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from step_ahsar.config import DataConfig, EventsConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import DatasetSpec, Splits
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import DatasetSpec, Splits
 from step_ahsar.data.scenes.scene import make_scene
 from step_ahsar.data.scenes.transforms import build_scene_transform
 from step_ahsar.errors import UserError

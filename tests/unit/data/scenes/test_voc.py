@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.errors import UserError
 
 
 def opened(root, name="voc", **keys):
-    return find_dataset(name).open(DataConfig(name=name, root=str(root), **keys))
+    return find_dataset(name).open(DataConfig(**{"name": name, "root": str(root), "validation": 0, **keys}))
 
 
 def annotation(filename, *objects):
@@ -82,6 +82,16 @@ def test_which_lists_are_used(voc):
         opened(voc)
 
 
+def test_val_is_for_validation_where_there_is_a_test_list(voc):
+    splits = opened(voc, validation=0.1)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (1, 1, 2)
+    assert "two" in splits.validation[0][1].name
+    (voc / "ImageSets" / "Main" / "test.txt").unlink()
+    splits = opened(voc, validation=0.1)
+    assert splits.validation is None
+    assert "two" in splits.test[0][1].name
+
+
 def test_the_published_classes_where_they_are_enough(voc):
     for file in (voc / "Annotations").iterdir():
         file.write_text(file.read_text().replace("cell", "person").replace("blob", "aeroplane"))
@@ -98,7 +108,7 @@ def test_the_published_classes_where_they_are_enough(voc):
         (annotation("one.jpg", ("cell", 0, 9, 3, 8, 9)), r"one\.xml: box 0 .* ends before it begins"),
         (annotation("one.jpg", ("cell", 0, "a", 3, 8, 9)), r"one\.xml: object 0 must have numbers xmin"),
         (annotation("one.jpg", ("", 0, 1, 3, 8, 9)), r"one\.xml: has an object without a name"),
-        ("<annotation><object>", r"one\.xml: is no XML that can be read"),
+        ("<annotation><object>", r"one\.xml: cannot be read as XML"),
         (None, r"one\.xml: there is no such annotation"),
     ],
 )

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from step_ahsar.config import DataConfig, SequenceConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.data.sequences.audio import log_mel, mel_filters
 from step_ahsar.errors import UserError
 
@@ -54,8 +54,8 @@ def save_npz(path, scale=None, **changes):
     return path
 
 
-def opened(root, mels=8, axis="tokens", **config):
-    sequence = SequenceConfig(mels=mels, axis=axis)
+def opened(root, mels=8, length=None, **config):
+    sequence = SequenceConfig(mels=mels, length=length)
     return find_dataset("speech").open(DataConfig(name="speech", root=str(root), sequence=sequence, **config))
 
 
@@ -111,9 +111,9 @@ def test_too_many_mels(folder):
 
 
 def test_folder(folder):
-    splits = opened(folder, img_size=48)
+    splits = opened(folder)
     assert (len(splits.train), len(splits.test), splits.classes) == (6, 10, ("0", "1"))
-    assert (splits.in_chans, splits.size) == (8, 48)
+    assert (splits.in_chans, splits.size) == (8, 96)
     assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     # Normalised by the training clips: takes 5, 6 and 7.
     bands = {key: reference(samples / 32768, 8) for key, samples in CLIPS.items()}
@@ -121,17 +121,19 @@ def test_folder(folder):
     for values, (label, take) in ((splits.train[4][0], (1, 6)), (splits.test[9][0], (1, 4))):
         wanted = (bands[label, take] - learnt.mean(axis=1, keepdims=True)) / learnt.std(axis=1, keepdims=True)
         frames = wanted.shape[1]
-        assert (values.shape, values.dtype) == ((8, 48), np.float32)
+        assert (values.shape, values.dtype) == ((8, 96), np.float32)
         np.testing.assert_allclose(values[:, :frames], wanted, atol=2e-3)
         assert not values[:, frames:].any()
 
 
 def test_length(folder):
+    """96 frames. If a length is asked for, nothing is cut here, because the series may be resampled to it."""
     longest = 1 + (len(CLIPS[1, 7]) - 200) // 80
-    assert longest > 40
-    cut, whole = opened(folder, img_size=40), opened(folder)
-    assert (cut.size, whole.size, opened(folder, axis="time", img_size=400).size) == (40, 96, 96)
-    np.testing.assert_array_equal(cut.train[5][0], whole.train[5][0][:, :40])
+    assert 40 < longest < 96
+    assert opened(folder).size == 96
+    asked = opened(folder, length=40)
+    assert asked.size == longest
+    np.testing.assert_array_equal(asked.train[5][0], opened(folder).train[5][0][:, :longest])
 
 
 def test_npz_and_the_repositorys_folder_give_the_same(folder, tmp_path_factory):
@@ -182,7 +184,11 @@ def _truncate(path):
         ("0_ann_1.wav", lambda path: save_wav(path, clip(0)), "truncated: 0 of 0 samples"),
         ("0_ann_1.wav", lambda path: save_wav(path, clip(800), rate=16000), "16000 samples per second, .* have 8000"),
         ("zero.wav", lambda path: save_wav(path, clip(800)), "its name is not of the form"),
-        ("2_ann_0.wav", lambda path: save_wav(path, clip(800)), "is a test clip of '2', which no training clip says"),
+        (
+            "2_ann_0.wav",
+            lambda path: save_wav(path, clip(800)),
+            "is a test clip of '2', of which there is no training clip",
+        ),
     ],
 )
 def test_wrong_files(folder, name, spoil, message):
@@ -200,8 +206,8 @@ def test_wrong_files(folder, name, spoil, message):
     [
         ({"wave": None}, "has no array 'wave'; found index, label, offsets"),
         ({"wave": np.zeros((2, 9), np.int16)}, r"wave must be int16 or float \[S\], got int16 \[2, 9\]"),
-        ({"offsets": np.array([0, 5, 3])}, "offsets must rise from at least 0 to at most"),
-        ({"offsets": np.array([0, 10**9])}, "offsets must rise from at least 0 to at most"),
+        ({"offsets": np.array([0, 5, 3])}, "offsets must increase from at least 0 to at most"),
+        ({"offsets": np.array([0, 10**9])}, "offsets must increase from at least 0 to at most"),
         ({"offsets": np.array([0, 500, 999])}, "label has 16 values for 2 samples"),
         ({"label": np.arange(16) + 1}, "no training sample has label 0"),
         ({"label": np.array([7, *[0] * 15])}, r"label\[0\] is 7, labels go from 0 to 0"),

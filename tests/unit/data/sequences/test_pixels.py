@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from step_ahsar.config import DataConfig, SequenceConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.images.digits import open_digits
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
+from step_ahsar.data.embedded.digits import open_digits
 from step_ahsar.data.sequences import audio, pixels, series, spikes  # noqa: F401  # they register their sets
 from step_ahsar.data.sequences.pixels import permutation
 from step_ahsar.errors import UserError
@@ -154,12 +154,12 @@ def test_damaged_files_of_cifar10(tmp_path):
 
 def test_damaged_npz(npz, tmp_path):
     npz.write_bytes(npz.read_bytes()[:500])
-    with pytest.raises(DataFault, match=r"mnist\.npz: cannot be read as \.npz"):
+    with pytest.raises(DataFault, match=r"mnist\.npz: is cut off or damaged"):
         opened("smnist", npz)
     with pytest.raises(DataFault, match=r"no array 'y_test'; found x_test, x_train, y_train"):
         opened("smnist", save(npz, y_test=None))
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(DataFault, match=r"text\.npz: cannot be read as \.npz"):
+    with pytest.raises(DataFault, match=r"text\.npz: is not a file of arrays"):
         opened("smnist", tmp_path / "text.npz")
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.data.sequences import series  # noqa: F401  # it registers its set
 from step_ahsar.data.sequences.arrays import standardise
 from step_ahsar.errors import UserError
@@ -98,7 +98,7 @@ def test_offsets(tmp_path):
     np.testing.assert_allclose(splits.train[2][0][:, :3], z(every[2], learnt), rtol=1e-5)
     assert not splits.train[2][0][:, 3:].any()
     np.testing.assert_allclose(splits.test[0][0][:, :4], z(every[3], learnt), rtol=1e-5)
-    with pytest.raises(DataFault, match="offsets must rise from at least 0 to at most 14"):
+    with pytest.raises(DataFault, match="offsets must increase from at least 0 to at most 14"):
         opened(save(tmp_path / "b.npz", arrays, offsets=np.array([0, 2, 7, 10, 15])))
     with pytest.raises(DataFault, match="y has 3 values for 4 samples"):
         opened(save(tmp_path / "b.npz", arrays, y=np.array([0, 1, 0])))
@@ -131,7 +131,7 @@ def test_wrong_arrays(tmp_path, changes, message):
 def test_object_arrays(tmp_path):
     ragged = np.empty(2, object)
     ragged[:] = [np.zeros(3), np.zeros(4)]
-    with pytest.raises(DataFault, match="one after the other, with an array `offsets`"):
+    with pytest.raises(DataFault, match="several lengths go one after the other, with offsets"):
         opened(save(tmp_path / "a.npz", PAIR, x_train=ragged))
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from step_ahsar.config import DataConfig, SequenceConfig
-from step_ahsar.data.faults import DataFault
-from step_ahsar.data.registry import find_dataset
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.data.sequences import spikes  # noqa: F401  # it registers its sets
 from step_ahsar.data.sequences.spikes import bin_spikes
 from step_ahsar.errors import UserError

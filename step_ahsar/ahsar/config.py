@@ -1,0 +1,70 @@
+"""The constants of the control law. This module does not import torch, so that reading a config is fast."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from step_ahsar.errors import UserError
+
+Band = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class AHSARConfig:
+    """Constants of the control law. The defaults need no tuning.
+
+    Args:
+        band: firing rates [lo, hi], in spikes per neuron and time step, at which a layer is not regulated; one band for
+            all groups, or one per group.
+        eta: weight of the newest firing rate in the running average, in (0, 1].
+        k: reaction: the most that the deviation moves the state in one iteration.
+        leak: share by which the state decays towards 0 per iteration.
+        diffusion: share of the difference to a neighbour that is exchanged per iteration, in [0, 1/4].
+        a: logarithm of the largest threshold scale at gain 1.
+        eps: firing rate below which a layer counts as silent.
+        gamma: initial gain; 0 turns regulation off.
+        gamma_min: smallest gain that the slow loop sets.
+        gamma_max: largest gain that the slow loop sets.
+        mu: speed of the slow loop per epoch; 0 keeps the gain constant.
+
+    Raises:
+        UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
+    """
+
+    band: Band | Mapping[str, Band] = (0.2, 0.4)
+    eta: float = 0.1
+    k: float = 0.2
+    leak: float = 0.005
+    diffusion: float = 0.05
+    a: float = math.log(4.0)
+    eps: float = 1e-3
+    gamma: float = 1.0
+    gamma_min: float = 0.5
+    gamma_max: float = 2.0
+    mu: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("eta", self.eta, 1e-6, 1.0),
+            ("k", self.k, 0.0, 1.0),
+            ("leak", self.leak, 0.0, 1.0),
+            ("diffusion", self.diffusion, 0.0, 0.25),
+            ("a", self.a, 0.0, 10.0),
+            ("eps", self.eps, 1e-12, 0.1),
+            ("gamma", self.gamma, 0.0, 10.0),
+            ("gamma_min", self.gamma_min, 0.0, self.gamma_max),
+            ("gamma_max", self.gamma_max, self.gamma_min, 10.0),
+            ("mu", self.mu, 0.0, 1.0),
+        ):
+            if not low <= value <= high:
+                raise UserError(f"ahsar.{name} must be in [{low:g}, {high:g}], got {value}")
+        for group, band in self.band.items() if isinstance(self.band, Mapping) else (("", self.band),):
+            if len(band) != 2 or not 0 <= band[0] < band[1] <= 1:
+                where = f" of group {group!r}" if group else ""
+                raise UserError(f"ahsar.band{where} must be [lo, hi] with 0 <= lo < hi <= 1, got {list(band)}")
+
+    def band_of(self, group: str) -> Band:
+        """The band of ``group``; the default band if ``band`` is a mapping without that group."""
+        if isinstance(self.band, Mapping):
+            return self.band.get(group, AHSARConfig.band)  # type: ignore[arg-type]
+        return self.band

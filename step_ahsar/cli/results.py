@@ -1,0 +1,59 @@
+"""Printing the results of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console
+
+from step_ahsar.report import text
+
+_IN_ONE_LINE = 8  # if there are more metrics, those of single classes are printed as a table
+
+
+def print_training(run: Path, result: dict[str, Any], console: Console) -> None:
+    """Prints the test metrics of a finished run, after its last epoch and at its best one."""
+    metric, best, last = result["metric"], result["best"], result["epochs"][-1]["epoch"]
+    at_best = "" if best["epoch"] == last else f"; best epoch {best['epoch']}, test {_percent(best['metrics'], metric)}"
+    _line(console, f"{run}: epoch {last}, test {_percent(result['metrics'], metric)}{at_best}")
+    _print_rest(result, console)
+
+
+def print_evaluation(run: Path, found: dict[str, Any], console: Console, corruption: str | None = None) -> None:
+    """Prints the result of :func:`step_ahsar.engine.evaluate`; in one line if the data were corrupted."""
+    score = _percent(found["metrics"], found["metric"])
+    if corruption is not None:
+        _line(console, f"{run}: epoch {found['epoch']}, {corruption}, test {score}; {_firing(found)}")
+        return
+    _line(console, f"{run}: epoch {found['epoch']}, test {score}")
+    _print_rest(found, console)
+
+
+def _print_rest(found: dict[str, Any], console: Console) -> None:
+    """Prints the other metrics, and the firing rates."""
+    metrics = found["metrics"]
+    others = [name for name in metrics if name != found["metric"]]
+    by_class = [name for name in others if text.is_of_class(name)] if len(others) > _IN_ONE_LINE else []
+    if in_line := [name for name in others if name not in by_class]:
+        _line(console, ", ".join(_percent(metrics, name) for name in in_line))
+    _line(console, _firing(found))
+    if by_class:
+        names, values = [text.metric(name) for name in by_class], [f"{100 * metrics[name]:.1f} %" for name in by_class]
+        widths = max(map(len, names)), max(map(len, values))
+        rows = [f"{name:<{widths[0]}}  {value:>{widths[1]}}" for name, value in zip(names, values, strict=True)]
+        console.print(Columns(rows, padding=(0, 4), column_first=True), markup=False, highlight=False)
+
+
+def _line(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _percent(metrics: dict[str, float], name: str) -> str:
+    return f"{text.metric(name)} {100 * metrics[name]:.2f} %"
+
+
+def _firing(found: dict[str, Any]) -> str:
+    rates = ", ".join(f"{group} {rate:.3f}" for group, rate in found["firing_rate"].items())
+    return f"firing rate: {rates}; {100 * found['dead_fraction']:.1f} % of neurons silent"

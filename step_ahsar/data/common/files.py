@@ -1,0 +1,121 @@
+"""Locating a data set on disk, and reading NumPy's files."""
+
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from step_ahsar.config import DataConfig
+from step_ahsar.data.common.faults import DataFault
+from step_ahsar.errors import UserError
+
+T = TypeVar("T")
+
+CACHE = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/step-ahsar"
+
+# Names of the folders and lists of the parts of a data set.
+TRAIN_NAMES = ("train", "training")
+VALIDATION_NAMES = ("val", "valid", "validation", "eval", "evaluation")
+TEST_NAMES = ("test", "testing")
+
+# Exceptions that NumPy, and the libraries that it reads archives with, raise for damaged files.
+DAMAGES = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
+
+def given_root(config: DataConfig, wanted: str) -> Path:
+    """``data.root``, which need not exist. Raises UserError, which says what is ``wanted`` there, if it is not set."""
+    if config.root is None:
+        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {wanted}")
+    return Path(config.root).expanduser()
+
+
+def existing_root(config: DataConfig, wanted: str, source: str = "", folder: bool = False) -> Path:
+    """``data.root``, which exists.
+
+    Args:
+        config: the section `data` of a config.
+        wanted: description of what is looked for, for messages.
+        source: address where it can be got.
+        folder: whether it must be a folder.
+
+    Raises:
+        UserError: it is not set, or does not exist, or is no folder.
+    """
+    root = given_root(config, f"{wanted}; from {source}" if source else wanted)
+    if not (root.is_dir() if folder else root.exists()):
+        raise not_found(config, wanted, source)
+    return root
+
+
+def not_found(config: DataConfig, wanted: str, source: str = "") -> UserError:
+    """The error for a root that does not contain the data set."""
+    where = f"; get it from {source}" if source else ""
+    hint = "; nothing is fetched for this set by data.download" if config.download else ""
+    return UserError(
+        f"dataset {config.name!r}: looked for {wanted} in {config.root} (data.root), not found{where}{hint}"
+    )
+
+
+def find_parts(find: Callable[[Sequence[str]], T | None]) -> tuple[T | None, T | None, T | None]:
+    """The training, validation and test part of a data set; None for a part that does not exist.
+
+    If there is no test part, the validation part is used as the test part.
+
+    Args:
+        find: returns the part with one of the given names, or None.
+    """
+    train, validation, test = (find(names) for names in (TRAIN_NAMES, VALIDATION_NAMES, TEST_NAMES))
+    return (train, None, validation) if test is None else (train, validation, test)
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """The folder for frames of events and fingerprints of files: ``data.cache``, else one in the user's home."""
+    return Path(config.cache or CACHE).expanduser()
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file. Raises DataFault if it is not one, is damaged, or contains Python objects."""
+    loaded = read_numpy(path)
+    if not isinstance(loaded, dict):
+        raise DataFault(path, "is not an .npz file, which numpy.savez writes")
+    return loaded
+
+
+def read_numpy(path: Path) -> Any:
+    """The array of an ``.npy`` file, or all arrays of an ``.npz`` file by name. Raises as :func:`read_npz`."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(6)
+            if not start.startswith((b"PK\3\4", b"PK\5\6", b"\x93NUMPY")):  # an .npz file is a zip archive
+                raise DataFault(path, "is not a file of arrays, which numpy.save and numpy.savez write")
+            stream.seek(0)
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
+    except DataFault:
+        raise
+    except DAMAGES as error:
+        if "Object arrays" in str(error):
+            raise DataFault(
+                path, "has an array of Python objects; samples of several lengths go one after the other, with offsets"
+            ) from error
+        raise DataFault(path, f"is cut off or damaged: {error or type(error).__name__}") from error

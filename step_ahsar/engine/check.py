@@ -1,0 +1,83 @@
+"""Checking a config: its names and options against the registries, and by building its model without memory."""
+
+import timm
+from timm.optim import list_optimizers
+
+import step_ahsar.models as zoo
+from step_ahsar.config import Config, ModelConfig
+from step_ahsar.data import build_pipeline, check_options, find_dataset, model_input
+from step_ahsar.engine.build import try_building
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.neurons import neuron_kind
+from step_ahsar.tasks import TASKS
+
+# Arguments of a model that cannot be set in model.args, with the reason.
+_ELSEWHERE = {
+    "in_chans": "the data decide it",
+    "num_classes": "the data decide it",
+    "ndim": "the data decide it",
+    "img_size": "set data.img_size",
+    "per_step": "train.loss and head.spiking decide it",
+    "neuron_options": "set them by their own names",
+}
+# Arguments of timm.create_model that have an effect on this package's models.
+_OF_TIMM = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+
+
+def check(config: Config) -> None:
+    """Checks names and options against their registries. Nothing is built, read or downloaded.
+
+    Raises:
+        UserError: the first fault.
+    """
+    TASKS.check(config.task)
+    spec = find_dataset(config.data.name)
+    check_options(config, spec)
+    TASKS[config.task].check(config)
+    optimizers = [str(name) for name in list_optimizers()]
+    if config.train.optimizer not in optimizers:
+        raise unknown("optimizer", config.train.optimizer, optimizers)
+    _check_model(config.model)
+
+
+def validate(config: Config) -> None:
+    """:func:`check`, and whether the shapes of data and model fit. With a section `compare`, of every cell.
+
+    Nothing is trained, read or downloaded.
+
+    Raises:
+        UserError: the first fault.
+    """
+    if config.compare is not None:
+        for name, cell in config.cells():
+            try:
+                validate(cell)
+            except UserError as error:
+                raise UserError(f"compare.cells {name!r}: {error}") from None
+        return
+    check(config)
+    spec = find_dataset(config.data.name)
+    if None not in model_input(config, spec):
+        for part in ("train", "test"):
+            build_pipeline(config, spec, part)
+    try_building(config, spec)
+
+
+def _check_model(model: ModelConfig) -> None:
+    if not timm.is_model(model.name):
+        raise unknown("model", model.name, zoo.list_models())
+    kind = neuron_kind(model.neuron, model.backend, model.base)
+    for option in model.neuron_options():
+        if kind.options is not None and option not in kind.options:
+            raise unknown(f"option of neuron {model.neuron!r} on backend {model.backend!r}:", option, kind.options)
+    own = zoo.model_arguments(model.name)
+    known = {*(own or ()), *(kind.options or ()), *_OF_TIMM}
+    for name in model.args:
+        if name in ModelConfig.model_fields:
+            raise UserError(f"model.args.{name}: set model.{name} instead")
+        if name in _ELSEWHERE:
+            raise UserError(f"model.args.{name}: {_ELSEWHERE[name]}")
+        if own is not None and kind.options is not None and name not in known:
+            raise unknown(
+                f"argument of model {model.name!r} with neuron {model.neuron!r}:", name, known - set(_ELSEWHERE)
+            )

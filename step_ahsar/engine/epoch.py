@@ -1,0 +1,129 @@
+"""One epoch of training: steps over batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from step_ahsar.config import Config
+from step_ahsar.data import Batches, derive_seed, seeded
+from step_ahsar.engine.device import autocast, move
+from step_ahsar.engine.state import TrainingState
+from step_ahsar.tasks import Task
+
+WARMUP_STEPS = 3  # left out of times and memory, because kernels are compiled in them
+
+OnStep = Callable[[dict[str, Any]], None]
+
+
+class NonFiniteLoss(RuntimeError):
+    """Training diverged: a loss or a weight became NaN or infinite. The last good checkpoint is kept.
+
+    Attributes:
+        epoch: counted from 1.
+        step: of the epoch, counted from 1.
+    """
+
+    def __init__(self, what: str, epoch: int, step: int) -> None:
+        super().__init__(f"{what} at epoch {epoch}, step {step}")
+        self.epoch, self.step = epoch, step
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """Measurements of an epoch of training: mean loss, learning rate, median duration of a step in ms."""
+
+    train_loss: float
+    lr: float
+    step_ms: float
+
+
+def train_epoch(
+    state: TrainingState,
+    task: Task,
+    batches: Batches,
+    config: Config,
+    device: torch.device,
+    epoch: int,
+    on_step: OnStep | None = None,
+) -> EpochResult:
+    """Trains for one epoch, counted from 1.
+
+    All randomness is a function of the config's seed and the epoch: data order, augmentation, mixing, and the model's
+    own draws. So the cells of a comparison share them, and a resumed run needs no state of a generator.
+
+    Raises:
+        NonFiniteLoss: the loss, or at the end of the epoch a weight, is NaN or infinite.
+    """
+    torch.manual_seed(derive_seed(config.seed, "epoch", epoch))
+    state.scheduler.step(epoch - 1)
+    lr = max(group["lr"] for group in state.optimizer.param_groups)
+    steps = -(-len(batches) // config.train.accumulate)
+    warm_up = min(WARMUP_STEPS, steps - 1)
+    losses, times = [], []
+    state.model.train()
+    for step, group in enumerate(_chunks(batches, config.train.accumulate), start=1):
+        if step == warm_up + 1:
+            state.memory.start()
+        began = perf_counter()
+        loss = _step(state, task, group, config, device, epoch, step)
+        times.append(1000 * (perf_counter() - began))
+        losses.append(loss)
+        if on_step is not None:
+            on_step({"epoch": epoch, "epochs": config.train.epochs, "step": step, "steps": steps, "loss": loss})
+    state.memory.stop(state.resident_bytes)
+    if not all(tensor.isfinite().all() for tensor in state.model.state_dict().values()):
+        raise NonFiniteLoss("a weight is not finite", epoch, steps)
+    timed = times if state.warm else times[warm_up:]
+    state.warm = True
+    return EpochResult(sum(losses) / len(losses), lr, median(timed))
+
+
+def _step(
+    state: TrainingState,
+    task: Task,
+    batches: Sequence[Any],
+    config: Config,
+    device: torch.device,
+    epoch: int,
+    step: int,
+) -> float:
+    """One optimiser step with the mean gradient of the batches. Returns their mean loss."""
+    train, total = config.train, 0.0
+    for part, (inputs, targets) in enumerate(batches):
+        inputs, targets = move(inputs, device), move(targets, device)
+        with seeded(config.seed, "mix", epoch, step, part):
+            inputs, targets = task.mix(inputs, targets, epoch)
+        with autocast(device, train.amp):
+            loss = task.loss(state.model, inputs, targets) / len(batches)
+        value = loss.item()
+        if not abs(value) < float("inf"):
+            raise NonFiniteLoss(f"loss is {value}", epoch, step)
+        total += value
+        state.scaler.scale(loss).backward()
+    if train.clip_grad is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), train.clip_grad)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad()
+    state.updates += 1
+    if state.controller is not None:
+        state.controller.step()
+    if state.ema is not None:
+        state.ema.update(state.model, step=state.updates)
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+    return total
+
+
+def _chunks(batches: Batches, size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` batches; the last one may be shorter."""
+    iterator = iter(batches)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,145 @@
+"""Measuring a model: the task's metrics and the activity of its neurons."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from step_ahsar.config import load_config
+from step_ahsar.data import Data, open_data
+from step_ahsar.engine import checkpoint as checkpoints
+from step_ahsar.engine.build import build_model
+from step_ahsar.engine.check import check
+from step_ahsar.engine.device import autocast, find_device, move
+from step_ahsar.engine.run import Run
+from step_ahsar.errors import UserError
+from step_ahsar.measure.firing import FiringRateMeter
+from step_ahsar.tasks import Task, create_task
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measurements over a whole set of samples.
+
+    Args:
+        metrics: the task's metrics, by name.
+        firing_rate: spikes per neuron and time step, by group (mean over its layers).
+        dead_fraction: share of neurons that never fired.
+        layers: by the layer's name in the model: group, rate, threshold_scale (None if it is not regulated).
+        samples: truth and prediction of the first samples.
+        pictures: pictures of the first samples, if they were asked for and the task draws.
+    """
+
+    metrics: dict[str, float]
+    firing_rate: dict[str, float]
+    dead_fraction: float
+    layers: dict[str, dict[str, Any]]
+    samples: list[dict[str, Any]]
+    pictures: list["Image.Image"]
+
+
+@torch.inference_mode()
+def measure(
+    model: nn.Module, task: Task, batches: Iterable[Any], device: torch.device, amp: str | None, draw: bool = False
+) -> Evaluation:
+    """Evaluates ``model`` on all batches, and leaves it in eval mode."""
+    model.eval()
+    metrics = task.metrics()
+    samples: list[dict[str, Any]] = []
+    pictures: list[Image.Image] = []
+    with FiringRateMeter(model) as meter:
+        for inputs, targets in batches:
+            inputs, targets = move(inputs, device), move(targets, device)
+            with autocast(device, amp):
+                outputs = task.predict(model, inputs)
+            metrics.update(outputs, targets)
+            if len(samples) < _SHOWN:
+                few = _SHOWN - len(samples)
+                if draw:
+                    pictures += task.draw(
+                        inputs[:, :few] if inputs.ndim == 5 else inputs[:few], outputs[:few], targets[:few]
+                    )
+                samples += task.show(outputs, targets)[:few]
+    layers = {}
+    for name, layer in meter.layers().items():
+        scale = model.get_submodule(name).threshold_scale
+        layers[name] = {
+            "group": layer.group or "all",
+            "rate": layer.rate,
+            "threshold_scale": scale.item() if isinstance(scale, Tensor) else None,
+        }
+    return Evaluation(metrics.compute(), meter.groups(), meter.dead_fraction(), layers, samples, pictures)
+
+
+# Keys that may be overridden in evaluation: model and data are then still those of the run.
+_AT_TEST = (
+    "data.root",
+    "data.cache",
+    "data.workers",
+    "data.prefetch",
+    "data.pin_memory",
+    "data.batch_size",
+    "data.corruption",
+    "data.test_size",
+    "head.score_threshold",
+    "head.test_scales",
+    "head.test_flip",
+)
+
+
+def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Evaluates a checkpoint of a run on the run's test set.
+
+    Args:
+        run: the run's directory.
+        which: "last", or "best" by the task's metric on the validation set (on the test set in a run without one).
+        overrides: ``"a.b=value"`` over the run's config, of keys that concern testing alone, such as
+            ``data.corruption=jpeg:3`` or ``head.test_flip=true``.
+
+    Returns:
+        ``epoch``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``firing_rate``,
+        ``dead_fraction``, ``layers`` (see :class:`Evaluation`), ``samples`` (truth and prediction of the first).
+
+    Raises:
+        UserError: no run, no readable checkpoint, an override of something else, or data that are not those the run
+            was trained on.
+    """
+    opened = Run.existing(Path(run))
+    overrides, device = list(overrides), find_device()
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) not in _AT_TEST:
+            raise UserError(f"{key!r} cannot be changed in evaluation; these can: {', '.join(_AT_TEST)}")
+    path = checkpoints.find(opened.checkpoints, which)
+    config = load_config(opened.config_file, overrides)
+    check(config)
+    data = open_data(config)
+    _same_data(opened, data)
+    task = create_task(config, data.classes)
+    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
+    checkpoint = checkpoints.load(path, device)
+    model.load_state_dict(checkpoint.judged)
+    found = measure(model, task, data.test_batches(), device, config.train.amp)
+    return {
+        "epoch": checkpoint.epoch,
+        "metric": task.metric,
+        "metrics": found.metrics,
+        "firing_rate": found.firing_rate,
+        "dead_fraction": found.dead_fraction,
+        "layers": found.layers,
+        "samples": found.samples,
+    }
+
+
+def _same_data(run: Run, data: Data) -> None:
+    trained_on = run.manifest()["dataset"]
+    if trained_on["fingerprint"] != data.splits.fingerprint:
+        raise UserError(
+            f"dataset {data.spec.name!r} in {data.config.data.root} is not what {run.path} was trained on: fingerprint "
+            f"{data.splits.fingerprint[:23]}..., was {trained_on['fingerprint'][:23]}..."
+        )

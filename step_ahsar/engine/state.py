@@ -1,0 +1,136 @@
+"""A model in training, with all state from which training can be resumed bit for bit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from step_ahsar.ahsar import Controller, is_regulated, regulate
+from step_ahsar.config import Config, TrainConfig
+from step_ahsar.engine.checkpoint import Checkpoint
+from step_ahsar.errors import UserError
+from step_ahsar.measure.memory import PeakMemory
+from step_ahsar.neurons import own_parameters
+
+
+@dataclass
+class TrainingState:
+    """All that changes while a run trains.
+
+    Args:
+        model: the model with the task's head, on the device.
+        controller: its AHSAR controller; None if it is not regulated.
+        optimizer: the optimiser.
+        scheduler: schedule of the learning rate, stepped once per epoch.
+        ema: averaged weights, if any.
+        scaler: scaler of gradients in fp16; without effect otherwise.
+        memory: peak memory of training steps.
+        updates: number of optimiser steps so far.
+        warm: whether an epoch was trained in this process, so that kernels are compiled.
+    """
+
+    model: nn.Module
+    controller: Controller | None
+    optimizer: torch.optim.Optimizer
+    scheduler: Scheduler
+    ema: ModelEmaV3 | None
+    scaler: torch.amp.GradScaler
+    memory: PeakMemory
+    updates: int = 0
+    warm: bool = False
+
+    @classmethod
+    def start(cls, model: nn.Module, config: Config, device: torch.device) -> "TrainingState":
+        """The state before the first step."""
+        train = config.train
+        controller = regulate(model, config=config.ahsar) if is_regulated(model) else None
+        optimizer = _optimizer(model, train)
+        scheduler, _ = create_scheduler_v2(
+            optimizer,
+            sched=train.schedule
+            if train.epochs > 1
+            else "constant",  # with one epoch both are the same, and timm would warn
+            num_epochs=train.epochs - train.cooldown_epochs,
+            warmup_epochs=train.warmup_epochs,
+            warmup_lr=train.warmup_lr,
+            min_lr=train.min_lr,
+            cooldown_epochs=train.cooldown_epochs,
+        )
+        return cls(
+            model,
+            controller,
+            optimizer,
+            scheduler,
+            ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None,
+            torch.amp.GradScaler(device.type, enabled=train.amp == "fp16"),
+            PeakMemory(device),
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is evaluated: the averaged one if there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    @property
+    def resident_bytes(self) -> int:
+        """Weights, buffers, averaged weights and optimiser state, which stay between steps."""
+        kept = list(self.model.state_dict().values())
+        if self.ema is not None:
+            kept += self.ema.module.state_dict().values()
+        for state in self.optimizer.state.values():
+            kept += [value for value in state.values() if isinstance(value, Tensor)]
+        return sum(tensor.nbytes for tensor in kept)
+
+    def end_epoch(self, epoch: int, best: int, metric: float) -> Checkpoint:
+        """Runs the controller's slow loop with the validation metric, and returns the epoch's checkpoint.
+
+        The slow loop changes thresholds. The checkpoint has the weights and thresholds as they were validated, so that
+        evaluating it gives the same metric, and the controller's state after the slow loop, for training to continue.
+        """
+        model, averaged = _copy(self.model), None if self.ema is None else _copy(self.ema.module)
+        if self.controller is not None:
+            self.controller.epoch_end(metric)
+        rest = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "controller": None if self.controller is None else self.controller.state_dict(),
+            "updates": self.updates,
+            "peak_memory_mib": self.memory.mib,
+        }
+        return Checkpoint(epoch, best, model, averaged, rest)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Restores a checkpoint of the same config. Raises UserError if averaged weights are missing in it."""
+        rest = checkpoint.state
+        self.model.load_state_dict(checkpoint.model)
+        if self.ema is not None:
+            if checkpoint.ema is None:
+                raise UserError(f"the checkpoint of epoch {checkpoint.epoch} has no averaged weights to go on with")
+            self.ema.module.load_state_dict(checkpoint.ema)
+        self.optimizer.load_state_dict(rest["optimizer"])
+        self.scaler.load_state_dict(rest["scaler"])
+        if self.controller is not None:
+            self.controller.load_state_dict(rest["controller"])  # sets the thresholds, too
+        self.updates, self.memory.mib = rest["updates"], rest["peak_memory_mib"]
+
+
+def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """An optimiser of timm, without weight decay on biases, norms and the neurons' own parameters."""
+    groups: Any = model
+    if train.weight_decay:
+        groups = param_groups_weight_decay(model, train.weight_decay, no_weight_decay_list=own_parameters(model))
+    return create_optimizer_v2(groups, opt=train.optimizer, lr=train.lr, weight_decay=0.0)
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -1,0 +1,138 @@
+"""Training a run from its config to its result."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from step_ahsar.config import Config
+from step_ahsar.data import Batches, derive_seed, open_data
+from step_ahsar.engine import checkpoint as checkpoints
+from step_ahsar.engine import record
+from step_ahsar.engine.build import build_model
+from step_ahsar.engine.check import check
+from step_ahsar.engine.device import autocast, find_device
+from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, train_epoch
+from step_ahsar.engine.evaluate import Evaluation, measure
+from step_ahsar.engine.run import Run
+from step_ahsar.engine.state import TrainingState
+from step_ahsar.tasks import Task, create_task
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+_logger = logging.getLogger(__name__)
+
+
+def train(
+    config: Config,
+    out: str | Path,
+    resume: bool = False,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+) -> dict[str, Any]:
+    """Trains one run.
+
+    Args:
+        config: the config of the run; its section `compare` is ignored.
+        out: the run's folder, new or of a run of the same config.
+        resume: continue an unfinished run from its last good checkpoint, bit for bit as if it had not been interrupted.
+            If there is no run, one is started.
+        on_epoch: called after each epoch, once it is on disk, with its line of metrics.jsonl: ``epoch`` (from 1),
+            ``train_loss``, ``metric`` (the name of the metric that runs are judged by), ``metrics`` {name: value},
+            ``lr``, ``step_ms`` (median), ``firing_rate`` {group: rate}, ``dead_fraction``, ``layers`` {name: {group,
+            rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. Metrics and firing rates are
+            those of the whole validation set, or of the test set with ``data.validation: 0``.
+        on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
+
+    Returns:
+        The run's entry of `seeds` in summary.json: ``seed``, ``status``, ``error``, ``epochs``, ``metric`` (the name of
+        the metric that runs are judged by), ``metrics`` (on the test set, after the last epoch), ``best`` (the epoch
+        with the best metric, and its ``metrics`` on the test set), ``step_ms`` (median over the epochs),
+        ``peak_memory_mib``, ``firing_rate``, ``threshold_scale`` {group: mean}, ``dead_fraction``. A run that has ended
+        well is not trained again.
+
+    Raises:
+        UserError: a config that cannot be run, or an output folder that contains something else.
+        NonFiniteLoss: training diverged. The result on disk says so, and the last good checkpoint is kept.
+    """
+    config = config.model_copy(update={"compare": None})
+    run = Run.open(Path(out), config, resume)
+    before = run.result()
+    if before is not None and before["status"] == "ok":
+        return before
+    check(config)
+    device = find_device()
+    autocast(device, config.train.amp)  # raises UserError for a precision that the device does not support
+    data = open_data(config)
+    task = create_task(config, data.classes)
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
+    state = TrainingState.start(model, config, device)
+    train_batches, test_batches = data.train_batches(config.seed), data.test_batches()
+    judging = data.validation_batches() or test_batches
+    run.begin(record.manifest(config, data, task, state, device))
+    rows = _go_on(run, state, device)
+    try:
+        for epoch in range(len(rows) + 1, config.train.epochs + 1):
+            began = perf_counter()
+            trained = train_epoch(state, task, train_batches(epoch), config, device, epoch, on_step)
+            found = measure(state.judged, task, judging, device, config.train.amp)
+            row = record.epoch_row(epoch, task.metric, trained, found)
+            rows.append(row)
+            best = record.best_epoch(rows, task.metric)
+            kept = state.end_epoch(epoch, best, metric=row["metrics"][task.metric])
+            if state.controller is not None:
+                row["gamma"] = state.controller.gammas()
+            row["seconds"] = perf_counter() - began
+            run.add_metrics(row)
+            checkpoints.save(run.checkpoints, kept)
+            if on_epoch is not None:
+                on_epoch(row)
+    except NonFiniteLoss as error:
+        run.write_result(record.failed(config.seed, task.metric, rows, str(error)))
+        raise
+    last, best_found = _test(run, task, state, rows, test_batches, device, config)
+    run.write_pictures(last.pictures)
+    result = record.result(config.seed, task.metric, rows, last, best_found, state.memory.mib)
+    run.write_result(result)
+    return result
+
+
+def read_result(run: str | Path) -> dict[str, Any] | None:
+    """The result of a run that has ended, well or not (as :func:`train` returns it); None while it has not."""
+    return Run.existing(Path(run)).result()
+
+
+def _go_on(run: Run, state: TrainingState, device: torch.device) -> list[dict[str, Any]]:
+    """Restores the last good checkpoint of the run, if any. Returns the epochs that it was trained for."""
+    checkpoint, faults = checkpoints.load_last(run.checkpoints, device)
+    for fault in faults:
+        _logger.warning("%s; continuing from the one before", fault)
+    if checkpoint is not None:
+        state.load(checkpoint)
+    return run.keep_metrics(0 if checkpoint is None else checkpoint.epoch)
+
+
+def _test(
+    run: Run,
+    task: Task,
+    state: TrainingState,
+    rows: list[dict[str, Any]],
+    batches: Batches,
+    device: torch.device,
+    config: Config,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Measures the test set with the last and with the best checkpoint.
+
+    Checkpoints have the thresholds with which the epoch was validated.
+    """
+    best = record.best_epoch(rows, task.metric)
+    found: dict[int, Evaluation] = {}
+    for epoch in {best: None, len(rows): None}:
+        weights = checkpoints.load(checkpoints.path_of(run.checkpoints, epoch), device).judged
+        state.judged.load_state_dict(weights)
+        found[epoch] = measure(state.judged, task, batches, device, config.train.amp, draw=epoch == len(rows))
+    return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

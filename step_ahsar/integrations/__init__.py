@@ -1,0 +1,1 @@
+"""AHSAR in other training code, for cases in which a call of ``regulate`` is not enough."""

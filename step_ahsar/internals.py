@@ -1,0 +1,183 @@
+"""Private parts of torch and timm that this package uses, each with the reason why nothing public will do.
+
+No other file of the package uses private parts. tests/unit/test_internals.py tests each of these functions, so that it
+fails with a release in which a private part is missing or has changed.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+# -- modules and autograd ----------------------------------------------------------------------------------------------
+
+
+class KeepsPrecision(nn.Module):
+    """A module that keeps some of its tensors in their dtype when the model is cast, as by ``model.half()``.
+
+    ``to``, ``half``, ``cuda`` and the like all call ``_apply``. There is no public hook for it.
+
+    Attributes:
+        precise: names of these tensors, which may be buffers or plain attributes, or None.
+    """
+
+    precise: ClassVar[tuple[str, ...]] = ()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "KeepsPrecision":
+        before = {name: getattr(self, name) for name in self.precise}
+        super()._apply(fn, recurse)
+        for name, tensor in before.items():
+            if tensor is not None and not tensor.is_meta:
+                setattr(self, name, tensor.to(fn(tensor).device))
+        return self
+
+
+def in_backward() -> bool:
+    """Whether a backward pass is running in this thread.
+
+    A forward pass inside it is a recomputation (activation checkpointing), whose spikes must not be counted again.
+    There is no public function for this.
+    """
+    return torch._C._current_graph_task_id() != -1
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Whether a forward hook or pre-hook is registered on ``module``.
+
+    A fused pass in place of the module would not run them. The public functions only register and remove hooks.
+    """
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """``target.copy_(source)`` for every pair, in one call that does not wait for the device.
+
+    A loop would launch one kernel for each layer.
+    """
+    torch._foreach_copy_(list(targets), list(sources))
+
+
+# -- operators without a function in torch.nn.functional
+# ----------------------------------------------------------------
+
+
+def batch_statistics(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance by channel, [C], of ``x: [N, C, ...]``. Updates the running averages of ``norm``.
+
+    PyTorch's batch norm runs the same operator, so the running averages are the same to the bit.
+    """
+    return torch.batch_norm_update_stats(x, norm.running_mean, norm.running_var, norm.momentum or 0.0)
+
+
+def max_pool2d_gradient(
+    grad: Tensor, shape: Sequence[int], indices: Tensor, kernel: int, stride: int, padding: int
+) -> Tensor:
+    """Gradient of a 2-d max pool for its input of ``shape``, from the indices that the forward pass returned.
+
+    The operator takes the input as an argument but uses only its shape, so it is given a tensor without memory.
+    """
+    shape_only = grad.new_empty(()).expand(*shape)
+    return torch.ops.aten.max_pool2d_with_indices_backward(
+        grad, shape_only, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, indices
+    )
+
+
+# -- the compiler ------------------------------------------------------------------------------------------------------
+
+
+def mark_size(x: Tensor, dim: int, dynamic: bool) -> None:
+    """Tells the compiler whether the size of ``x`` along ``dim`` varies between calls.
+
+    ``torch.compile(dynamic=True)`` would make every size dynamic, including the number of time steps, which is
+    unrolled.
+    """
+    (torch._dynamo.mark_dynamic if dynamic else torch._dynamo.mark_static)(x, dim)
+
+
+def is_compiler_error(error: BaseException) -> bool:
+    """Whether an error comes from compiling and not from the compiled code.
+
+    The compiler's errors have no public base class.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    return isinstance(error, (TorchDynamoException, InductorError))
+
+
+def untested_instruction_sets() -> dict[str, Any]:
+    """Options of ``torch.compile`` with which Inductor does not test the CPU's instruction sets.
+
+    Inductor tests each of them by compiling and running a program, a third of the time of a cold start. Empty if the
+    user has set this option. The options apply only to the function that is compiled with them.
+    """
+    from torch._inductor import config
+
+    return {"cpp.vec_isa_ok": True} if config.cpp.vec_isa_ok is None else {}
+
+
+def forget_instruction_sets() -> None:
+    """Lets Inductor determine the CPU's instruction sets anew at its next compilation.
+
+    Inductor keeps its findings for the whole process. Untested ones must not be used for the user's own compilations.
+    """
+    from torch._inductor import cpu_vec_isa
+
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    log = logging.getLogger(logger)
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = disabled
+
+
+def load_compiler() -> None:
+    """Imports a module that compiling needs, without its warning about CUDA.
+
+    On a machine with a CUDA toolkit but without a GPU the import logs "No CUDA runtime is found". Users who compile for
+    the CPU take this for an error.
+    """
+    if torch.cuda.is_available():
+        return
+    with _silent("torch.utils.cpp_extension"):
+        import_module("torch.utils.cpp_extension")
+
+
+# -- timm and data sets ------------------------------------------------------------------------------------------------
+
+
+def take_indices(levels: int, indices: int | list[int] | None) -> tuple[list[int], int]:
+    """The feature levels that the argument ``indices`` of ``forward_intermediates`` selects, and the last of them.
+
+    timm's models call this function; timm does not export it.
+    """
+    from timm.models._features import feature_take_indices
+
+    return feature_take_indices(levels, indices)
+
+
+def torchvision_sets() -> list[str]:
+    """Names of torchvision's sets that ``timm.data.create_dataset`` opens as ``torch/<name>``.
+
+    timm itself reports an unknown name only when the set is opened.
+    """
+    from timm.data import dataset_factory
+
+    known = set(dataset_factory._TORCH_BASIC_DS)
+    further = {"qmnist": "has_qmnist", "imagenet": "has_imagenet", "places365": "has_places365"}
+    known |= {name for name, flag in further.items() if getattr(dataset_factory, flag, False)}
+    return sorted(known)
+
+
+def hub_fingerprint(dataset: Any) -> str:
+    """The fingerprint that the package `datasets` has of an opened data set; it has no public name."""
+    return dataset._fingerprint

@@ -1,0 +1,138 @@
+"""How the parts of this package's models are called in other libraries' models of the same architecture.
+
+``step_ahsar/libraries/<library>/layouts.py`` describes a library's models in ``LAYOUTS``, a :class:`ModelLayouts`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor, nn
+
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.layers import SpikingConv, SpikingSelfAttention
+from step_ahsar.libraries import list_libraries
+from step_ahsar.neurons import SpikingNeuron
+
+
+@dataclass(frozen=True)
+class Link:
+    """A convolution with its norm and its neuron, in this package's model and in the other library's.
+
+    Args:
+        ours: paths of :class:`SpikingConv` layers here; several if the other model joins their channels in one layer.
+        conv: path of the convolution or linear layer there.
+        norm: path of the norm there.
+        neuron: path of the neuron there.
+        bias: whether the convolution there has a bias.
+        axes: number of axes of size 1 at the end of the weight there (linear 0, Conv1d 1, Conv2d 2); None if the weight
+            has the same shape as here.
+    """
+
+    ours: tuple[str, ...]
+    conv: str
+    norm: str
+    neuron: str
+    bias: bool = False
+    axes: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Another library's model.
+
+    Args:
+        links: all layers with weights, except the head, whose keys are the same.
+        attention: paths there of the neurons behind the attention's product, by their paths here.
+    """
+
+    links: list[Link] = field(default_factory=list)
+    attention: dict[str, str] = field(default_factory=dict)
+
+    def neurons(self) -> Iterator[tuple[str, str]]:
+        """Path here and path there of every neuron."""
+        for link in self.links:
+            yield from ((f"{path}.neuron", link.neuron) for path in link.ours)
+        yield from self.attention.items()
+
+
+def _nothing(neuron: SpikingNeuron, there: str) -> dict[str, Tensor]:
+    return {}
+
+
+@dataclass(frozen=True)
+class ModelLayouts:
+    """The models of a library.
+
+    Args:
+        models: for each class of this package's models a function that fills in the layout.
+        neurons: names of the neurons that the library's models can have.
+        attributes: a function of a neuron here and its path there, which gives the attributes there that no state dict
+            holds, by their paths. It raises UserError for options that the library's models do not have.
+        state: a function of a neuron here and its path there, which gives the neuron's entries in the state dict there.
+    """
+
+    models: Mapping[type[nn.Module], Callable[[Any, Layout], None]]
+    neurons: tuple[str, ...]
+    attributes: Callable[[SpikingNeuron, str], dict[str, Any]]
+    state: Callable[[SpikingNeuron, str], dict[str, Tensor]] = _nothing
+
+
+def list_layouts() -> list[str]:
+    """Names of the libraries whose layouts are known."""
+    return [name for name in list_libraries() if _find(name) is not None]
+
+
+def layouts_of(library: str) -> ModelLayouts:
+    """The layouts of a library. Raises UserError if none are known."""
+    found = _find(library) if library in list_libraries() else None
+    if found is None:
+        raise unknown("layout", library, list_layouts())
+    return found
+
+
+def layout_of(model: nn.Module, library: str) -> Layout:
+    """How the parts of ``model`` are called in the model of ``library``. Raises UserError if it has no such model."""
+    known = layouts_of(library).models
+    fill_in = next((known[cls] for cls in type(model).__mro__ if cls in known), None)
+    if fill_in is None:
+        names = ", ".join(sorted(each.__name__ for each in known))
+        raise UserError(f"no layout of {library!r} is known for {type(model).__name__}; known: {names}")
+    layout = Layout()
+    fill_in(model, layout)
+    return layout
+
+
+@cache
+def _find(library: str) -> ModelLayouts | None:
+    place = f"step_ahsar.libraries.{library}.layouts"
+    return None if find_spec(place) is None else import_module(place).LAYOUTS
+
+
+# -- checks for layouts ------------------------------------------------------------------------------------------------
+
+
+def check_images(model: Any, library: str) -> None:
+    """Raises UserError for a model of sequences."""
+    if model.ndim != 2:
+        raise UserError(f"the models of {library!r} take images, not sequences")
+
+
+def check_pools(model: nn.Module, library: str, before: bool) -> None:
+    """Raises UserError unless every layer pools before its neuron, or after it."""
+    for name, module in model.named_modules():
+        if isinstance(module, SpikingConv) and module.pool is not None and module.pool_first != before:
+            there, here = ("before", "after") if before else ("after", "before")
+            raise UserError(
+                f"{library}'s model pools {there} the neuron, {name!r} {here} it; build with pool_first={before}"
+            )
+
+
+def check_scales(model: nn.Module, library: str) -> None:
+    """Raises UserError unless every self-attention has the scale 0.125 of the other libraries' models."""
+    for name, module in model.named_modules():
+        if isinstance(module, SpikingSelfAttention) and module.scale != 0.125:
+            raise UserError(f"{library}'s attention has the scale 0.125, {name!r} has {module.scale:g}")

@@ -1,0 +1,1 @@
+"""Sinabs: its neurons as a backend."""

@@ -1,0 +1,1 @@
+"""SpikingJelly: its neurons as a backend, how a threshold scale enters its nodes, the layouts of its models."""

@@ -1,0 +1,76 @@
+"""``spikformer`` and ``qkformer`` of SpikingJelly 2.0's ``activation_based.model``.
+
+Spikformer pools before the neuron, QKFormer has the ImageNet form.
+"""
+
+from typing import Any
+
+from step_ahsar.errors import UserError
+from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images, check_pools, check_scales
+from step_ahsar.models.qkformer import QKFormer, Stage
+from step_ahsar.models.spikformer import Spikformer
+
+
+def _spikformer(model: Spikformer, layout: Layout) -> None:
+    check_images(model, "spikingjelly")
+    check_pools(model, "SpikingJelly", before=True)
+    check_scales(model, "SpikingJelly")
+    pools = [conv.pool is not None for conv in model.patch_embed.stages]
+    if pools not in ([False, False, True, True], [True] * 4):
+        raise UserError("SpikingJelly's Spikformer pools in the last two stages (patch_size 4) or in all four (16)")
+    embed = {f"stages.{i}": f"stages.{i}" for i in range(len(pools))} | {"position": "positional_encoding"}
+    for here, there in embed.items():
+        there = f"patch_embed.{there}"
+        layout.links.append(_numbered(f"patch_embed.{here}", there=f"{there}.conv_bn.block", neuron=f"{there}.neuron"))
+    for i in range(len(model.blocks)):
+        block = f"blocks.{i}"
+        _attention(layout, f"{block}.attn", f"{block}.attn", "qkv")
+        for n in (1, 2):
+            mlp = f"{block}.mlp"
+            layout.links.append(_numbered(f"{mlp}.fc{n}", there=f"{mlp}.fc{n}", neuron=f"{mlp}.neuron{n}"))
+
+
+def _qkformer(model: QKFormer, layout: Layout) -> None:
+    check_images(model, "spikingjelly")
+    check_pools(model, "SpikingJelly", before=True)
+    check_scales(model, "SpikingJelly")
+    if model.form != "imagenet" or len(model.stages) != 3:
+        raise UserError("SpikingJelly's QKFormer has the ImageNet form and three stages")
+    for s, stage in enumerate(model.stages, start=1):
+        here = f"stages.{s - 1}"
+        assert isinstance(stage, Stage)
+        embed, there = f"{here}.patch_embed", f"patch_embed{s}"
+        convs = [f"stem.{i}" for i in range(len(stage.patch_embed.stem))] + ["main.0", "main.1"]
+        for i, conv in enumerate(convs, start=1):
+            names = f"{there}.conv{i}", f"{there}.bn{i}", f"{there}.lif{i}"
+            layout.links.append(Link((f"{embed}.{conv}",), *names, bias=True))
+        shortcut = f"{there}.shortcut"
+        layout.links.append(_numbered(f"{embed}.shortcut", there=shortcut, neuron=f"{shortcut}.2", bias=True))
+        for j in range(len(stage.blocks)):
+            block, there = f"{here}.blocks.{j}", f"stage{s}.{j}"
+            _attention(layout, f"{block}.attn", f"{there}.attn", "qkv" if s == 3 else "qk")
+            for n in (1, 2):
+                names = f"{there}.mlp.fc{n}", f"{there}.mlp.bn{n}", f"{there}.mlp.lif{n}"
+                layout.links.append(Link((f"{block}.mlp.fc{n}",), *names, bias=True))
+
+
+def _attention(layout: Layout, here: str, there: str, joined: str) -> None:
+    ours = [f"{here}.{letter}" for letter in joined]
+    layout.links.append(_numbered(*ours, there=f"{there}.{joined}_conv_bn", neuron=f"{there}.{joined}_lif"))
+    layout.links.append(_numbered(f"{here}.proj", there=f"{there}.proj_conv_bn", neuron=f"{there}.proj_lif"))
+    layout.attention[f"{here}.neuron"] = f"{there}.attn_lif"
+
+
+def _numbered(*ours: str, there: str, neuron: str, bias: bool = False) -> Link:
+    return Link(ours, f"{there}.0", f"{there}.1", neuron, bias)
+
+
+def _attributes(neuron: Any, there: str) -> dict[str, Any]:
+    """Thresholds, resets and time constants are plain attributes."""
+    reset = {f"{there}.v_threshold": neuron.threshold, f"{there}.v_reset": None if neuron.reset == "soft" else 0.0}
+    return reset | ({f"{there}.tau": neuron.tau} if neuron.name == "lif" else {})
+
+
+LAYOUTS = ModelLayouts(
+    models={Spikformer: _spikformer, QKFormer: _qkformer}, neurons=("if", "lif"), attributes=_attributes
+)

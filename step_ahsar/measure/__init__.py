@@ -1,0 +1,1 @@
+"""Measuring a model: firing rates (``firing.py``) and memory (``memory.py``)."""

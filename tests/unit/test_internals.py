@@ -1,0 +1,178 @@
+"""Each private part of torch and timm that is used: if one is gone or means something else, it fails here."""
+
+import ast
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import step_ahsar
+from step_ahsar import internals
+
+ROOT = Path(step_ahsar.__file__).parent
+
+
+def private(file: Path, own: set[str]) -> list[str]:
+    """Private names in a file that the package does not define itself: attributes, and modules that are imported."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr[0] == "_" and node.attr[:2] != "__" and node.attr not in own:
+            found.append(f"{file.name}:{node.lineno}: {ast.unparse(node)}")
+        if isinstance(node, ast.ImportFrom) and not str(node.module).startswith(("__future__", "step_ahsar")):
+            found += [f"{file.name}:{node.lineno}: {node.module}" for part in node.module.split(".") if part[0] == "_"]
+    return found
+
+
+def test_no_other_file_uses_private_parts():
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in ROOT.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)} - {"_apply"}
+    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    files = [file for file in ROOT.rglob("*.py") if file.name != "internals.py"]
+    assert [found for file in files for found in private(file, own)] == []
+    assert len(private(ROOT / "internals.py", own)) > 10  # the search finds them
+
+
+def test_precision_is_kept_when_a_model_is_cast_and_moved():
+    class Counter(internals.KeepsPrecision):
+        precise = ("exact", "seen", "nothing")
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("exact", torch.full((), 1 / 3))
+            self.register_buffer("coarse", torch.full((), 1 / 3))
+            self.seen, self.nothing = torch.zeros(2), None
+
+    model = nn.Sequential(Counter()).half()
+    assert (model[0].exact.dtype, model[0].coarse.dtype, model[0].seen.dtype) == (
+        torch.float32,
+        torch.float16,
+        torch.float32,
+    )
+    moved = nn.Sequential(Counter()).to("meta")
+    assert moved[0].exact.is_meta
+    assert moved[0].seen.is_meta
+    assert nn.Sequential(moved).to_empty(device="cpu")[0][0].exact.device.type == "cpu"
+
+
+def test_the_backward_pass_is_noticed():
+    seen = []
+    x = torch.ones(3, requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda _: seen.append(internals.in_backward()))
+    assert not internals.in_backward()
+    y.sum().backward()
+    assert seen == [True]
+    assert not internals.in_backward()
+
+
+def test_forward_hooks_are_noticed():
+    module = nn.Identity()
+    for register in (module.register_forward_hook, module.register_forward_pre_hook):
+        assert not internals.has_forward_hooks(module)
+        handle = register(lambda *_: None)
+        assert internals.has_forward_hooks(module)
+        handle.remove()
+    assert not internals.has_forward_hooks(module)
+
+
+def test_tensors_are_copied_together():
+    targets, sources = [torch.zeros(()), torch.zeros(2)], [torch.tensor(3.0), torch.tensor([1.0, 2.0])]
+    internals.copy_all(targets, sources)
+    assert [t.tolist() for t in targets] == [3.0, [1.0, 2.0]]
+
+
+def test_batch_statistics_are_batch_norms_own():
+    x = torch.randn(6, 4, 5)
+    ours, theirs = nn.BatchNorm1d(4, momentum=0.3), nn.BatchNorm1d(4, momentum=0.3)
+    mean, var = internals.batch_statistics(x, ours)
+    theirs(x)
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert torch.equal(ours.running_var, theirs.running_var)
+    torch.testing.assert_close(mean, x.mean((0, 2)))
+    torch.testing.assert_close(var, x.var((0, 2), unbiased=False))
+
+
+def test_the_max_pools_gradient_is_torchs_own():
+    x = torch.randn(2, 3, 7, 5, requires_grad=True)
+    out, indices = F.max_pool2d(x, 3, 2, 1, return_indices=True)
+    weight = torch.randn(out.shape)
+    (expected,) = torch.autograd.grad((out * weight).sum(), x)
+    assert torch.equal(internals.max_pool2d_gradient(weight, x.shape, indices, 3, 2, 1), expected)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_sizes_are_marked_for_the_compiler(dynamic):
+    compiled, sizes = torch.compile(lambda x: x * x.shape[0], backend="eager", fullgraph=True), (4, 6, 9)
+    torch._dynamo.utils.counters.clear()
+    for size in sizes:
+        x = torch.ones(size)
+        internals.mark_size(x, 0, dynamic)
+        assert compiled(x).tolist() == [size] * size
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (1 if dynamic else len(sizes))
+    torch.compiler.reset()
+
+
+def test_the_compilers_errors_are_told_from_those_of_the_code():
+    def graph_break(x):
+        print("not in a graph")
+        return x
+
+    with pytest.raises(Exception, match="print") as found:
+        torch.compile(graph_break, backend="eager", fullgraph=True)(torch.ones(1))
+    assert internals.is_compiler_error(found.value)
+    assert not internals.is_compiler_error(RuntimeError("of the code"))
+
+
+def test_instruction_sets_are_taken_untested_unless_the_user_has_decided():
+    from torch._inductor import config, cpu_vec_isa
+
+    assert config.cpp.vec_isa_ok is None
+    assert internals.untested_instruction_sets() == {"cpp.vec_isa_ok": True}
+    with config.patch({"cpp.vec_isa_ok": False}):
+        assert internals.untested_instruction_sets() == {}
+    cpu_vec_isa.valid_vec_isa_list()
+    internals.forget_instruction_sets()
+    assert cpu_vec_isa.valid_vec_isa_list.cache_info().currsize == 0
+
+
+def test_the_compiler_is_loaded_without_a_warning_about_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    logger.addHandler(handler)
+
+    def load(module):
+        logger.warning("No CUDA runtime is found, using CUDA_HOME='/usr/local/cuda'")
+
+    monkeypatch.setattr(internals, "import_module", load)
+    try:
+        internals.load_compiler()
+        assert said == []
+        load("")
+        assert len(said) == 1  # and later warnings are heard
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_timm_reads_the_indices_of_levels():
+    assert internals.take_indices(4, None) == ([0, 1, 2, 3], 3)
+    assert internals.take_indices(4, 2) == ([2, 3], 3)
+    assert internals.take_indices(4, [0, 2]) == ([0, 2], 2)
+
+
+def test_the_sets_of_torchvision_that_timm_opens():
+    assert {"cifar10", "cifar100", "mnist", "fashion_mnist"} <= set(internals.torchvision_sets())
+
+
+def test_the_hubs_fingerprint():
+    class Opened:  # a datasets.Dataset, whose package is not needed for the tests
+        _fingerprint = "abc"
+
+    assert internals.hub_fingerprint(Opened()) == "abc"
