@@ -1,15 +1,29 @@
-"""What every neuron of the registry keeps, on every backend."""
+"""What every neuron of the registry keeps, on every backend; own neurons also on the compiled path.
+
+Compiling takes seconds for each number of time steps and for each set of axes of size 1, so the tests that run compiled
+share graphs: T = 4, x: [T, B, C, L] without an axis of size 1, and one neuron's tests run in one process.
+"""
 
 import copy
+import functools
 
 import pytest
 import torch
 
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import create_neuron, list_backends, list_neurons, list_surrogates, neuron_kind
+from step_ahsar.neurons.kernels import compiling
 
 EVERY = [(name, backend) for backend in list_backends() for name in list_neurons(backend) if name != "ahsar"]
-every_neuron = pytest.mark.parametrize(("name", "backend"), EVERY, ids=lambda v: str(v))
+COMPILED = [
+    pytest.param("compiled", name, backend, marks=pytest.mark.xdist_group(name))
+    for name, backend in EVERY
+    if backend == "torch"
+]
+neurons = functools.partial(pytest.mark.parametrize, ("path", "name", "backend"), indirect=["path"])
+every_neuron_eager = neurons([("eager", *neuron) for neuron in EVERY])
+every_neuron_compiled = neurons(COMPILED)
+every_neuron = neurons([("eager", *neuron) for neuron in EVERY] + COMPILED)
 
 OTHER = {  # another value of every option, which must show
     "threshold": 0.6,
@@ -33,6 +47,16 @@ OTHER = {  # another value of every option, which must show
     "order": 3,
     "masking": 0.5,
 }
+
+
+@pytest.fixture(autouse=True)
+def path(request, monkeypatch):
+    """Whether own neurons run eagerly or compiled."""
+    if request.param == "compiled" and not compiling._compiler_available("cpu"):
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "1" if request.param == "compiled" else "0")
+
+
 GIVEN = {"tau_w": {"a": 0.5}}  # options without which another one has nothing to act on
 SIZES = ("time_steps", "channels")  # options that say what the input is
 
@@ -60,9 +84,7 @@ def result(neuron, x):
     return spikes.detach(), gradient
 
 
-@every_neuron
-@pytest.mark.parametrize("shape", [(4, 3), (1, 2, 5), (2, 2, 3, 4), (3, 2, 2, 3, 3), (2, 1, 2, 2, 2, 2), (20, 2, 3)])
-def test_shapes_and_values(name, backend, shape):
+def check_shapes_and_values(name, backend, shape):
     x = inputs(*shape)
     if name == "hdlif" and x.ndim == 2:
         with pytest.raises(UserError, match="needs channels"):
@@ -79,6 +101,29 @@ def test_shapes_and_values(name, backend, shape):
 
 
 @every_neuron
+@pytest.mark.parametrize("shape", [(4, 2, 3, 4), (4, 2, 2, 3, 3)])
+def test_shapes_and_values(name, backend, shape):
+    check_shapes_and_values(name, backend, shape)
+
+
+@every_neuron_eager
+@pytest.mark.parametrize("shape", [(4, 3), (1, 2, 5), (2, 1, 2, 2, 2, 2), (20, 2, 3)])
+def test_other_shapes_and_numbers_of_time_steps(name, backend, shape):
+    check_shapes_and_values(name, backend, shape)
+
+
+@every_neuron_compiled
+def test_compiled_and_eager_give_the_same(name, backend, monkeypatch):
+    x = inputs(4, 3, 6, 5)
+    neuron = make(name, backend, x)
+    spikes, gradient = result(neuron, x)
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    expected = result(neuron, x)
+    assert torch.equal(spikes, expected[0])
+    torch.testing.assert_close(gradient, expected[1], rtol=1e-5, atol=1e-6)
+
+
+@every_neuron
 def test_too_few_dimensions(name, backend):
     with pytest.raises(UserError, match=r"takes \[T, B, \.\.\.\], got shape \[4\]"):
         make(name, backend, torch.zeros(4, 1, 1))(torch.zeros(4))
@@ -86,10 +131,10 @@ def test_too_few_dimensions(name, backend):
 
 @every_neuron
 def test_nothing_leaks_between_calls(name, backend):
-    x = inputs(4, 3, 6)
+    x = inputs(4, 3, 6, 2)
     neuron = make(name, backend, x)
     first = neuron(x)
-    neuron(inputs(4 if "time_steps" in neuron.option_defaults() else 2, 5, 6, seed=3))  # another T and batch
+    neuron(inputs(4, 5, 6, 2, seed=3))  # another batch
     assert torch.equal(neuron(x), first)
 
 
@@ -104,9 +149,9 @@ def test_a_norm_in_front(name, backend):
 
 @every_neuron
 def test_inputs_of_another_size_are_refused(name, backend):
-    x = inputs(4, 3, 6)
+    x = inputs(4, 3, 6, 2)
     neuron = make(name, backend, x)
-    for size, wrong in (("time_steps", x[1:]), ("channels", x[..., 1:])):
+    for size, wrong in (("time_steps", x[1:]), ("channels", x[:, :, 1:])):
         if size in neuron.option_defaults():
             with pytest.raises(UserError, match=f"neuron {name!r}.*got shape"):
                 neuron(wrong)
@@ -114,7 +159,7 @@ def test_inputs_of_another_size_are_refused(name, backend):
 
 @every_neuron
 def test_batch_invariance(name, backend):
-    x = inputs(4, 8, 6)
+    x = inputs(4, 8, 6, 2)
     neuron = make(name, backend, x)
     assert torch.equal(neuron(x)[:, 2:5], neuron(x[:, 2:5]))
 
@@ -128,7 +173,7 @@ def other(neuron, option):
 
 @every_neuron
 def test_every_parameter_gets_a_gradient(name, backend):
-    x = inputs(6, 4, 50)
+    x = inputs(4, 4, 25, 2)
     neuron = make(name, backend, x)
     neuron(x.requires_grad_()).sum().backward()
     for parameter in neuron.parameters():
@@ -136,7 +181,7 @@ def test_every_parameter_gets_a_gradient(name, backend):
         assert (parameter.grad != 0).any()
 
 
-@every_neuron
+@every_neuron_eager
 def test_every_option_reaches_the_neuron(name, backend):
     x = inputs(6, 4, 50)
     neuron = make(name, backend, x)
@@ -160,7 +205,7 @@ def test_every_option_reaches_the_neuron(name, backend):
 
 @every_neuron
 def test_threshold_scale_is_a_threshold(name, backend):
-    x = inputs(5, 4, 40)
+    x = inputs(4, 4, 20, 2)
     regulated = make(name, backend, x, regulated=True, threshold=1.0)
     assert torch.equal(regulated(x), make(name, backend, x, threshold=1.0)(x))
     for scale in (0.5, 2.0):
@@ -172,7 +217,7 @@ def test_threshold_scale_is_a_threshold(name, backend):
 
 @every_neuron
 def test_a_lower_scale_fires_more(name, backend):
-    x = inputs(5, 8, 200)
+    x = inputs(4, 8, 100, 2)
     neuron = make(name, backend, x, regulated=True)
     spikes = []
     for scale in (0.25, 0.5, 0.8, 1.25, 2.0, 4.0):
@@ -184,7 +229,7 @@ def test_a_lower_scale_fires_more(name, backend):
 
 @every_neuron
 def test_scaling_the_input_is_scaling_the_threshold_where_it_is_said_to_be(name, backend):
-    x = inputs(5, 4, 40)
+    x = inputs(4, 4, 20, 2)
     neuron = make(name, backend, x, threshold=1.0)
     same = torch.equal(neuron(x / 2), make(name, backend, x, threshold=2.0)(x))  # / 2 is exact
     assert same == neuron.scales_with_input
@@ -192,7 +237,7 @@ def test_scaling_the_input_is_scaling_the_threshold_where_it_is_said_to_be(name,
 
 @every_neuron
 def test_regulation_adds_no_parameter_and_survives_copies(name, backend):
-    x = inputs(4, 3, 8)
+    x = inputs(4, 3, 8, 2)
     plain, regulated = make(name, backend, x), make(name, backend, x, regulated=True)
     assert dict(regulated.named_parameters()).keys() == dict(plain.named_parameters()).keys()
     assert set(regulated.state_dict()) - set(plain.state_dict()) == {"threshold_scale"}
@@ -205,7 +250,7 @@ def test_regulation_adds_no_parameter_and_survives_copies(name, backend):
 
 @every_neuron
 def test_half_precision(name, backend):
-    x = inputs(4, 3, 8).bfloat16()
+    x = inputs(4, 3, 8, 2).bfloat16()
     neuron = make(name, backend, x, regulated=True)
     assert neuron(x).dtype == torch.bfloat16
     neuron.start_regulation()
@@ -220,7 +265,7 @@ def test_half_precision(name, backend):
 
 @every_neuron
 def test_observes_each_training_forward_once(name, backend):
-    x = inputs(4, 3, 8)
+    x = inputs(4, 3, 8, 2)
     neuron = make(name, backend, x, regulated=True)
     assert neuron.observed is None  # without a controller nothing is counted
     neuron.start_regulation()
