@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from step_ahsar.config import DataConfig, EventsConfig
+from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.registry import DatasetSpec
 from step_ahsar.data.images.transforms import image_size, is_augmented, statistics
@@ -19,7 +19,6 @@ from step_ahsar.data.scenes.scene import IGNORE, Scene, fit_scene
 from step_ahsar.errors import UserError
 
 _STATIC_ONLY = ("auto_augment", "re_prob", "crop_pct")  # timm's, for images with a class
-_MOVING = ("hflip", "roll", "rotate", "cutout")  # of events, which would leave boxes and masks behind
 _DEFAULTS = DataConfig()
 
 
@@ -41,9 +40,6 @@ def build_scene_transform(config: DataConfig, spec: DatasetSpec, time_steps: int
     for key in _STATIC_ONLY:
         if getattr(config, key) != getattr(_DEFAULTS, key):
             raise UserError(f"data.{key} does not apply to {what}; they have data.scale, ratio, hflip and color_jitter")
-    for key in _MOVING:
-        if getattr(config.events, key) != getattr(EventsConfig(), key):
-            raise UserError(f"data.events.{key} does not apply to {what}: it would not move their boxes and masks")
     if config.hflip and not spec.mirrors:
         raise UserError(f"data.hflip must be 0 for dataset {config.name!r}, whose mirrored images mean something else")
     if config.color_jitter and spec.modality != "static":

@@ -279,17 +279,29 @@ def test_the_slow_loop_by_hand():
 
 
 def test_the_gain_has_bounds_and_progress_too():
-    config = AHSARConfig(mu=1.0, gamma_min=0.5, gamma_max=1.5)
+    config = AHSARConfig(mu=1.0, gamma_min=0.2, gamma_max=1.5)
     controller = regulate(Net(), config=config)
     controller.epoch_end(1e-3)
     controller.epoch_end(1.0)  # a thousandfold: counts as full progress
-    assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), 0.5))
+    assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), math.exp(-1)))
+    controller.epoch_end(2.0)
+    assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), 0.2))  # e^-2 is below the bound
     controller = regulate(model := Net(), config=config)
     observe(model, 1e-6, 1e-6, 1e-6)
     controller.step()
     for _ in range(5):
         controller.epoch_end()
     assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), 1.5))
+
+
+@pytest.mark.parametrize("metric", [math.nan, math.inf, -math.inf, None])
+def test_a_metric_that_is_no_number_is_no_progress(metric):
+    controller = regulate(Net(), config=AHSARConfig(mu=1.0, gamma_min=0.01))
+    for value in (metric, 0.5, metric):
+        controller.epoch_end(value)
+        assert controller.gammas() == {"stem": 1.0, "mlp": 1.0}
+    controller.epoch_end(0.75)  # half as much again as the best
+    assert controller.gammas() == pytest.approx(dict.fromkeys(("stem", "mlp"), math.exp(-0.5)))
 
 
 def test_layers_count_from_when_they_are_first_seen():

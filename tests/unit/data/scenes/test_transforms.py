@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from step_ahsar.config import DataConfig, EventsConfig
+from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.registry import DatasetSpec, Splits
 from step_ahsar.data.scenes.scene import make_scene
@@ -225,8 +225,6 @@ def test_options_that_do_not_apply_to_this_kind():
         build_scene_transform(DataConfig(hflip=0.5), spec(mirrors=False), 4, False)
     with pytest.raises(UserError, match=r"data\.color_jitter does not apply"):
         build_scene_transform(DataConfig(color_jitter=0.4), spec("event", 2), 4, False)
-    with pytest.raises(UserError, match=r"data\.events\.roll does not apply"):
-        build_scene_transform(DataConfig(events=EventsConfig(roll=3)), spec("event", 2), 4, False)
 
 
 def test_an_input_of_another_kind_or_size_is_named():
