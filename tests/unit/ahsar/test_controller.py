@@ -149,6 +149,26 @@ def test_nothing_moves_in_eval_or_while_paused():
     assert all(torch.equal(n.observed, k) for n, k in zip(model.neurons, kept, strict=True))
 
 
+def test_an_evaluation_while_paused_ends_no_epoch():
+    model = Net()
+    controller = regulate(model, config=AHSARConfig(mu=0.1, band=(0.9, 0.95)), auto=True)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def iterate():
+        x, y = batch(0)
+        nn.functional.cross_entropy(model.train()(x), y).backward()
+        optimiser.step()
+        return controller.gammas()
+
+    before = iterate()
+    with controller.paused(), torch.no_grad():
+        model.eval()(batch(1)[0])
+    assert iterate() == before
+    with torch.no_grad():
+        model.eval()(batch(1)[0])
+    assert iterate() != before
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("micro", [1, 2])
 def test_activation_checkpointing_observes_once(reentrant, micro):
