@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Speed and memory, as paired ratios in one run: A B A B ..., medians over the pairs.
+"""Measures speed and memory. A and B run in turn (A B A B ...); medians of both and of their ratios are printed.
 
     .venv/bin/python scripts/benchmark.py [neuron] [model] [ahsar] [compile] [--pairs N] [--threads N]
 
@@ -7,7 +7,8 @@
 - model: one training step of Spikformer (dim 64, depth 2, 32x32, batch 64, T 4), time and peak memory above idle,
   against SpikingJelly's Spikformer of the same size
 - ahsar: one training step of the same model with `ahsar` (controller included), against `lif`
-- compile: seconds from a cold cache, and from a warm one, to the end of the first training step, less a later step
+- compile: by how many seconds the first training step is longer than a later one, with an empty compiler cache and then
+  with a filled one
 """
 
 import argparse

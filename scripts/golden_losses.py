@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Losses of short seeded runs, to the bit: a change that should do nothing must leave them as they are.
+"""Records the losses of short seeded runs, bit for bit. A change of the code that should not change results keeps them.
 
 python scripts/golden_losses.py FILE                # trains, and writes FILE
 python scripts/golden_losses.py FILE --check        # trains, and says what differs from FILE
@@ -79,7 +79,7 @@ RUNS: dict[str, tuple[str, list[str]]] = {
 
 
 def run(config: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The losses of each epoch and a hash of the weights after the last, or why there are none."""
+    """The loss of each epoch, the test metrics, and a hash of the weights after the last epoch."""
     with TemporaryDirectory() as folder:
         result = train(load_config(config, overrides), Path(folder, "run"))
         (last,) = sorted(Path(folder, "run", "checkpoints").iterdir())[-1:]
@@ -107,7 +107,7 @@ def main() -> int:
         if args.only in name:
             try:
                 found[name] = run(config, overrides)
-            except Exception as error:  # a run that cannot be made is told, and the others go on
+            except Exception as error:  # the error is recorded in place of the losses, and the other runs continue
                 found[name] = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
             print(name, found[name].get("loss", found[name]), flush=True)
     if not args.check:
@@ -117,7 +117,7 @@ def main() -> int:
     differing = [name for name in found if found[name] != kept.get(name)]
     for name in differing:
         print(f"differs: {name}\n  was {kept.get(name)}\n  is  {found[name]}")
-    print(f"{len(found) - len(differing)} of {len(found)} as they were")
+    print(f"{len(found) - len(differing)} of {len(found)} runs are unchanged")
     return int(bool(differing))
 
 

@@ -26,7 +26,7 @@ def classes(of: type[SpikingNeuron] = SpikingNeuron) -> Iterator[type[SpikingNeu
 
 
 def table() -> str:
-    """Markdown: a line for each neuron, a column for each backend with the class that the neuron is there."""
+    """Markdown: a line for each neuron, and a column for each backend that names the class of the neuron there."""
     on = {backend: list_neurons(backend) for backend in list_backends()}
     backends = sorted(on, key=lambda backend: (-len(on[backend]), backend))
     by_name = {(c.name, c.backend): c for c in classes() if "backend" in vars(c)}

@@ -1,4 +1,7 @@
-"""Writing files and folders atomically: a reader finds the old or the new content complete, even after a crash."""
+"""Writing files and folders so that a reader never finds half of the new content, even after a crash.
+
+A file is replaced in one step. An existing folder is removed just before the new one takes its place.
+"""
 
 import os
 import shutil
@@ -11,7 +14,9 @@ _ENDING = ".partial"
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yields a path for a new file or folder, which replaces ``path`` in one step at the end of the block.
+    """Yields a path for a new file or folder, which replaces ``path`` at the end of the block.
+
+    A file is replaced in one step. An existing folder is removed first.
 
     Several processes may do this at the same time; the last one wins. If the block raises an error, ``path`` does not
     change.

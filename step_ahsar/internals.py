@@ -1,4 +1,4 @@
-"""Private parts of torch and timm that this package uses, each with the reason why nothing public will do.
+"""Private parts of torch and timm that this package uses, each with the reason why no public function can be used.
 
 No other file of the package uses private parts. tests/unit/test_internals.py tests each of these functions, so that it
 fails with a release in which a private part is missing or has changed.
@@ -61,8 +61,7 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     torch._foreach_copy_(list(targets), list(sources))
 
 
-# -- operators without a function in torch.nn.functional
-# ----------------------------------------------------------------
+# -- operators without a function in torch.nn.functional ---------------------------------------------------------------
 
 
 def batch_statistics(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

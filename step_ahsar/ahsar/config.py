@@ -14,14 +14,14 @@ class AHSARConfig:
     """Constants of the control law. The defaults need no tuning.
 
     Args:
-        band: firing rates [lo, hi], in spikes per neuron and time step, at which a layer is not regulated; one band for
-            all groups, or one per group.
+        band: target firing rates [lo, hi], in spikes per neuron and time step. Inside the band the deviation of a layer
+            is 0; leak and diffusion still act on its state. One band for all groups, or one per group.
         eta: weight of the newest firing rate in the running average, in (0, 1].
         k: reaction: the most that the deviation moves the state in one iteration.
         leak: share by which the state decays towards 0 per iteration.
         diffusion: share of the difference to a neighbour that is exchanged per iteration, in [0, 1/4].
         a: logarithm of the largest threshold scale at gain 1.
-        eps: firing rate below which a layer counts as silent.
+        eps: added to both firing rates in the logarithm of the deviation, which keeps it finite for a silent layer.
         gamma: initial gain; 0 turns regulation off.
         gamma_min: smallest gain that the slow loop sets.
         gamma_max: largest gain that the slow loop sets.

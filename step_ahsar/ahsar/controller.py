@@ -165,8 +165,8 @@ class Controller:
         if not observed[:, 1].any():
             warnings.warn(
                 f"none of the {len(self._layers)} regulated layers was seen in training since the model was put under "
-                "its controller: no forward pass in training mode with gradients ran, or the model was compiled and "
-                "called before (then call torch.compiler.reset() once)",
+                "its controller. Either no forward pass ran in training mode with gradients, or the model was compiled "
+                "and called before it was regulated; in that case call torch.compiler.reset() once",
                 stacklevel=3,
             )
 

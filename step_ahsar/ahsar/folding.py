@@ -40,8 +40,8 @@ def fold(model: M, weights_only: bool = False) -> M:
 
     Args:
         model: any model that :func:`step_ahsar.ahsar.regulate` takes. One that is not regulated is copied.
-        weights_only: multiply the threshold where the scale would go into the attention's own scale, which is not part
-            of a state dict.
+        weights_only: for files of weights. The scale of the neuron behind the attention product then multiplies that
+            neuron's threshold. Otherwise it divides the attention's own ``scale``, which is not in a state dict.
 
     Raises:
         UserError: a regulated neuron in a layer of this package for which folding is not exact.

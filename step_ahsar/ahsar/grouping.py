@@ -13,8 +13,9 @@ from step_ahsar.neurons import SpikingNeuron
 Patterns = Mapping[str, str | Sequence[str]]
 Grouping = Patterns | Callable[[str, nn.Module], str | None]
 
-# For each group the words that name it, in names and classes of modules: endings of words, and whole words. The
-# innermost module with such a word decides. "head" counts only if nothing else does, because attention has heads, too.
+# The words by which a module belongs to a group: endings of words, and whole words. They are looked for in the names
+# and classes of modules. The innermost module with such a word decides. "head" counts only if no other word is found,
+# because attention has heads, too.
 _WORDS = {
     "attention": (("attn", "attention", "ssa", "sdsa", "qka"), ("q", "k", "v", "qk", "qkv")),
     "mlp": (("mlp", "ffn"), ("fc", "feedforward")),
@@ -27,13 +28,13 @@ def group_neurons(model: nn.Module, neurons: Mapping[str, nn.Module], groups: Gr
     """Names of the neurons in each group, in the order of the model; see :func:`step_ahsar.ahsar.regulate`.
 
     Args:
-        model: what the neurons are in.
-        neurons: by their names in it.
+        model: the model that holds the neurons.
+        neurons: the neurons, by their names in the model.
         groups: name patterns per group, a callable ``(name, neuron) -> group or None``, or None for
             :func:`default_group`.
 
     Raises:
-        UserError: a pattern that matches no neuron, a neuron in two groups, no neuron in any.
+        UserError: a pattern matches no neuron, a neuron is in two groups, or no neuron is in a group.
     """
     if groups is None:
         groups_of = {name: [group] for name, group in _defaults(model, neurons).items()}

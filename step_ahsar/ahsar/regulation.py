@@ -63,7 +63,7 @@ def regulate(
     strangers = find_strangers(model, layers)
     if not layers:
         known = f"known are those of step_ahsar.neurons and of {', '.join(regulated_libraries())}"
-        hint = f"; if {_described(strangers)} is one, say how to scale it by `nodes=`" if strangers else ""
+        hint = f"; to regulate {_described(strangers)}, pass nodes={{TheirClass: ScaleRule(...)}}" if strangers else ""
         raise UserError(f"{type(model).__name__} holds no spiking neuron of a known class; {known}{hint}")
     modules = {name: layer.node if isinstance(layer, NodeLayer) else layer for name, layer in layers.items()}
     grouped = group_neurons(model, modules, groups)
@@ -104,7 +104,7 @@ def is_regulated(model: nn.Module) -> bool:
 
 
 def _take_over(model: nn.Module, chosen: dict[str, dict[str, Layer]]) -> None:
-    """Checks that no layer is under a controller. One that the model created by itself is released."""
+    """Releases controllers that the model created by itself, then checks that no layer is under another controller."""
     for controller in controllers_in(model):
         if controller.self_made:
             controller.release()

@@ -17,17 +17,17 @@ from step_ahsar.neurons import SpikingNeuron
 
 
 @runtime_checkable
-class Met(Protocol):
-    """A neuron that needs to know its model before it first runs, in evaluation as well."""
+class NeedsModel(Protocol):
+    """A neuron that must be told its model before its first forward pass, in training or in evaluation."""
 
-    def meet(self, model: nn.Module) -> None:
+    def set_model(self, model: nn.Module) -> None:
         """Called once, with the model."""
 
 
 Action = Callable[[nn.Module], None]
 
-_waiting: weakref.WeakKeyDictionary[nn.Module, Action] = weakref.WeakKeyDictionary()  # the list, with actions
-_unmet: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # neurons whose `meet` was not called yet
+_waiting: weakref.WeakKeyDictionary[nn.Module, Action] = weakref.WeakKeyDictionary()  # each neuron with its action
+_need_model: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # neurons that were not told their model yet
 _without: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # modules known to hold none of these neurons
 _hook: Any = None
 
@@ -36,8 +36,8 @@ def wait_for_model(neuron: SpikingNeuron, action: Action) -> None:
     """Puts ``neuron`` on the list. ``action`` is called with its model before the model's first training forward."""
     global _hook
     _waiting[neuron] = action
-    if isinstance(neuron, Met):
-        _unmet.add(neuron)
+    if isinstance(neuron, NeedsModel):
+        _need_model.add(neuron)
     _without.clear()
     if _hook is None:
         _hook = register_module_forward_pre_hook(_before_any_module)
@@ -50,26 +50,26 @@ def forget(modules: Iterable[nn.Module]) -> None:
         _waiting.pop(module, None)
         if isinstance(module, SpikingNeuron):
             module.wait = None
-    if not (_waiting or _unmet) and _hook is not None:
+    if not (_waiting or _need_model) and _hook is not None:
         _hook.remove()
         _hook = None
 
 
 def _before_any_module(module: nn.Module, _: Any) -> None:
     trains = module.training and torch.is_grad_enabled()
-    if not (trains or _unmet) or module in _without:
+    if not (trains or _need_model) or module in _without:
         return
-    held = [each for each in module.modules() if each in _waiting or each in _unmet]
+    held = [each for each in module.modules() if each in _waiting or each in _need_model]
     if not held:
         _without.add(module)
         forget(())
         return
     if held == [module]:  # a neuron that is called without a model around it
         return
-    for neuron in [each for each in held if each in _unmet]:
-        _unmet.discard(neuron)
-        assert isinstance(neuron, Met)
-        neuron.meet(module)
+    for neuron in [each for each in held if each in _need_model]:
+        _need_model.discard(neuron)
+        assert isinstance(neuron, NeedsModel)
+        neuron.set_model(module)
     if trains:
         actions = dict.fromkeys(_waiting[each] for each in held if each in _waiting)
         forget(held)

@@ -73,7 +73,7 @@ def _options(
 def validate(config: _Config, overrides: _Overrides = None) -> None:
     """Check a config, without running it.
 
-    Keys and values, the names of models, neurons and data sets, and whether the shapes fit.
+    This checks keys and values, the names of models, neurons and data sets, and whether the shapes fit.
     """
     from step_ahsar import engine
     from step_ahsar.config import load_config
@@ -90,7 +90,7 @@ def validate(config: _Config, overrides: _Overrides = None) -> None:
 @app.command()
 def train(
     config: _Config,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder: new, or of the same run.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder; it must be new or hold the same run.")],
     overrides: _Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
 ) -> None:
@@ -111,7 +111,7 @@ def train(
         try:
             result = engine.train(settings, out, resume, **observer.hooks(run))
         except engine.NonFiniteLoss as fault:
-            _say(f"error: training diverged: {fault}; what it had before is kept in {out}")
+            _say(f"error: training diverged: {fault}; the results of earlier epochs are kept in {out}")
             raise typer.Exit(_FAILED) from None
     print_training(out, result, Console())
     for line in text.skipped([engine.Run.existing(out).manifest()["dataset"]]):
@@ -147,14 +147,14 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     to: Annotated[
-        str, typer.Option(metavar="LIBRARY", help="Whose model is to load it: torch, spikingjelly or braincog.")
+        str, typer.Option(metavar="LIBRARY", help="The library that will load it: torch, spikingjelly or braincog.")
     ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/export/<library>.safetensors.")] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
 ) -> None:
     """Write a trained model's weights for another library's model.
 
-    As safetensors, in that library's key layout; AHSAR's scales are folded into the weights.
+    The file is a safetensors file in that library's key layout. AHSAR's scales are folded into the weights.
     """
     from step_ahsar import engine
 
@@ -164,7 +164,9 @@ def export(
 @app.command()
 def compare(
     config: _Config,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The comparison's folder: new, or of the same comparison.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="The comparison's folder; it must be new or hold the same comparison.")
+    ],
     overrides: _Overrides = None,
 ) -> None:
     """Train and compare; the same command continues.
@@ -195,7 +197,7 @@ def report_(
 ) -> None:
     """Rebuild summary.json and report.html.
 
-    From what a folder holds, finished or not.
+    The folder may hold a finished or an unfinished comparison or run.
     """
     from rich.console import Console
 

@@ -29,7 +29,7 @@ def neurons() -> None:
 def models(
     name: Annotated[str, typer.Argument(metavar="FILTER", help="Part of a name, or a pattern: 'qk*_4_*'.")] = "",
 ) -> None:
-    """Models, with the input they are made for unless told otherwise."""
+    """Models, each with its default input size."""
     import timm
 
     from step_ahsar.models import list_models
@@ -56,7 +56,7 @@ def surrogates() -> None:
 
 @app.command()
 def datasets() -> None:
-    """Data sets, and the tasks that their targets are good for."""
+    """Data sets, and the tasks for which they have targets."""
     from step_ahsar.data import DATASETS
 
     _print(

@@ -39,7 +39,7 @@ def error_path(directory: Path, cell: str, seed: int) -> Path:
 
 
 def collect(directory: Path) -> dict[str, Any]:
-    """The summary (docs/summary.md) of the folder of a comparison, of a run, or of one with a summary.json only.
+    """The summary (docs/summary.md) of a folder: of a comparison, of a run, or one with nothing but a summary.json.
 
     Raises:
         UserError: the folder is none of these, or a file in it is damaged.

@@ -1,4 +1,4 @@
-"""Finding the pairs of cells that may be compared: cells that differ in the regulation and in nothing else."""
+"""Finding the pairs of cells that may be compared: they differ in the regulation and, at most, in their thresholds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from step_ahsar.config import Config
 
 # Keys that make a cell regulated or plain.
 _REGULATION = ("model.neuron", "model.base", "ahsar.")
-# Keys that may differ as well, because plain neurons are compared at several thresholds. The pair's row says so.
+# Keys that may differ as well, because plain neurons are compared at several thresholds. Each pair lists them.
 _THRESHOLDS = ("model.threshold", "model.attn_threshold")
 
 

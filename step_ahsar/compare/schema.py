@@ -166,7 +166,7 @@ class Comparison(_Strict):
 
 
 class Manifest(_Strict):
-    """What was compared, with what, on what."""
+    """The comparison as a whole: its config and data sets, and the software and hardware that it ran on."""
 
     title: str
     target: float | None

@@ -1,7 +1,8 @@
 """Experiment configs: YAML checked against a schema, ``extends:``, dotted overrides, errors that name the key.
 
-A config is read in layers, each over the last: the schema's defaults, the file that ``extends`` names (and what that
-one extends), the file itself, the overrides. Keys are checked where they stand, so an error names the file.
+A config is read in layers, and each layer replaces values of the layers before it: the schema's defaults, the file that
+``extends`` names (and what that file extends), the file itself, the overrides. The keys of each file are checked when
+it is read, so an error names the file.
 """
 
 from step_ahsar.config.loading import list_configs, load_config

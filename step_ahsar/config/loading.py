@@ -57,7 +57,8 @@ def _find(name: str, beside: Path | None = None) -> Path:
     if here.suffix in (".yaml", ".yml") or there:
         place = "" if beside is None else f" beside {beside}"
         raise UserError(
-            f"no config file {name!r}{place} (working directory {Path.cwd()}); packaged: `step-ahsar list configs`"
+            f"no config file {name!r}{place} (working directory {Path.cwd()}); `step-ahsar list configs` shows the "
+            "packaged configs"
         )
     raise unknown("config", name, list_configs())
 

@@ -179,7 +179,9 @@ class HeadConfig(_Section):
 
     name: str | None = Field(default=None, description="see `step-ahsar list heads`; null = the task's default")
     channels: Count = Field(default=64, description="channels of the feature pyramid and of the head")
-    spiking: bool = Field(default=False, description="with the model's neurons, which are then in group `head`")
+    spiking: bool = Field(
+        default=False, description="whether the head has spiking neurons, of the model's kind, in group `head`"
+    )
     anchor_scale: Positive = Field(
         default=4.0, description="side of the smallest anchor of a map, relative to the map's stride"
     )

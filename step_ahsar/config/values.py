@@ -43,7 +43,7 @@ def check_keys(values: Mapping[str, Any], schema: type, path: str = "") -> None:
         full = f"{path}{key}"
         if key not in sections:
             known = [f"{path}{name}" for name in sections]
-            # A key that exists in a section, but stands outside it, is meant more often than a similar one.
+            # A key of some section that was given outside of it is a more likely cause than a misspelt name.
             inside = [f"{full_name}.{key}" for full_name, keys in _keys_inside(sections, path) if key in keys]
             near = inside or get_close_matches(full, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
@@ -62,7 +62,8 @@ def explain(error: ValidationError, values: Any) -> UserError:
     if isinstance(cause, UserError):
         return cause
     key, got = "", values
-    for part in fault["loc"]:  # as far as it leads into the values; behind that, pydantic names its own branches
+    # Follow the location into the values. Its last parts may be pydantic's names of union members, which are skipped.
+    for part in fault["loc"]:
         if isinstance(got, Mapping) and part in got:
             key, got = f"{key}.{part}" if key else str(part), got[part]
         elif isinstance(got, list) and isinstance(part, int) and part < len(got):

@@ -5,7 +5,7 @@ data each. ``embedded`` makes data sets of scikit-learn's digits. ``common`` is 
 assembles the preparation that a config asks for, ``loading`` makes batches.
 """
 
-# They register their data sets.
+# Importing these modules registers their data sets.
 from step_ahsar.data import embedded, events, images, scenes, sequences  # noqa: F401
 from step_ahsar.data.common.registry import (
     DATASETS,

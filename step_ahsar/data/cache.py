@@ -52,7 +52,7 @@ class FrameCache:
         try:
             _save(path, frames, target)
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; data.cache names another folder") from error
+            raise UserError(f"cannot write {path}: {error.strerror}; set data.cache to another folder") from error
         return frames, target
 
     def __len__(self) -> int:

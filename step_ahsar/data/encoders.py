@@ -52,7 +52,7 @@ def encode(x: Tensor, name: str, time_steps: int, generator: torch.Generator | N
     x = x.float()
     if x.numel():
         low, high = (bound.item() for bound in x.aminmax())
-        if not (low >= 0 and high <= 1):  # which nan is not, either
+        if not (low >= 0 and high <= 1):  # also true if a value is nan
             raise UserError(f"encoder {name!r} takes values in [0, 1], got values in [{low:g}, {high:g}]")
     return encoder.run(x, time_steps, generator).float()
 
@@ -85,7 +85,8 @@ def _phase(x: Tensor, time_steps: int, generator: torch.Generator | None) -> Ten
     spikes times :func:`phase_weights` is x to within 2^-K. With T >= 8 they are the bits of an 8-bit pixel.
     """
     phases = min(time_steps, PHASES)
-    value = (x * 2**phases).floor().clamp(max=2**phases - 1).to(torch.int32)  # 1 has no finite binary fraction < 1
+    largest = 2**phases - 1  # x = 1 would need one bit more, so it is encoded as the largest value
+    value = (x * 2**phases).floor().clamp(max=largest).to(torch.int32)
     shift = phases - 1 - _steps(x, time_steps) % phases
     return value >> shift & 1
 

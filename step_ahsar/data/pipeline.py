@@ -85,7 +85,8 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
         if config.task != "classification" and data.events.model_copy(update=_STILL) != data.events:
             moving = ", ".join(f"data.events.{key}" for key in _STILL)
             raise UserError(
-                f"{moving} would move events but not the targets of {config.task}; use data.hflip and data.scale"
+                f"{moving} must be 0 for {config.task}: they change events but not the targets; use data.hflip and "
+                "data.scale, which change both"
             )
     elif data.events != EventsConfig():
         raise UserError(f"data.events does not apply to {what}, whose modality is {spec.modality}")
@@ -111,7 +112,8 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
         find_corruption(data.corruption, spec)
 
 
-_STILL = {"hflip": 0.0, "roll": 0, "rotate": 0.0, "cutout": 0.0}  # augmentation that does not move events
+# Augmentation of events that leaves boxes and masks as they are, each option at the value that turns it off.
+_STILL = {"hflip": 0.0, "roll": 0, "rotate": 0.0, "cutout": 0.0}
 
 
 def model_input(config: Config, spec: DatasetSpec) -> tuple[int | None, Size | None]:
@@ -163,7 +165,10 @@ def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
 
 
 def frames_of(config: Config, spec: DatasetSpec) -> "partial[np.ndarray]":
-    """The function from a recording to frames [T, P, H, W]; for scenes of the sensor's size, as the targets."""
+    """The function from a recording to frames [T, P, H, W].
+
+    For segmentation and detection the frames have the size of the sensor, because the targets are in its pixels.
+    """
     size = config.data.img_size or spec.size
     wanted = (size, size) if isinstance(size, int) else size
     return partial(

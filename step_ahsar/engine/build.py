@@ -53,7 +53,8 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, sizes: Sequence[
             if refused is None or refused[1] not in given:
                 raise
             raise UserError(
-                f"model {config.name!r} takes no argument {refused[1]!r}: is it a spiking model?"
+                f"model {config.name!r} takes no argument {refused[1]!r}: it seems to be no spiking model; "
+                "`step-ahsar list models` shows those of this package"
             ) from error
 
     model = task.build(backbone)
@@ -75,6 +76,7 @@ def try_building(config: Config, spec: DatasetSpec) -> None:
     task = create_task(config, [str(i) for i in range(spec.num_classes or 2)])
     in_chans, size = model_input(config, spec)
     sizes = [each for each in (size, config.data.test_size) if each is not None]
-    list_neurons(config.model.backend)  # imports the backend before "meta", on which it could compute no constants
+    # The backend is imported first, because its module could not compute its constants on the device "meta".
+    list_neurons(config.model.backend)
     with torch.device("meta"):
         build_model(config.model, task, in_chans or 1, sizes, spec.ndim)

@@ -13,12 +13,12 @@ from step_ahsar.tasks import TASKS
 
 # Arguments of a model that cannot be set in model.args, with the reason.
 _ELSEWHERE = {
-    "in_chans": "the data decide it",
-    "num_classes": "the data decide it",
-    "ndim": "the data decide it",
-    "img_size": "set data.img_size",
-    "per_step": "train.loss and head.spiking decide it",
-    "neuron_options": "set them by their own names",
+    "in_chans": "cannot be set; it follows from the data",
+    "num_classes": "cannot be set; it follows from the data",
+    "ndim": "cannot be set; it follows from the data",
+    "img_size": "cannot be set here; set data.img_size",
+    "per_step": "cannot be set; it follows from train.loss and head.spiking",
+    "neuron_options": "cannot be set; set each option by its own name, such as model.tau",
 }
 # Arguments of timm.create_model that have an effect on this package's models.
 _OF_TIMM = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
@@ -41,7 +41,7 @@ def check(config: Config) -> None:
 
 
 def validate(config: Config) -> None:
-    """:func:`check`, and whether the shapes of data and model fit. With a section `compare`, of every cell.
+    """Runs :func:`check`, and checks whether the shapes of data and model fit; for a comparison, in every cell.
 
     Nothing is trained, read or downloaded.
 

@@ -140,7 +140,7 @@ def hardware() -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the checkout that this package is run from, with "-dirty" if files differ; None outside of one."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # installed somewhere below another project's checkout, perhaps
+    if not (root / ".git").exists():  # git would find the checkout of another project that the package is installed in
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,8 +1,7 @@
 """Feature pyramids: maps with the same number of channels at several strides, from the levels of any backbone.
 
-Notation: T time steps, B batch, C channels, H, W pixels. Inputs and outputs of spiking layers are [T, B, C, H, W],
-    those
-of plain layers [B, C, H, W], of features averaged over time.
+Notation: T time steps, B batch, C channels, H, W pixels. Inputs and outputs of spiking layers are [T, B, C, H, W].
+Those of plain layers are [B, C, H, W]: features averaged over time.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,8 @@ class Pyramid(nn.Module):
       pyramid (Li et al. 2022, arXiv 2203.16527).
 
     A 3x3 convolution follows on each map. Of several levels with the same stride, the last is used. Sums of spikes are
-    integers, as in the backbones' residual streams. Plain layers have batch norms, and no activation after the last.
+    integers, as in the backbones' residual streams. In a plain pyramid every convolution has a batch norm, and only the
+    transposed convolutions have a ReLU.
 
     Args:
         channels: channels of each level of the backbone.

@@ -151,7 +151,7 @@ class AHSARNode(SpikingNeuron):
         scale = torch.ones(()) if self.threshold_scale is None else self.threshold_scale
         return self.threshold * scale
 
-    def meet(self, model: nn.Module) -> None:
+    def set_model(self, model: nn.Module) -> None:
         """Takes over the model's number of time steps, and makes the model's methods count this class as a node."""
         steps = _time_steps(model)
         if self.layer_by_layer and steps not in (None, self.step):
@@ -185,7 +185,10 @@ class AHSARNode(SpikingNeuron):
 
 
 def _resolve(act: Act, alpha: float | None) -> tuple[str, float, Callable[[Tensor], Tensor] | None]:
-    """Name and alpha of a surrogate that the kernels support, and None; or any name and alpha, and the function."""
+    """The surrogate as (name, alpha, function).
+
+    For a surrogate that the kernels support, the function is None. For others, name and alpha have no effect.
+    """
     if act is None or isinstance(act, str):
         name = _FUSED.get(act or "sigmoid", act or "sigmoid")
         if name not in list_surrogates():
@@ -214,7 +217,8 @@ def _time_steps(model: nn.Module) -> int | None:
 def _count_as_node(model: nn.Module) -> None:
     """Makes AHSARNode a node to the methods of BrainCog's BaseModule (get_fp, get_threshold, ...) around ``model``.
 
-    These methods ask whether a module is an instance of ``BaseNode`` in their own module, an abstract base class.
+    These methods ask whether a module is an instance of the ``BaseNode`` in their own Python module. ``BaseNode`` is an
+    abstract base class, so AHSARNode can be registered as a subclass of it.
     """
     for module in model.modules():
         for cls in type(module).__mro__:

@@ -65,7 +65,9 @@ def title(axes: Axes, text: str) -> None:
 
 
 def log_ticks(low: float, high: float, base: float = 10.0) -> list[float]:
-    """Round numbers for a logarithmic axis from `low` to `high`, both positive: powers of `base`, more if few.
+    """Round numbers for a logarithmic axis from `low` to `high`, both positive.
+
+    These are powers of `base`. If there are fewer than three, other round numbers are used.
 
     >>> log_ticks(0.04, 2.3), log_ticks(0.2, 5, base=2)
     ([0.05, 0.1, 0.2, 0.5, 1.0, 2.0], [0.25, 0.5, 1.0, 2.0, 4.0])
@@ -87,7 +89,7 @@ def set_ticks(axis: Any, ticks: list[float]) -> None:
 
 
 def to_svg(figure: Figure, theme: Theme, name: str, label: str) -> str:
-    """The figure as an <svg> element. `name` keeps its ids apart from other figures', `label` is read to the blind."""
+    """The figure as an <svg> element. `name` makes its ids unique on the page, `label` is for screen readers."""
     buffer = io.StringIO()
     with mpl.rc_context(_RC):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
@@ -95,8 +97,8 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # would hold for the whole page
-    svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)  # the page's own
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
+    svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)  # the page's own font is used
     used = set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\1{name}-", svg)

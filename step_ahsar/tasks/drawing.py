@@ -21,8 +21,8 @@ def picture(x: Tensor) -> Image.Image:
 
     Args:
         x: [C, H, W], or [T, C, H, W], which is summed over time. One channel is shown in grey, two are events (off in
-            blue and on in red, on white), three are RGB; of other numbers the mean is shown in grey.
-            The smallest value becomes 0 and the greatest 255; of events, no event is white.
+            blue and on in red, on white), three are RGB. For any other number of channels their mean is shown in grey.
+            The smallest value becomes 0 and the greatest 255. For events, pixels without events are white.
     """
     x = x.detach().float().cpu()
     x = torch.nan_to_num(x.sum(0) if x.ndim == 4 else x)

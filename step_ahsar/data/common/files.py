@@ -42,7 +42,7 @@ DAMAGES = (
 def given_root(config: DataConfig, wanted: str) -> Path:
     """``data.root``, which need not exist. Raises UserError, which says what is ``wanted`` there, if it is not set."""
     if config.root is None:
-        raise UserError(f"data.root is not set: dataset {config.name!r} is looked for there, as {wanted}")
+        raise UserError(f"data.root is not set; set it to the place of dataset {config.name!r}: {wanted}")
     return Path(config.root).expanduser()
 
 
@@ -116,6 +116,8 @@ def read_numpy(path: Path) -> Any:
     except DAMAGES as error:
         if "Object arrays" in str(error):
             raise DataFault(
-                path, "has an array of Python objects; samples of several lengths go one after the other, with offsets"
+                path,
+                "has an array of Python objects, which is not read; concatenate samples of different lengths and add "
+                "an array `offsets`, see docs/data.md",
             ) from error
         raise DataFault(path, f"is cut off or damaged: {error or type(error).__name__}") from error

@@ -126,7 +126,8 @@ def describe(layout: Layout, name: str) -> Scene:
     for mask in masks:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-    classes = np.append(layout.labels + 1, 0)[owner].astype(np.uint8)  # owner -1 is the last: background
+    # Pixels without a digit have owner -1. As an index it selects the last entry, which is 0: the background.
+    classes = np.append(layout.labels + 1, 0)[owner].astype(np.uint8)
     return make_scene(name, (SIZE, SIZE), boxes, layout.labels[seen], masks, classes, area=masks.sum((1, 2)))
 
 
@@ -136,7 +137,10 @@ def show_image(layout: Layout, rng: np.random.Generator) -> Image.Image:
 
 
 def show_moving(layout: Layout, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Frames uint8 [16, 64, 64]. Digits move by 0.5 to 1.5 pixels per frame, turn back at edges and end in place."""
+    """Frames uint8 [16, 64, 64]. Digits move by 0.5 to 1.5 pixels per frame and turn back at the edges.
+
+    In the last frame they are at their places in the layout.
+    """
     speed, angle = rng.uniform(0.5, 1.5, len(layout.glyphs)), rng.uniform(0, 2 * np.pi, len(layout.glyphs))
     velocity = speed[:, None] * np.stack((np.sin(angle), np.cos(angle)), 1)
     room = SIZE - np.array([[len(glyph)] for glyph in layout.glyphs], float)
@@ -202,7 +206,7 @@ def open_scenes(config: DataConfig, show: Callable[[Layout, np.random.Generator]
     return _open(show)
 
 
-# Channel statistics of the training scenes.
+# What the three data sets have in common. Their mean and std below are the channel statistics of the training scenes.
 _common: dict[str, Any] = {
     "size": SIZE,
     "num_classes": len(CLASSES),

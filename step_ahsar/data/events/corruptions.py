@@ -16,7 +16,7 @@ CORRUPTIONS = Registry[Corruption]("corruption of events")
 
 
 def corrupt(recording: Recording, name: str, severity: int, rng: np.random.Generator) -> Recording:
-    """A recording with a fault; the sensor and the time between the first and the last event stay.
+    """A recording with a fault, on the same sensor. No event is before the original first or after the original last.
 
     Args:
         recording: as recorded; without events it stays as it is.

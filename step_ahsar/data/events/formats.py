@@ -137,7 +137,7 @@ def _read_numpy(path: Path) -> Events:
 def _read_bin(path: Path) -> Events:
     raw = np.fromfile(path, np.uint8)
     if len(raw) % 5:
-        raise DataFault(path, f"cut off: {len(raw)} bytes are no multiple of the 5 of an event")
+        raise DataFault(path, f"cut off: {len(raw)} bytes are not a multiple of 5, the size of an event")
     x, y, third, fourth, fifth = raw.reshape(-1, 5).T.astype(np.int64)
     t = (third & 127) << 16 | fourth << 8 | fifth
     marker = y == 240  # not an event: the times that follow have to be raised by 2^13 us
@@ -223,7 +223,7 @@ def _read_with_dv(path: Path) -> Events:
 
     with AedatFile(str(path)) as file:
         if "events" not in file.names:
-            raise DataFault(path, f"holds no stream of events, but {', '.join(file.names) or 'none'}")
+            raise DataFault(path, f"holds no stream of events; its streams: {', '.join(file.names) or 'none'}")
         stream = file["events"]
         return _joined(stream.numpy(), stream.size)
 

@@ -32,7 +32,7 @@ class PublishedSet:
 
     Args:
         name: the name in configs.
-        folders: tonic's folders below its root; any number of the first ones may be missing.
+        folders: tonic's nested folders below its root. data.root may be that root or any of these folders.
         patterns: patterns of the training and of the test recordings below these folders, or one of all recordings.
         page: address where it can be got.
         sensor: (H, W) in pixels.

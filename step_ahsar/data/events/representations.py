@@ -40,7 +40,7 @@ REPRESENTATIONS = Registry[Representation]("representation of events")
 
 
 def check_events(config: EventsConfig) -> None:
-    """Raises UserError for an unknown representation, options of another one, or options that it lacks."""
+    """Raises UserError for an unknown representation, a missing option, or an option of another representation."""
     name, chosen = config.representation, REPRESENTATIONS[config.representation]
     for key in chosen.needs:
         if getattr(config, key) is None:

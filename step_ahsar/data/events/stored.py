@@ -276,7 +276,9 @@ def _check_offsets(offsets: NDArray[np.int64], arrays: Mapping[str, NDArray], sa
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataFault(path, f"fields of events differ in length: {listed}")
     if len(offsets) != samples + 1:
-        raise DataFault(path, f"{len(offsets)} offsets do not fit {samples} labels; there must be one more")
+        raise DataFault(
+            path, f"there must be one offset more than labels, got {len(offsets)} offsets and {samples} labels"
+        )
     falls = np.flatnonzero(np.diff(offsets) < 0)
     if len(falls):
         i = int(falls[0]) + 1

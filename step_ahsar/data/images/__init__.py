@@ -1,4 +1,4 @@
 """Images with one class each."""
 
-# They register their data sets.
+# Importing these modules registers their data sets.
 from step_ahsar.data.images import arrays, stored  # noqa: F401

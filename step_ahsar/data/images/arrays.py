@@ -96,7 +96,9 @@ def _check(file: Path, arrays: dict[str, NDArray], x: str, y: str) -> tuple[NDAr
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataFault(file, f"{y} must be integers, is {labels.dtype}")
     if labels.shape != images.shape[:1]:
-        raise DataFault(file, f"{y} must have one label per image of {x}, ({len(images)},), is of shape {labels.shape}")
+        raise DataFault(
+            file, f"{y} must have one label for each of the {len(images)} images of {x}, got shape {list(labels.shape)}"
+        )
     if not images.size:
         raise DataFault(file, f"{x} has no images: its shape is {images.shape}")
     return images.squeeze(3) if images.shape[3:] == (1,) else images, labels.astype(np.int64)

@@ -126,8 +126,11 @@ def open_stream(config: DataConfig, package: str) -> Splits:
     index = getattr(datasets[0].reader, "class_to_idx", None) or {}
     count = 1 + max(label for part in parts for _, label in part)
     classes = tuple(map(str, sorted(index, key=index.__getitem__) or range(count)))
-    if count > len(classes) or min(label for part in parts for _, label in part) < 0:
-        raise UserError(f"dataset {config.name!r}: labels must be 0 to {len(classes) - 1}, got {count - 1}")
+    lowest = min(label for part in parts for _, label in part)
+    if count > len(classes) or lowest < 0:
+        raise UserError(
+            f"dataset {config.name!r}: labels must be 0 to {len(classes) - 1}, got labels from {lowest} to {count - 1}"
+        )
     contents = [np.asarray(image) for part in parts for image, _ in part]
     labels = [np.array([label for _, label in part]) for part in parts]
     train, test = map(StreamedImages, parts)
@@ -144,7 +147,9 @@ def _published(config: DataConfig, package: str) -> list[Any]:
         raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
     root = given_root(config, f"the folder of the package {package}")
     if not config.download and not root.is_dir():
-        raise UserError(f"dataset {config.name!r}: looked for {root} (data.root); set data.download=true to fetch it")
+        raise UserError(
+            f"dataset {config.name!r}: the folder {root} (data.root) does not exist; set data.download=true to fetch it"
+        )
     options: dict[str, Any] = {"download": True} if config.download else {}
     found = []
     # Test splits of the hub and of streams often have no labels, so the validation split is used for testing.
@@ -285,7 +290,7 @@ _torchvision("kmnist", "KMNIST/raw", 1, 28, (0.1918,), (0.3483,), 10, False)
 _torchvision("qmnist", "QMNIST/raw", 1, 28, (0.1307,), (0.3081,), 10, False)
 _torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 10, True)
 
-# Any other of torchvision's classification sets that timm opens (torch/imagenet, torch/places365, ...); the hub's.
+# The other data sets that timm opens: torchvision's (torch/imagenet, torch/places365, ...), the hub's, and streams.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _published_images = partial(DatasetSpec, in_chans=3, size=224, mean=IMAGENET[0], std=IMAGENET[1], num_classes=None)
 register_dataset(

@@ -64,14 +64,15 @@ ADE20K_CLASSES = 150
 
 
 def open_masks(config: DataConfig) -> Splits:
-    """Lists ``train.txt`` and ``val.txt`` or ``test.txt`` of "image mask", or ``images/train``, ``masks/train`` etc.
+    """Images with masks, which are named by lists or found in folders.
 
-    If there are both ``val`` and ``test``, ``val`` is for validation.
+    The lists are ``train.txt`` and ``val.txt`` or ``test.txt``; each line has the paths of an image and of its mask.
+    The folders are ``images/train``, ``masks/train`` and so on; an image and its mask have the same stem. If there are
+    both ``val`` and ``test``, ``val`` is for validation.
 
-    A path in a list is looked for below the root with as many of its last parts as match, so that a list may contain
-    the prefix of another machine. In folders an image and its mask have the same stem. ``classes.txt`` names the class
-    of each id, one per line; pixels of ``void`` or ``ignore`` are ignored. Without it the names of classes are their
-    ids, or for SegNet's CamVid their names.
+    Of each path in a list the longest ending that exists below the root is used, so lists may contain the paths of
+    another machine. ``classes.txt`` names the class of each id, one per line; pixels of ``void`` or ``ignore`` are
+    ignored. Without it SegNet's CamVid has its published class names, and every other set has the ids as names.
 
     Raises:
         UserError: neither layout is found, a line of a list is not a pair of paths, a split is empty.
@@ -194,9 +195,9 @@ def _read_list(root: Path, file: Path) -> list[Pair]:
 
 
 def _below(root: Path, path: str) -> Path:
-    """The file below the root that has the most last parts in common with the path.
+    """The file below the root that is the longest ending of the path.
 
-    If there is none, the path at which it is then reported missing.
+    If there is none, a path that does not exist, which is then reported as missing.
     """
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     places = [root.joinpath(*parts[start:]) for start in range(len(parts))]

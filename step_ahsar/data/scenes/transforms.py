@@ -152,7 +152,7 @@ class SceneTransform:
         return moved, objects
 
     def _resized(self, moved: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
-        """Resized, colours jittered, normalised and padded; and the factor of areas."""
+        """Resizes, jitters colours, normalises and pads. Returns the result and the factor by which areas change."""
         height, width = moved["picture"].shape[-2:]
         factor = min(self.size[0] / height, self.size[1] / width)
         inner = [max(1, min(round(height * factor), self.size[0])), max(1, min(round(width * factor), self.size[1]))]
@@ -180,7 +180,10 @@ class SceneTransform:
 
 
 def _resized_mask(mask: Tensor, size: list[int]) -> Tensor:
-    """The mask [..., H, W] at the centres of the new pixels. v2 rounds down, up to half a pixel off."""
+    """The mask [..., H, W], sampled at the centres of the new pixels.
+
+    torchvision's v2 rounds the coordinates down, which shifts a mask by up to half a pixel.
+    """
     rows, columns = (
         ((torch.arange(new) + 0.5) * (old / new)).long() for new, old in zip(size, mask.shape[-2:], strict=True)
     )

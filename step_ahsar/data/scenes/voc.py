@@ -1,9 +1,8 @@
 """Pascal VOC: boxes in XML files, class masks in palette images.
 
 M. Everingham et al., "The Pascal visual object classes (VOC) challenge", IJCV 2010. Boxes are 1-based and inclusive
-there: ``xmin..xmax`` is x0 = xmin - 1 to x1 = xmax here. Corners that coincide are taken for a mistake of the
-    annotator,
-and give a box without area. Objects marked difficult are treated as COCO's crowds.
+there: ``xmin..xmax`` is x0 = xmin - 1 to x1 = xmax here. If xmin = xmax or ymin = ymax, this counts as a mistake of
+the annotator, and the box has no area. Objects marked difficult are treated as COCO's crowds.
 """
 
 from functools import partial
@@ -30,8 +29,8 @@ def open_voc(config: DataConfig) -> Splits:
     """Boxes: ``Annotations/*.xml``, ``JPEGImages``, and the splits of ``ImageSets/Main``.
 
     If there is a ``test.txt``, it is the test part and ``val.txt`` the validation part; with ``data.validation: 0``,
-    ``trainval.txt`` is the training part. Without ``test.txt``, ``val.txt`` is the test part. The classes are the
-    published 20, or if others occur all that occur, by name.
+    ``trainval.txt`` is the training part. Without ``test.txt``, ``val.txt`` is the test part. The classes are the 20
+    published ones. If annotations have other classes, the classes are all that occur, sorted by name.
 
     Raises:
         UserError: the layout is not found, a split is empty.

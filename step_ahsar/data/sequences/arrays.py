@@ -65,7 +65,11 @@ def check_offsets(offsets: NDArray[Any], total: int, where: Path) -> list[slice]
     check_integers(offsets, "offsets", where)
     offsets = offsets.astype(np.int64)
     if not len(offsets) or offsets[0] < 0 or (np.diff(offsets) <= 0).any() or offsets[-1] > total:
-        raise DataFault(where, f"offsets must increase from at least 0 to at most {total}, the number of values")
+        raise DataFault(
+            where,
+            f"offsets must increase from at least 0 to at most {total}, the number of values, got "
+            f"{offsets[:4].tolist()} ... {offsets[-1:].tolist()}",
+        )
     return [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
 
 

@@ -38,7 +38,7 @@ TEST_TAKES = 5  # number of takes per speaker and word, the first ones, that are
 RATE = 8000
 
 _SOURCE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
-_HOLDS = "{label}_{speaker}_{index}.wav, in it or in its folder recordings, or an .npz with wave, offsets, label, index"
+_HOLDS = "{label}_{speaker}_{index}.wav (also in a folder recordings), or an .npz with wave, offsets, label, index"
 _NAME = re.compile(r"(?P<label>.+)_(?P<speaker>[^_]+)_(?P<index>\d+)\.wav", re.IGNORECASE)
 _HINT = f"; takes 0 to {TEST_TAKES - 1} are for testing, the others for training"
 _CHUNK = 256

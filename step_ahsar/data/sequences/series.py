@@ -111,19 +111,19 @@ def read_ts(
 ) -> tuple[list[tuple[Series, int]], tuple[str, ...]]:
     """A file of the UEA and UCR archive: a header of lines @..., then a line per case ``1,2,3:4,5,6:label``.
 
-    Dimensions are separated by colons, all of a case equally long. Dimensions and steps are counted from 0 in
-    messages, lines from 1.
+    Dimensions are separated by colons. All dimensions of a case have the same length. Messages count dimensions and
+    steps from 0, and lines from 1.
 
     Args:
         path: the file.
-        faults: takes those of single cases.
-        classes: what labels count from; None = the header's.
+        faults: records the faults of single cases.
+        classes: the classes into which labels become indices; None = those of the header.
 
     Returns:
         Values float64 [C, L] and class of each case; the classes.
 
     Raises:
-        DataFault: of the header; of a case unless ``on_error`` is ``skip``.
+        DataFault: the header is wrong, or a case is wrong and ``on_error`` is not ``skip``.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

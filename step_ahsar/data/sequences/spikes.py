@@ -92,7 +92,7 @@ class SpikeSeries:
         except (OSError, KeyError) as error:
             raise DataFault(where, f"cannot be read: {error}") from error
         if len(times) != len(units):
-            raise DataFault(where, f"{len(times)} spike times and {len(units)} units")
+            raise DataFault(where, f"must have one unit per spike time, got {len(times)} times and {len(units)} units")
         if not np.isfinite(times).all() or (times < 0).any():
             raise DataFault(where, "spike times must be numbers >= 0, in seconds")
         if len(units) and (units.min() < 0 or units.max() >= UNITS):

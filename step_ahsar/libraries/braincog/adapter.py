@@ -105,7 +105,7 @@ def load_nodes() -> ModuleType:
 
 @contextmanager
 def _stood_in(packages: Sequence[str]) -> Iterator[None]:
-    """Puts empty packages in the place of ``packages``: of a top-level package, and of packages inside it."""
+    """Replaces ``packages``, a top-level package and packages inside it, by empty packages inside the block."""
     top = packages[0]
     spec = find_spec(top)
     assert spec is not None

@@ -4,9 +4,9 @@ All of them run on the function of Sinabs's LIF layer, ``v <- alpha v + x``, wit
 and reset as functions; these are the project's own. Sinabs has none of the project's surrogates, and its hard reset is
 always detached while its soft reset never is.
 
-With alpha = 1 this is IF. With alpha = 1 - 1 / tau, which Sinabs calls exp(-1 / tau_mem), and the input x / tau it is
-LIF. With a synapse, which multiplies its input by its decay, and an input divided by that decay it is CUBA-LIF. It is
-exact up to rounding: in fp32 the last bit of a membrane may differ, and a spike with it.
+With alpha = 1 the function is IF. With alpha = 1 - 1 / tau, which Sinabs calls exp(-1 / tau_mem), and the input x / tau
+it is LIF. CUBA-LIF has a synapse as well. Sinabs's synapse multiplies its input by its decay, so the input is first
+divided by that decay. All are exact up to rounding: in fp32 the last bit of a membrane may differ, so a spike may, too.
 """
 
 from typing import Any, NamedTuple

@@ -4,12 +4,13 @@ All of them run on Leaky, ``v <- beta v + x``, with its reset "zero". The reset 
 is detached, or with ``reset_delay=False`` it comes at once and is not detached. The spike function is the project's
 own, because snnTorch's fire on ``>``.
 
-With beta = 1 this is IF; with beta = 1 - 1 / tau and the input x / tau it is LIF. It is exact up to rounding: in fp32
-the last bit of a membrane may differ, and a spike with it.
+With beta = 1 Leaky is IF; with beta = 1 - 1 / tau and the input x / tau it is LIF. Both are exact up to rounding: in
+fp32 the last bit of a membrane may differ, so a spike may differ.
 
-These do not map to the registry's neurons. The reset "subtract" subtracts the threshold after the leak; without delay
-it subtracts it again in later steps while the rest is above it. "zero" of Lapicque and of Synaptic (a CUBA-LIF) deletes
-the next input as well; without delay it is never detached.
+snnTorch's other resets have no counterpart in the registry. "subtract" subtracts the threshold after the leak; with
+``reset_delay=False`` it subtracts again in later steps, as long as the membrane is still above the threshold. The reset
+"zero" of Lapicque and of Synaptic (a CUBA-LIF) deletes the next input as well; with ``reset_delay=False`` it is never
+detached.
 """
 
 from typing import Any, ClassVar

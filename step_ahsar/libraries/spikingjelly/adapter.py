@@ -60,7 +60,10 @@ class SpikingJellyNeuron(LibraryNeuron):
 
     @property
     def fire(self) -> Fire:
-        """SpikingJelly's ``surrogate_function``. Its fused kernels are chosen by the type of this object."""
+        """SpikingJelly's ``surrogate_function``. A fused kernel is chosen by the type of this object.
+
+        A regulated neuron gets the surrogate's method ``forward`` instead, for whose type there is no kernel.
+        """
         if self._surrogate is None:
             return super().fire
         return self._surrogate if self.threshold_scale is None else self._surrogate.forward

@@ -40,7 +40,7 @@ def plif_step(x: Tensor, v: Tensor, *, threshold: Tensor, w: Tensor, fire: Fire,
 def klif_step(
     x: Tensor, v: Tensor, *, threshold: Tensor, tau: Tensor, k: Tensor, fire: Fire, reset: Reset
 ) -> tuple[Tensor, Tensor]:
-    r"""KLIF (Jiang and Zhang 2023, arXiv 2302.09238): a learnt k scales the membrane, so the surrogate's slope with it.
+    r"""KLIF (Jiang and Zhang 2023, arXiv 2302.09238): a learnt k scales the membrane and thus the surrogate's slope.
 
     .. math::
         v \leftarrow \mathrm{ReLU}\big(k\, (v + (x - v) / \tau)\big), \quad
@@ -54,7 +54,7 @@ def klif_step(
 def clif_step(
     x: Tensor, v: Tensor, m: Tensor, *, threshold: Tensor, tau: Tensor, fire: Fire, reset: Reset
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Complementary LIF (Huang et al., ICML 2024, arXiv 2402.04663): m, which remembers spikes, deepens the reset.
+    r"""Complementary LIF (Huang et al., ICML 2024, arXiv 2402.04663): a trace m of past spikes enlarges the reset.
 
     .. math::
         v \leftarrow (1 - 1 / \tau)\, v + x, \quad s = H(v - \theta), \quad

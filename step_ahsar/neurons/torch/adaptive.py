@@ -47,10 +47,10 @@ class LTMD(TorchNeuron):
     r"""Learnable thresholding (Wang, Cheng, Lim, LTMD, NeurIPS 2022): :math:`\theta = \tanh(k)`, one k for the layer.
 
     From the authors' code: the membrane of :func:`equations.ltmd_step` with a decay of 0.25, a hard reset that is not
-    detached, a rectangular surrogate of width 1, and an initial k of 0.5. Decided here: ``threshold`` sets the initial
-    threshold by a factor on tanh, which is 1 by default, and a membrane equal to the threshold fires, as everywhere in
-    this project. The paper's moderate dropout is not part of the neuron: it runs the classifier twice on each batch and
-    adds a loss on the difference.
+    detached, a rectangular surrogate of width 1, and an initial k of 0.5. Two things are this project's own:
+    ``threshold`` sets the initial threshold by a constant factor on tanh(k), and this factor is 1 by default; and a
+    membrane equal to the threshold fires, as everywhere in this project. The paper's moderate dropout is not part of
+    the neuron: it runs the classifier twice on each batch and adds a loss on the difference.
 
     Args:
         threshold: the initial threshold; the paper's is tanh(0.5) = 0.46.

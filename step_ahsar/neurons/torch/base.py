@@ -84,7 +84,9 @@ class TorchNeuron(SpikingNeuron):
         """See :meth:`SpikingNeuron.forward`. Raises UserError for an input of another T or C than it was made for."""
         if x.ndim > 1:
             if self.time_steps is not None and self.time_steps != len(x):
-                raise UserError(f"neuron {self.name!r} has time_steps={self.time_steps}, got shape {list(x.shape)}")
+                raise UserError(
+                    f"neuron {self.name!r} was made for {self.time_steps} time steps, got {len(x)} in {list(x.shape)}"
+                )
             if self.channels is not None and x.shape[2:3] != (self.channels,):
                 raise UserError(f"neuron {self.name!r} takes [T, B, {self.channels}, ...], got shape {list(x.shape)}")
         return super().forward(x, norm)

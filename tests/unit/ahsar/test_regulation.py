@@ -105,7 +105,7 @@ def test_unknown_neurons_are_named():
 
 
 def test_a_model_of_unknown_neurons_alone_is_refused():
-    with pytest.raises(UserError, match=r"no spiking neuron of a known class; .*if 1 \(MyNode\) is one, say how"):
+    with pytest.raises(UserError, match=r"no spiking neuron of a known class; .*to regulate 1 \(MyNode\), pass nodes="):
         regulate(net(MyNode()))
 
 

@@ -131,5 +131,5 @@ def test_several_processes_write_at_once(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*file/cache/0000000\.npy: Not a directory; data\.cache names"):
+    with pytest.raises(UserError, match=r"cannot write .*file/cache/0000000\.npy: Not a directory; set data\.cache to"):
         cache(tmp_path / "file" / "cache", Samples(0))[0]

@@ -163,7 +163,11 @@ def test_limits_choose_the_same_samples_for_every_seed():
         ("digits_events", {"data.events.hflip": 0.5}, "data.events.hflip must be 0"),
         ("digits_events", {"data.events.window_ms": 5.0}, "window_ms"),
         ("digits_events", {"data.events.representation": "window"}, "window_ms"),
-        ("digits_scenes_events", {"data.events.roll": 3}, "would move events but not the targets of detection"),
+        (
+            "digits_scenes_events",
+            {"data.events.roll": 3},
+            "must be 0 for detection: they change events but not the targets",
+        ),
         ("digits_scenes_sequence", {"data.encoder": "ttfs"}, "has a time axis already"),
         ("digits_sequence", {"data.img_size": 8}, "which is a series: see data.sequence.length and .fit"),
         ("digits_sequence", {"data.sequence.fit": "resample"}, "needs data.sequence.length"),

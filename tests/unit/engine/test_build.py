@@ -13,7 +13,7 @@ from step_ahsar.errors import UserError
         ({"task": "segmantation"}, "unknown task 'segmantation'"),
         ({"data.name": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
         ({"model.name": "spikformer_2_46"}, "unknown model 'spikformer_2_46'; did you mean 'spikformer_2_64'?"),
-        ({"model.name": "resnet18"}, "model 'resnet18' takes no argument 'img_size': is it a spiking model?"),
+        ({"model.name": "resnet18"}, "model 'resnet18' takes no argument 'img_size': it seems to be no spiking model"),
         ({"model.neuron": "liff"}, "unknown neuron 'liff'; did you mean 'lif'?"),
         ({"model.backend": "tensorflow"}, "unknown backend 'tensorflow'"),
         ({"model.surrogate": "sigmoyd"}, "unknown surrogate 'sigmoyd'; did you mean 'sigmoid'?"),
@@ -51,8 +51,8 @@ def test_faults(values, words):
         ({"model.args": {"drop_rate": 0.1}}, "'drop_rate'"),
         ({"model.args": {"base": "plif"}, "model.neuron": "ahsar"}, "model.args.base: set model.base instead"),
         ({"model.args": {"threshold": 0.5}}, "model.args.threshold: set model.threshold instead"),
-        ({"model.args": {"num_classes": 3}}, "model.args.num_classes: the data decide it"),
-        ({"model.args": {"img_size": 8}}, "model.args.img_size: set data.img_size"),
+        ({"model.args": {"num_classes": 3}}, "model.args.num_classes: cannot be set; it follows from the data"),
+        ({"model.args": {"img_size": 8}}, "model.args.img_size: cannot be set here; set data.img_size"),
     ],
 )
 def test_names_and_arguments(values, words):

@@ -84,3 +84,33 @@ def test_gradients_are_clipped_after_they_were_accumulated():
     clipped, _, _ = run(2, accumulate=2, clip_grad=limit)
     for parameter, before, gradient in zip(clipped.parameters(), state.model.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter, before - LR * 1.9 * 0.5 * gradient, atol=1e-6, rtol=1e-4)
+
+
+class Drawing(Regression):
+    """Notes what mixing and the model draw."""
+
+    def __init__(self):
+        self.mixing, self.model = [], []
+
+    def mix(self, inputs, targets, epoch):
+        self.mixing.append(torch.rand(()).item())
+        return inputs, targets
+
+    def loss(self, model, inputs, targets):
+        self.model.append(torch.rand(()).item())
+        return super().loss(model, inputs, targets)
+
+
+def test_every_step_draws_anew_and_the_same_in_every_run():
+    def drawn(epochs, seed=0):
+        config, state = start(accumulate=2)
+        task = Drawing()
+        for epoch in epochs:
+            train_epoch(state, task, batches(4), config.with_values({"seed": seed}), CPU, epoch)
+        return task.mixing, task.model
+
+    both = drawn([1, 2])
+    assert all(len(set(draws)) == 8 for draws in both)  # two epochs of two steps of two batches
+    assert drawn([2]) == tuple(draws[4:] for draws in both)  # a resumed run
+    assert not set(drawn([1], seed=1)[0]) & set(both[0])
+    assert not set(drawn([1], seed=1)[1]) & set(both[1])

@@ -160,7 +160,7 @@ def test_not_there(tmp_path, name):
     page = spec.open.keywords["published"].page
     with pytest.raises(UserError, match=rf"'{name}': looked for .* in .* \(data.root\), not found; get it from {page}"):
         load(name, tmp_path)
-    with pytest.raises(UserError, match=f"data.root is not set: .* get it from {page}"):
+    with pytest.raises(UserError, match=f"data.root is not set; .* get it from {page}"):
         spec.open(DataConfig(name=name))
 
 

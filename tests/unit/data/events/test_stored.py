@@ -184,7 +184,7 @@ def test_no_such_layout(tmp_path, make, message):
 
 
 def test_no_root():
-    with pytest.raises(UserError, match=r"data\.root is not set: dataset 'events' is looked for there, as "):
+    with pytest.raises(UserError, match=r"data\.root is not set; set it to the place of dataset 'events': "):
         open_events(DataConfig(name="events"))
 
 
@@ -240,7 +240,7 @@ def label(values):
         ({"offsets": None}, "has no array 'offsets'; a packed data set has"),
         ({"dt": None}, "has no array 't'; a packed data set has"),
         ({"x": np.zeros(399, np.uint8)}, "fields of events differ in length: x 399, y 400"),
-        ({"offsets": np.arange(20) * 20}, "20 offsets do not fit 20 labels; there must be one more"),
+        ({"offsets": np.arange(20) * 20}, "there must be one offset more than labels, got 20 offsets and 20 labels"),
         ({"offsets": np.arange(21)[::-1] * 20}, "offsets must not fall: offset 1 is 380, the one before is 400"),
         ({"offsets": np.arange(21) * 19}, "offsets must go from 0 to 400, the number of events, got 0 to 380"),
         ({"offsets": np.arange(21) * 20 - 20}, "offsets must go from 0 to 400, the number of events, got -20 to 380"),

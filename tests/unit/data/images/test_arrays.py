@@ -159,8 +159,8 @@ def test_it_is_registered_and_digits_still_has_the_class():
         ({"x_test": np.zeros((4, 5), np.uint8)}, r"x_test must be of shape \[N, H, W\], .* is \(4, 5\)"),
         ({"x_test": np.zeros((4, 5, 7, 3), np.uint8)}, r"shape \(5, 6, 3\) in x_train, and of \(5, 7, 3\) in x_test"),
         ({"x_test": np.zeros((4, 5, 6), np.uint8)}, r"shape \(5, 6, 3\) in x_train, and of \(5, 6\) in x_test"),
-        ({"y_train": np.arange(7)}, r"y_train must have one label per image of x_train, \(8,\), is of shape \(7,\)"),
-        ({"y_train": np.zeros((8, 1), int)}, r"y_train must have one label per image .* is of shape \(8, 1\)"),
+        ({"y_train": np.arange(7)}, r"y_train must have one label for each .*, got shape \[7\]"),
+        ({"y_train": np.zeros((8, 1), int)}, r"y_train must have one label for each .*, got shape \[8, 1\]"),
         ({"y_train": np.zeros(8)}, "y_train must be integers, is float64"),
         ({"y_test": np.array([0, 1, -2, 1])}, "test image 2 has label -2, labels go from 0 to 2"),
         ({"y_test": np.array([0, 1, 3, 1])}, "test image 2 has label 3, labels go from 0 to 2"),
@@ -193,7 +193,7 @@ def test_splits_that_are_none(stored, is_test, message):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(UserError, match=r"data\.root is not set: dataset 'images' is looked for there, as an \.npz"):
+    with pytest.raises(UserError, match=r"data\.root is not set; set it to the place of dataset 'images': an \.npz"):
         open_arrays(DataConfig(name="images"))
     with pytest.raises(UserError, match=r"looked for an \.npz file of .*/nothing\.npz \(data\.root\), not found"):
         open_arrays(DataConfig(name="images", root=str(tmp_path / "nothing.npz")))

@@ -259,7 +259,7 @@ def test_a_stream_whose_labels_go_beyond_its_classes(streams, monkeypatch):
         return stream
 
     monkeypatch.setattr(stored, "create_dataset", create)
-    with pytest.raises(UserError, match="labels must be 0 to 0, got 1"):
+    with pytest.raises(UserError, match="labels must be 0 to 0, got labels from 0 to 1"):
         streams("tfds/mine")
 
 

@@ -162,7 +162,7 @@ def test_a_list_of_missing_files_and_one_without_masks(lists):
 def test_a_folder_that_holds_something_else(tmp_path):
     with pytest.raises(UserError, match=r"looked for train\.txt and val\.txt\|test\.txt .* in .*, not found"):
         opened(tmp_path)
-    with pytest.raises(UserError, match=r"data\.root is not set: dataset 'masks' is looked for there, as train\.txt"):
+    with pytest.raises(UserError, match=r"data\.root is not set; set it to the place of dataset 'masks': train\.txt"):
         find_dataset("masks").open(DataConfig(name="masks"))
     with pytest.raises(UserError, match="not found"):
         opened(tmp_path / "nowhere")

@@ -131,7 +131,7 @@ def test_wrong_arrays(tmp_path, changes, message):
 def test_object_arrays(tmp_path):
     ragged = np.empty(2, object)
     ragged[:] = [np.zeros(3), np.zeros(4)]
-    with pytest.raises(DataFault, match="several lengths go one after the other, with offsets"):
+    with pytest.raises(DataFault, match="samples of different lengths and add an array `offsets`"):
         opened(save(tmp_path / "a.npz", PAIR, x_train=ragged))
 
 

@@ -152,7 +152,7 @@ def test_damaged_files(root):
     ("changes", "message"),
     [
         ({"labels": [3, 20, 19]}, r"shd_train\.h5: labels\[1\] is 20, labels go from 0 to 19"),
-        ({"units": [UNITS[0], [1], [5]]}, r"sample 1: 0 spike times and 1 units"),
+        ({"units": [UNITS[0], [1], [5]]}, r"sample 1: must have one unit per spike time, got 0 times and 1 units"),
         ({"units": [UNITS[0], [], [700]]}, "sample 2: units must be from 0 to 699, got 700 to 700"),
         ({"times": [TIMES[0], [], [-0.1]]}, "sample 2: spike times must be numbers >= 0"),
         ({"times": [TIMES[0], [], [np.nan]]}, "sample 2: spike times must be numbers >= 0"),
