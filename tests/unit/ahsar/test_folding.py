@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from step_ahsar.ahsar import fold, is_regulated, regulate
+from step_ahsar.ahsar import controller_of, fold, is_regulated, regulate
 from step_ahsar.errors import UserError
 from step_ahsar.layers import SpikingConv
 from step_ahsar.neurons import SpikingNeuron, create_neuron, list_neurons, neuron_kind
@@ -67,6 +67,19 @@ def test_folded_model_is_plain_and_spikes_the_same(name, options):
     assert [n.threshold for n in plain.modules() if isinstance(n, SpikingNeuron)] == [
         n.threshold for n in folded.modules() if isinstance(n, SpikingNeuron)
     ]
+
+
+def test_the_folded_model_has_no_controller_and_can_be_trained():
+    model, x = regulated_model("spikformer_2_64")
+    regulate(model, auto=True)
+    folded = fold(model.train())
+    with pytest.raises(UserError, match="no controller"):
+        controller_of(folded)
+    optimiser = torch.optim.SGD(folded.parameters(), lr=0.1)
+    folded(x).sum().backward()
+    optimiser.step()
+    assert not is_regulated(folded)
+    assert controller_of(model).model is model
 
 
 @pytest.mark.parametrize("name", [name for name in list_neurons("torch") if name != "ahsar"])

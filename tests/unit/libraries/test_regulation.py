@@ -162,6 +162,19 @@ def test_gated_lif_scales_after_its_sigmoids() -> None:
         layer.absorb_scale()
 
 
+@pytest.mark.parametrize("learnt", [True, False])
+def test_an_absorbed_threshold_is_learnt_if_it_was_before(learnt: bool) -> None:
+    node = snntorch.Leaky(0.9, threshold=torch.tensor(0.8), learn_threshold=True)
+    node.threshold.requires_grad_(learnt)
+    layer = find_layer(node)
+    assert layer is not None
+    layer.start_regulation()
+    layer.threshold_scale.fill_(0.5)
+    layer.absorb_scale()
+    assert isinstance(node.threshold, nn.Parameter)
+    assert (node.threshold.item(), node.threshold.requires_grad) == (pytest.approx(0.4), learnt)
+
+
 REFUSED: dict[str, Callable[[], nn.Module]] = {
     "membranes, not spikes": lambda: sj.LIAFNode(torch.relu, True),
     "part of a norm": lambda: sj.MPBNLIFNode(out_features=3),
