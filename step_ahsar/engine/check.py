@@ -3,11 +3,11 @@
 import timm
 from timm.optim import list_optimizers
 
-import step_ahsar.models as zoo
 from step_ahsar.config import Config, ModelConfig
 from step_ahsar.data import build_pipeline, check_options, find_dataset, model_input
 from step_ahsar.engine.build import try_building
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.models import list_models, model_arguments
 from step_ahsar.neurons import neuron_kind
 from step_ahsar.tasks import TASKS
 
@@ -65,12 +65,12 @@ def validate(config: Config) -> None:
 
 def _check_model(model: ModelConfig) -> None:
     if not timm.is_model(model.name):
-        raise unknown("model", model.name, zoo.list_models())
+        raise unknown("model", model.name, list_models())
     kind = neuron_kind(model.neuron, model.backend, model.base)
     for option in model.neuron_options():
         if kind.options is not None and option not in kind.options:
             raise unknown(f"option of neuron {model.neuron!r} on backend {model.backend!r}:", option, kind.options)
-    own = zoo.model_arguments(model.name)
+    own = model_arguments(model.name)
     known = {*(own or ()), *(kind.options or ()), *_OF_TIMM}
     for name in model.args:
         if name in ModelConfig.model_fields:

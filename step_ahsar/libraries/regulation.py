@@ -59,7 +59,7 @@ class ScaleRule:
         if self.threshold is not None and not self.divides:
             found[self.threshold] = getattr(node, self.threshold) * scale
         if self.surrogate is not None:
-            found["surrogate_function"] = self.surrogate(getattr(node, "surrogate_function"), scale)  # noqa: B009
+            found["surrogate_function"] = self.surrogate(node.surrogate_function, scale)
         return found
 
 

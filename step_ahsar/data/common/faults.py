@@ -1,6 +1,6 @@
 """Files that cannot be used: they raise an error, or with ``on_error: skip`` they are left out and listed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,19 +45,14 @@ class Faults:
         """
         if not self.skips:
             return list(items)
-        return [item for item, _ in self._tried(items, read)]
+        return [item for item, _ in self.tried(items, read)]
 
     def read(self, items: Iterable[T], read: Callable[[T], R]) -> list[R]:
         """The result of ``read`` for each item that can be read."""
-        return [value for _, value in self._tried(items, read)]
+        return [value for _, value in self.tried(items, read)]
 
-    def without(self, wrong: Mapping[int, str], count: int, where: Path) -> NDArray[Any]:
-        """The indices below ``count`` that are not in ``wrong``, which gives the fault of each faulty record."""
-        for index in sorted(wrong):
-            self.note(DataFault(where, wrong[index]))
-        return np.setdiff1d(np.arange(count), list(wrong))
-
-    def _tried(self, items: Iterable[T], read: Callable[[T], R]) -> Iterable[tuple[T, R]]:
+    def tried(self, items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+        """Each item that can be read, with the result of ``read``, one after the other."""
         for item in items:
             try:
                 value = read(item)
@@ -65,3 +60,9 @@ class Faults:
                 self.note(fault)
             else:
                 yield item, value
+
+    def without(self, wrong: Mapping[int, str], count: int, where: Path) -> NDArray[Any]:
+        """The indices below ``count`` that are not in ``wrong``, which gives the fault of each faulty record."""
+        for index in sorted(wrong):
+            self.note(DataFault(where, wrong[index]))
+        return np.setdiff1d(np.arange(count), list(wrong))

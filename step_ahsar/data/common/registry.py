@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from step_ahsar.config import DataConfig
 from step_ahsar.errors import UserError, unknown
@@ -92,6 +95,10 @@ class DatasetSpec:
     tasks: tuple[str, ...] = ("classification",)
     titles: tuple[str, ...] | None = ()
     needs_title: bool = False
+
+
+# A set of RGB photographs of any source: values are normalised by ImageNet's statistics.
+photographs = partial(DatasetSpec, in_chans=3, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
 
 
 DATASETS = Registry[DatasetSpec]("dataset")

@@ -15,6 +15,7 @@ from step_ahsar.data.common.splits import held_out, in_total
 from step_ahsar.data.images.arrays import ArrayImages
 
 TEST_SIZE = 500
+CLASSES = tuple("0123456789")
 
 
 def digits_split(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -28,19 +29,27 @@ def digits_split(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[
 
 
 @cache
-def _open() -> Splits:
+def _scans() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All scans, [N, 8, 8], and their labels, [N]."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-    labels = bunch.target.astype(np.int64)
-    train, test = digits_split(labels)
-    return Splits(
-        train=ArrayImages(pixels[train], labels[train]),
-        test=ArrayImages(pixels[test], labels[test]),
-        classes=tuple("0123456789"),
-        fingerprint=fingerprint_arrays([pixels, labels, train, test]),
-    )
+    return np.rint(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
+
+
+@cache
+def digit_images() -> tuple[ArrayImages, ArrayImages]:
+    """The training and the test images, from which the other embedded sets are made as well."""
+    pixels, labels = _scans()
+    train, test = (ArrayImages(pixels[part], labels[part]) for part in digits_split(labels))
+    return train, test
+
+
+@cache
+def _open() -> Splits:
+    pixels, labels = _scans()
+    train, test = digit_images()
+    return Splits(train, test, CLASSES, fingerprint_arrays([pixels, labels, *digits_split(labels)]))
 
 
 def open_digits(config: DataConfig) -> Splits:

@@ -10,7 +10,7 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.common.fingerprint import fingerprint_arrays
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.data.common.seeding import derive_seed
-from step_ahsar.data.embedded.digits import open_digits
+from step_ahsar.data.embedded.digits import CLASSES, digit_images
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.events.simulate import DARK, NOISE_HZ, THRESHOLD, simulate
 
@@ -77,14 +77,13 @@ def _trajectory() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 @cache
 def _open() -> Splits:
-    digits = open_digits(DataConfig())
     train, test = (
-        SimulatedDigits(split.pixels, split.labels, name)  # type: ignore[attr-defined]
-        for split, name in ((digits.train, "train"), (digits.test, "test"))
+        SimulatedDigits(images.pixels, images.labels, name)
+        for images, name in zip(digit_images(), ("train", "test"), strict=True)
     )
     numbers = (_VERSION, THRESHOLD, NOISE_HZ, DARK, _SIZE, _SCALE, _SACCADE_US, _FRAMES, _SPREAD)
     arrays = (train.pixels, train.labels, test.pixels, test.labels, numbers, _PATH)
-    return Splits(train, test, digits.classes, fingerprint_arrays(arrays))
+    return Splits(train, test, CLASSES, fingerprint_arrays(arrays))
 
 
 def open_digits_events(config: DataConfig) -> Splits:

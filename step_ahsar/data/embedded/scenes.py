@@ -19,14 +19,13 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.common.fingerprint import fingerprint_arrays
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.data.common.seeding import derive_seed
-from step_ahsar.data.embedded.digits import open_digits
+from step_ahsar.data.embedded.digits import CLASSES, digit_images
 from step_ahsar.data.events.simulate import simulate
 from step_ahsar.data.scenes.scene import Scene, make_scene
 
 SIZE = 64  # pixels, height and width
 TRAIN_SCENES, TEST_SCENES = 800, 200
 FRAMES = 16  # of a moving picture
-CLASSES = tuple("0123456789")
 PIXEL_CLASSES = ("background", *CLASSES)
 
 DARK, NOISE = 20.0, 6.0  # grey level of the canvas, standard deviation of its noise
@@ -187,11 +186,9 @@ def _shifted(canvas: NDArray[np.float32], down: float, right: float) -> NDArray[
 
 @cache
 def _open(show: Callable[[Layout, np.random.Generator], Any]) -> Splits:
-    digits = open_digits(DataConfig())
-    train, test = (
-        DigitScenes(source.pixels, source.labels, split, count, show)  # type: ignore[attr-defined]
-        for source, split, count in ((digits.train, "train", TRAIN_SCENES), (digits.test, "test", TEST_SCENES))
-    )
+    of_train, of_test = digit_images()
+    train = DigitScenes(of_train.pixels, of_train.labels, "train", TRAIN_SCENES, show)
+    test = DigitScenes(of_test.pixels, of_test.labels, "test", TEST_SCENES, show)
     # The first sample of each split is part of the fingerprint: it shows whether the scenes are made in the same way.
     samples = [DigitScenes(part.pixels, part.digits, part.split, 1, show_image)[0] for part in (train, test)]
     contents: list[Any] = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.embedded.digits import open_digits
+from step_ahsar.data.embedded.digits import CLASSES, digit_images
 from step_ahsar.data.sequences.arrays import check_keys
 from step_ahsar.data.sequences.pixels import pixel_splits
 
@@ -12,9 +12,8 @@ from step_ahsar.data.sequences.pixels import pixel_splits
 def open_digits_sequence(config: DataConfig) -> Splits:
     """The embedded digits, 8 x 8 pixels one after the other, split as the images are."""
     check_keys(config, "permute")
-    images = open_digits(DataConfig())
-    arrays = [array for split in (images.train, images.test) for array in (split.pixels, split.labels)]  # type: ignore[attr-defined]
-    return pixel_splits(arrays, (8, 8), images.classes, config.sequence.permute, Path("digits"), config)
+    arrays = [array for images in digit_images() for array in (images.pixels, images.labels)]
+    return pixel_splits(arrays, (8, 8), CLASSES, config.sequence.permute, Path("digits"), config)
 
 
 register_dataset(

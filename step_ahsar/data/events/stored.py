@@ -168,12 +168,7 @@ def _open_folder(root: Path, config: DataConfig) -> Splits:
         files = [(path, name, part) for part, of in found.items() for name in of for path in of[name]]
 
     kept, height, width, content = [], 1, 1, sha256()
-    for path, name, part in files:
-        try:
-            recording = read_recording(path)
-        except DataFault as fault:
-            faults.note(fault)
-            continue
+    for (path, name, part), recording in faults.tried(files, lambda file: read_recording(file[0])):
         kept.append((path, name, part))
         height, width = max(height, recording.sensor[0]), max(width, recording.sensor[1])
         content.update(f"{path.relative_to(root).as_posix()}\0{part}\0".encode())

@@ -17,7 +17,7 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, find_parts, given_root
 from step_ahsar.data.common.fingerprint import fingerprint_arrays, fingerprint_files
-from step_ahsar.data.common.registry import DatasetSpec, Samples, Splits, register_dataset
+from step_ahsar.data.common.registry import DatasetSpec, Samples, Splits, photographs, register_dataset
 from step_ahsar.errors import UserError
 
 
@@ -291,8 +291,7 @@ _torchvision("qmnist", "QMNIST/raw", 1, 28, (0.1307,), (0.3081,), 10, False)
 _torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 10, True)
 
 # The other data sets that timm opens: torchvision's (torch/imagenet, torch/places365, ...), the hub's, and streams.
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_published_images = partial(DatasetSpec, in_chans=3, size=224, mean=IMAGENET[0], std=IMAGENET[1], num_classes=None)
+_published_images = partial(photographs, size=224, num_classes=None)
 register_dataset(
     _published_images(
         "torch",

@@ -21,7 +21,7 @@ from PIL import Image
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.files import existing_root, not_found
-from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.registry import Splits, photographs, register_dataset
 from step_ahsar.data.scenes.files import open_image, open_parts, subfolder
 from step_ahsar.data.scenes.scene import IGNORE, Scene, make_scene
 from step_ahsar.errors import UserError
@@ -221,12 +221,9 @@ def paint_classes(masks: NDArray[np.bool_], labels: list[int], crowd: list[bool]
 
 
 register_dataset(
-    DatasetSpec(
+    photographs(
         name="coco",
-        in_chans=3,
         size=512,
-        mean=(0.485, 0.456, 0.406),  # ImageNet's
-        std=(0.229, 0.224, 0.225),
         num_classes=None,
         open=open_coco,
         tasks=("segmentation", "detection"),

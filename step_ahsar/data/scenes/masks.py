@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import existing_root, find_parts, not_found
-from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.registry import Splits, photographs, register_dataset
 from step_ahsar.data.scenes.files import (
     class_table,
     images_in,
@@ -98,7 +100,9 @@ def open_masks(config: DataConfig) -> Splits:
     ):
         classes, table = class_table((*CAMVID, "void"))
     else:
-        count = 1 + max((_highest_id(mask, config) for part in pairs for _, mask in part or ()), default=-1)
+        masks = (mask for part in pairs for _, mask in part or ())
+        readable = Faults(config).tried(masks, read_mask)  # open_parts lists the faults
+        count = 1 + max((_highest_id(mask, ids) for mask, ids in readable), default=-1)
         classes, table = class_table([str(i) for i in range(count)])
     return _open_pairs(config, root, pairs, classes, table, strays)
 
@@ -235,13 +239,7 @@ def _matched(images: Path, masks: Path, strays: list[DataFault]) -> list[Pair]:
     return [(image, stems.get(stem, masks / f"{stem}.png")) for image, stem in found]
 
 
-def _highest_id(mask: Path, config: DataConfig) -> int:
-    try:
-        ids = read_mask(mask)
-    except DataFault:
-        if config.on_error == "skip":
-            return -1  # open_parts lists it among the files that cannot be used
-        raise
+def _highest_id(mask: Path, ids: NDArray[np.int64]) -> int:
     ids = ids[ids != IGNORE]
     highest = int(ids.max(initial=-1))
     if highest >= IGNORE:
@@ -254,24 +252,9 @@ def _cityscapes_mask(root: Path, split: str, image: Path) -> Path:
     return root / "gtFine" / split / image.parent.name / f"{stem}_gtFine_labelIds.png"
 
 
-def _register(
-    name: str, size: int | tuple[int, int], classes: int | None, opener: object, titles: tuple[str, ...] | None = ()
-) -> None:
-    register_dataset(
-        DatasetSpec(
-            name=name,
-            in_chans=3,
-            size=size,
-            mean=(0.485, 0.456, 0.406),  # ImageNet's
-            std=(0.229, 0.224, 0.225),
-            num_classes=classes,
-            open=opener,  # type: ignore[arg-type]
-            tasks=("segmentation",),
-            titles=titles,
-        )
-    )
-
-
-_register("masks", 512, None, open_masks, titles=None)
-_register("cityscapes", (512, 1024), len(CITYSCAPES), open_cityscapes)
-_register("ade20k", 512, ADE20K_CLASSES, open_ade20k)
+_pictures_with_masks = partial(photographs, tasks=("segmentation",))
+register_dataset(_pictures_with_masks("masks", size=512, num_classes=None, open=open_masks, titles=None))
+register_dataset(
+    _pictures_with_masks("cityscapes", size=(512, 1024), num_classes=len(CITYSCAPES), open=open_cityscapes)
+)
+register_dataset(_pictures_with_masks("ade20k", size=512, num_classes=ADE20K_CLASSES, open=open_ade20k))

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import existing_root, not_found
-from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
+from step_ahsar.data.common.registry import Splits, photographs, register_dataset
 from step_ahsar.data.scenes.files import map_ids, open_image, open_parts, read_lines, read_mask
 from step_ahsar.data.scenes.scene import Scene, make_scene
 
@@ -43,12 +43,11 @@ def open_voc(config: DataConfig) -> Splits:
         for part in _parts(config, root, "Main", wanted)
     ]
     found: set[str] = set()
-    for file in (file for part in parts if part for file in part):
-        try:
-            found.update(_text(entry, "name", file) for entry in _parse(file).iter("object"))
-        except DataFault:
-            if config.on_error == "raise":
-                raise
+
+    def note_classes(file: Path) -> None:
+        found.update(_text(entry, "name", file) for entry in _parse(file).iter("object"))
+
+    Faults(config).read((file for part in parts for file in part or ()), note_classes)  # open_parts lists the faults
     classes = VOC if found <= set(VOC) else tuple(sorted(found))
     read = partial(_read_objects, index={name: i for i, name in enumerate(classes)})
     return open_parts(parts, read, lambda file: [file, _image_of(file, _parse(file))], root, config, classes=classes)
@@ -150,21 +149,14 @@ def _read_classes(stem: str, root: Path) -> tuple[Image.Image, Scene]:
     return image, make_scene(str(mask), (image.height, image.width), classes=classes)
 
 
-def _register(name: str, classes: int | None, opener: object, task: str) -> None:
-    register_dataset(
-        DatasetSpec(
-            name=name,
-            in_chans=3,
-            size=512,
-            mean=(0.485, 0.456, 0.406),  # ImageNet's
-            std=(0.229, 0.224, 0.225),
-            num_classes=classes,
-            open=opener,  # type: ignore[arg-type]
-            tasks=(task,),
-            titles=None,
-        )
+register_dataset(photographs("voc", size=512, num_classes=None, open=open_voc, tasks=("detection",), titles=None))
+register_dataset(
+    photographs(
+        "voc_segmentation",
+        size=512,
+        num_classes=len(PIXEL_CLASSES),
+        open=open_voc_segmentation,
+        tasks=("segmentation",),
+        titles=None,
     )
-
-
-_register("voc", None, open_voc, "detection")
-_register("voc_segmentation", len(PIXEL_CLASSES), open_voc_segmentation, "segmentation")
+)
