@@ -5,16 +5,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.layers import SpikingConv, SpikingSelfAttention
-from step_ahsar.libraries import list_libraries
+from step_ahsar.libraries import list_libraries, load_part
 from step_ahsar.neurons import SpikingNeuron
 
 
@@ -83,15 +80,15 @@ class ModelLayouts:
 
 def list_layouts() -> list[str]:
     """Names of the libraries whose layouts are known."""
-    return [name for name in list_libraries() if _find(name) is not None]
+    return list_libraries("layouts")
 
 
 def layouts_of(library: str) -> ModelLayouts:
     """The layouts of a library. Raises UserError if none are known."""
-    found = _find(library) if library in list_libraries() else None
-    if found is None:
+    layouts = load_part(library, "layouts")
+    if layouts is None:
         raise unknown("layout", library, list_layouts())
-    return found
+    return layouts.LAYOUTS
 
 
 def layout_of(model: nn.Module, library: str) -> Layout:
@@ -104,12 +101,6 @@ def layout_of(model: nn.Module, library: str) -> Layout:
     layout = Layout()
     fill_in(model, layout)
     return layout
-
-
-@cache
-def _find(library: str) -> ModelLayouts | None:
-    place = f"step_ahsar.libraries.{library}.layouts"
-    return None if find_spec(place) is None else import_module(place).LAYOUTS
 
 
 # -- checks for layouts ------------------------------------------------------------------------------------------------

@@ -13,14 +13,13 @@ a node is recognised by the names of its base classes and of their package.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
+from step_ahsar.libraries import list_libraries, load_part
 from step_ahsar.neurons.base import Sensor
 
 _SCALE = "threshold_scale"  # the buffer's name, as on the registry's neurons
@@ -205,15 +204,11 @@ def find_layer(module: nn.Module, rules: Rules | None = None) -> NodeLayer | Non
 
 def regulated_libraries() -> list[str]:
     """Names of the libraries whose nodes can be regulated."""
-    from step_ahsar.libraries import list_libraries
-
-    return [name for name in list_libraries() if _nodes_of(name)]
+    return list_libraries("regulation")
 
 
 @cache
 def _nodes_of(library: str) -> Mapping[str, NodeRule]:
     """The ``NODES`` of a library; empty for a package that has no folder here."""
-    place = f"step_ahsar.libraries.{library}"
-    if not library.isidentifier() or find_spec(place) is None or find_spec(f"{place}.regulation") is None:
-        return {}
-    return import_module(f"{place}.regulation").NODES
+    regulation = load_part(library, "regulation")
+    return {} if regulation is None else regulation.NODES

@@ -3,13 +3,11 @@
 A backend is imported when it is first asked for. Other packages register neurons through entry points.
 """
 
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from step_ahsar.errors import UserError, unknown
@@ -173,11 +171,9 @@ def _find(name: str, backend: str) -> Callable[..., SpikingNeuron]:
 
 @cache
 def _modules() -> dict[str, str]:
-    """The module that registers each backend's neurons. Every folder in step_ahsar/libraries is a backend."""
-    libraries = find_spec("step_ahsar.libraries")
-    assert libraries is not None
-    folders = [module.name for module in pkgutil.iter_modules(libraries.submodule_search_locations) if module.ispkg]
-    return {"torch": "step_ahsar.neurons.torch"} | {name: f"step_ahsar.libraries.{name}.adapter" for name in folders}
+    """The module that registers each backend's neurons: every folder in step_ahsar/libraries with an adapter."""
+    names = import_module("step_ahsar.libraries").list_libraries("adapter")
+    return {"torch": "step_ahsar.neurons.torch"} | {name: f"step_ahsar.libraries.{name}.adapter" for name in names}
 
 
 @cache

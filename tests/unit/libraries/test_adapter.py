@@ -69,6 +69,9 @@ NODES = {"Node": always(ScaleRule("v_th"))}
 from step_ahsar.libraries.layout import ModelLayouts
 LAYOUTS = ModelLayouts(models={}, neurons=("if",), attributes=lambda neuron, there: {})
 """)
+    (tmp_path / "nodes_alone").mkdir()  # a folder need not hold all three modules
+    (tmp_path / "nodes_alone" / "__init__.py").write_text("")
+    (tmp_path / "nodes_alone" / "regulation.py").write_text("NODES = {}")
     in_new_process(f"""
 import sys, torch
 from torch import nn
@@ -83,6 +86,8 @@ from step_ahsar.neurons import create_neuron, list_backends, list_neurons
 assert "mylib" in list_backends() and list_neurons("mylib") == ["ahsar", "if"]
 assert create_neuron("if", "mylib")(torch.tensor([[2.0], [0.5]])).tolist() == [[1.0], [0.0]]
 assert "mylib" in list_layouts() and "mylib" in regulated_libraries()
+assert "nodes_alone" in regulated_libraries()
+assert "nodes_alone" not in list_backends() and "nodes_alone" not in list_layouts() and "lif" in list_neurons()
 
 class Node(nn.Module):
     __module__, v_th = "mylib.neurons", 1.0
