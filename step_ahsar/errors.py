@@ -8,6 +8,17 @@ class UserError(ValueError):
     """An error in the user's input. The command line prints it as one line and exits with status 2."""
 
 
+def shortened(parts: Iterable[str], limit: int = 6) -> str:
+    """The first parts of a list, and how many more there are.
+
+    >>> shortened(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
+    listed = list(parts)
+    more = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not one of the known ones.
 

@@ -108,6 +108,14 @@ def is_compiler_error(error: BaseException) -> bool:
     return isinstance(error, (TorchDynamoException, InductorError))
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model itself, where ``model`` is what ``torch.compile(model)`` returned.
+
+    The names of the wrapper's modules and parameters begin with "_orig_mod.", the wrapper's attribute for the model.
+    """
+    return getattr(model, "_orig_mod", model)
+
+
 def untested_instruction_sets() -> dict[str, Any]:
     """Options of ``torch.compile`` with which Inductor does not test the CPU's instruction sets.
 

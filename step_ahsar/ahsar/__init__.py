@@ -2,7 +2,8 @@
 
 ``law.py`` holds the control law as pure functions, ``config.py`` its constants, ``controller.py`` its state.
 ``finding.py`` finds the spiking layers of a model, ``grouping.py`` sorts them into groups, ``regulation.py`` puts them
-under a controller. ``neuron.py`` is the neuron ``ahsar``; a model of such neurons regulates itself (``waiting.py``).
+under a controller. ``neuron.py`` is the neuron ``ahsar``; a model of such neurons regulates itself when it is trained
+(``running.py`` finds the model).
 ``folding.py`` moves the learnt scales into the weights.
 """
 

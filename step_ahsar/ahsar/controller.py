@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -14,17 +14,27 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from step_ahsar import internals
 from step_ahsar.ahsar import law
 from step_ahsar.ahsar.config import AHSARConfig
-from step_ahsar.errors import UserError
+from step_ahsar.errors import UserError, shortened
+from step_ahsar.neurons import SpikingNeuron
 
 _STATE = ("h", "rate", "seen", "gamma")  # attributes that change in training, without their underscore
 _FIXED = ("group", "low", "high")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
+_ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
+_MANY_STEPS = 10  # steps of optimisers that do not hold the model, while it is trained, before this is said
+
+_alive: "weakref.WeakSet[Controller]" = weakref.WeakSet()  # all controllers, for controllers_of
 
 
 class Regulated(Protocol):
     """A layer as the controller sees it: a SpikingNeuron, or a NodeLayer around a module of another library."""
 
+    trained: bool
     evaluated: bool
+
+    @property
+    def training(self) -> bool:
+        """Whether the layer is in training mode."""
 
     @property
     def threshold_scale(self) -> Tensor | None:
@@ -56,7 +66,7 @@ class Controller:
     Args:
         layers: for each group its layers in the order of the model, by their names in the model.
         config: constants of the law.
-        model: the model that holds the layers. It keeps the controller, see :func:`step_ahsar.ahsar.controller_of`.
+        model: the model that holds the layers. It keeps the controller, so that copies of it have one, too.
         auto: call :meth:`step` after each step of an optimiser that holds parameters of the model, and
             :meth:`epoch_end` before the first step after an evaluation.
 
@@ -74,7 +84,7 @@ class Controller:
         auto: bool = False,
     ) -> None:
         self.config, self.model, self.auto = config, model, auto
-        self.self_made = False
+        self.self_made = self._released = False
         self.groups = tuple(layers)
         self._names = [name for group in layers.values() for name in group]
         self._layers: Sequence[Regulated] = [layer for group in layers.values() for layer in group.values()]
@@ -87,6 +97,13 @@ class Controller:
             None if layer.threshold_scale is None else layer.threshold_scale.clone() for layer in self._layers
         ]
         self._hook: Any = None
+        self._self_regulating = [
+            (module, module.before_training)
+            for module in model.modules()
+            if isinstance(module, SpikingNeuron) and module.before_training is not None
+        ]
+        for neuron, _ in self._self_regulating:
+            neuron.before_training = None
         for name, layer in zip(self._names, self._layers, strict=True):
             try:
                 layer.start_regulation()
@@ -96,12 +113,16 @@ class Controller:
         self._gamma = torch.full((len(self.groups),), config.gamma)
         self._rate, self._seen = torch.zeros(n), torch.zeros(n, dtype=torch.bool)
         self.skipped = torch.zeros(n, dtype=torch.int64)
-        scale = torch.stack([_scale(layer).detach().to(self._gamma.device) for layer in self._layers])
-        self._h = law.state_of_scale(scale, self._gamma[self._group], config.a)
+        self._h = torch.zeros(n)
+        self._written = torch.ones(n)  # the scales as this controller left them
+        self._notice_loaded_scales()
         self._best: float | None = None
         self._paused = False
         self._first = True  # whether no step was made yet
+        self._epoch_ended = False  # whether the model was evaluated and then trained, since the last step
+        self._steps_of_others = 0  # of optimisers that hold no parameter of the model, since the last step
         vars(model)[_KEPT_AS] = self
+        _alive.add(self)
         if auto:
             self._drive()
 
@@ -113,10 +134,14 @@ class Controller:
 
         Layers without a forward pass since the last step keep their rate and their state, and are skipped by the
         diffusion. With several processes (``torch.distributed``) spikes are counted over all of them. No value is read
-        from the device, except in the first step, which warns if no layer was seen in training.
+        from the device, except in the first step, which names the layers that were not seen in training.
+
+        A layer whose scale is not the one that the controller gave it, as after ``model.load_state_dict``, continues
+        from the scale that it has.
         """
         if self._paused:
             return
+        self._check_in_use()
         observed = torch.stack([_observed(layer) for layer in self._layers])
         for layer in self._layers:
             layer.clear_observed()
@@ -126,6 +151,7 @@ class Controller:
             self._first = False
             self._check_seen(observed)
         self._move(observed.device)
+        self._notice_loaded_scales()
         config, spikes, steps = self.config, observed[:, 0], observed[:, 1]
         rate = spikes / steps
         valid = (rate >= 0) & (rate <= 1 + 1e-4)  # false for NaN; a sum in fp32 may round up
@@ -144,8 +170,10 @@ class Controller:
         Args:
             metric: validation metric, higher is better; None, or a value that is not finite, counts as no progress.
         """
+        self._check_in_use()
         if self._paused or self.config.gamma == 0:
             return
+        self._notice_loaded_scales()
         progress = 0.0
         if metric is not None and abs(metric) < float("inf"):
             if self._best is not None:
@@ -158,17 +186,31 @@ class Controller:
         self._write()
 
     def _write(self) -> None:
-        scale = law.threshold_scale(self._h, self._gamma[self._group], self.config.a)
-        internals.copy_all([_scale(layer) for layer in self._layers], list(scale.unbind()))
+        self._written = law.threshold_scale(self._h, self._gamma[self._group], self.config.a)
+        internals.copy_all([_scale(layer) for layer in self._layers], list(self._written.unbind()))
+
+    def _notice_loaded_scales(self) -> None:
+        found = torch.stack([_scale(layer) for layer in self._layers]).to(self._h.device)
+        loaded = (found - self._written).abs() > _ROUNDING * self._written
+        state = law.state_of_scale(found, self._gamma[self._group], self.config.a)
+        self._h = torch.where(loaded, state, self._h)
+        self._written = torch.where(loaded, found, self._written)
 
     def _check_seen(self, observed: Tensor) -> None:
-        if not observed[:, 1].any():
+        ran = zip(self._names, self._layers, observed[:, 1].tolist(), strict=True)
+        unseen = [name for name, layer, steps in ran if not steps and layer.training]
+        if unseen:
             warnings.warn(
-                f"none of the {len(self._layers)} regulated layers was seen in training since the model was put under "
-                "its controller. Either no forward pass ran in training mode with gradients, or the model was compiled "
-                "and called before it was regulated; in that case call torch.compiler.reset() once",
-                stacklevel=3,
+                f"{len(unseen)} of the {len(self._names)} regulated layers were not seen in training since the model "
+                f"was put under its controller: {shortened(unseen)}. Either they did not run in training mode with "
+                "gradients, or they were compiled and called before the model was regulated; in that case call "
+                "torch.compiler.reset() once",
+                stacklevel=4,
             )
+
+    def _check_in_use(self) -> None:
+        if self._released:
+            raise UserError("this controller was released; regulate(model) creates a new one")
 
     # -- auto=True -----------------------------------------------------------------------------------------------------
 
@@ -178,8 +220,8 @@ class Controller:
 
         def after_optimizer_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             controller = the_controller()
-            if controller is not None and controller._is_trained_by(optimizer):
-                controller._after_iteration()
+            if controller is not None:
+                controller._after_step_of(optimizer)
 
         self._hook = register_optimizer_step_post_hook(after_optimizer_step)
         weakref.finalize(self, self._hook.remove)
@@ -188,12 +230,29 @@ class Controller:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         return any(id(p) in held for p in self.model.parameters())
 
-    def _after_iteration(self) -> None:
-        if any(layer.evaluated for layer in self._layers):
+    def _after_step_of(self, optimizer: torch.optim.Optimizer) -> None:
+        ran = any(layer.trained for layer in self._layers)
+        # A part of the model that is frozen in eval mode is evaluated in every iteration, but never trained.
+        self._epoch_ended |= any(layer.trained and layer.evaluated for layer in self._layers)
+        if self._is_trained_by(optimizer):
+            if self._epoch_ended:
+                self.epoch_end()
+            self.step()
             for layer in self._layers:
                 layer.evaluated = False
-            self.epoch_end()
-        self.step()
+            self._epoch_ended, self._steps_of_others = False, 0
+        elif ran:
+            self._steps_of_others += 1
+            for layer in self._layers:
+                layer.trained = False
+            if self._steps_of_others == _MANY_STEPS:
+                warnings.warn(
+                    f"{type(self.model).__name__} ran in training, and {type(optimizer).__name__} made {_MANY_STEPS} "
+                    "steps, but it holds no parameter of the model, so the controller made none. If this optimiser "
+                    "trains the model (through copies of its parameters), call controller_of(model).step() after its "
+                    "steps",
+                    stacklevel=2,
+                )
 
     # -- for the training loop -----------------------------------------------------------------------------------------
 
@@ -202,7 +261,9 @@ class Controller:
 
         The rate is None for a layer that was never seen in training.
         """
-        scales = torch.stack([_scale(layer) for layer in self._layers]).tolist()
+        if not self._released:
+            self._notice_loaded_scales()
+        scales = self._written.tolist()
         rates = [rate if seen else None for rate, seen in zip(self._rate.tolist(), self._seen.tolist(), strict=True)]
         return {
             name: {"group": self.groups[group], "rate": rate, "threshold_scale": scale}
@@ -216,27 +277,32 @@ class Controller:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Suspends the controller inside the block: for profiling in training mode and the like."""
-        kept = [(_observed(layer).clone(), layer.evaluated) for layer in self._layers]
+        kept = [(_observed(layer).clone(), layer.trained, layer.evaluated) for layer in self._layers]
         was, self._paused = self._paused, True
         try:
             yield
         finally:
             self._paused = was
-            for layer, (observed, evaluated) in zip(self._layers, kept, strict=True):
+            for layer, (observed, trained, evaluated) in zip(self._layers, kept, strict=True):
                 layer.clear_observed()
                 _observed(layer).copy_(observed)
-                layer.evaluated = evaluated
+                layer.trained, layer.evaluated = trained, evaluated
 
     def leave(self) -> None:
-        """Ends regulation. The threshold scales keep their present values."""
+        """Ends regulation. The threshold scales keep their present values, and the model does not regulate itself."""
         if self._hook is not None:
             self._hook.remove()
         vars(self.model).pop(_KEPT_AS, None)
+        _alive.discard(self)
+        self._released = True
         for layer in self._layers:
             layer.stop_observing()
 
     def release(self) -> None:
-        """Ends regulation and restores the model as it was before. To keep the learnt thresholds, fold it first."""
+        """Ends regulation and restores the model as it was before. To keep the learnt thresholds, fold it first.
+
+        A model of ``ahsar`` neurons regulates itself again at its next forward pass in training.
+        """
         self.leave()
         for layer, found in zip(self._layers, self._found, strict=True):
             if layer.threshold_scale is None:
@@ -245,6 +311,8 @@ class Controller:
                 layer.stop_regulation()
             else:
                 _scale(layer).copy_(found)
+        for neuron, before_training in self._self_regulating:
+            neuron.before_training = before_training
 
     # -- checkpoints and copies ----------------------------------------------------------------------------------------
 
@@ -270,19 +338,21 @@ class Controller:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        _alive.add(self)
         if self.auto:  # a copy or a loaded model has parameters of its own, so it needs a hook of its own
             self._drive()
 
     def _move(self, device: torch.device) -> None:
         if self._h.device != device:
-            for name in (*_STATE, *_FIXED):
+            for name in (*_STATE, *_FIXED, "written"):
                 setattr(self, f"_{name}", getattr(self, f"_{name}").to(device))
             self.skipped = self.skipped.to(device)
 
 
-def controllers_in(model: nn.Module) -> list[Controller]:
-    """The controllers that ``model`` and the modules in it keep."""
-    return [vars(module)[_KEPT_AS] for module in model.modules() if _KEPT_AS in vars(module)]
+def controllers_of(layers: Iterable[Any]) -> list[Controller]:
+    """The controllers that regulate any of these layers."""
+    ids = {id(layer) for layer in layers}
+    return [controller for controller in _alive if any(id(layer) in ids for layer in controller._layers)]
 
 
 def _scale(layer: Regulated) -> Tensor:

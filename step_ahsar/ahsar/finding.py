@@ -1,6 +1,6 @@
 """Finding the spiking layers of a model, and modules of unknown classes that look like spiking layers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -11,11 +11,13 @@ from step_ahsar.neurons import SpikingNeuron
 Layer = SpikingNeuron | NodeLayer
 
 # A module looks like a spiking neuron if its class has one of these words in its name, or if it has such an attribute.
-_WORDS = ("lif", "if", "iaf", "psn", "neuron", "node", "spike", "spikes", "multispike", "spiking")
+# A threshold of a membrane is one of a neuron whatever the class is called; others may have other purposes.
+_WORDS = ("lif", "if", "iaf", "eif", "qif", "liaf", "psn", "neuron", "node", "spike", "spikes", "multispike", "spiking")
 _ENDINGS = ("lif", "psn", "neuron", "spike")
-_NAMES = ("mem_update",)
-_ATTRIBUTES = ("v_threshold", "v_th", "vth", "threshold", "thresh", "thre")
-# Classes with one of these words handle spikes but are not neurons.
+_NAMES = ("mem_update", "AdEx", "Izhikevich")
+_MEMBRANE = ("v_threshold", "v_thresh", "v_th", "vth")
+_THRESHOLD = ("threshold", "thresh", "thre", "theta")
+# Classes with one of these words handle spikes but are not neurons, unless the last word is one of a neuron.
 _OTHERS = ("encoder", "loss", "pool", "norm", "dropout", "block", "surrogate", "grad")
 
 
@@ -32,24 +34,47 @@ def find_layers(model: nn.Module, rules: Rules | None = None) -> dict[str, Layer
 def find_strangers(model: nn.Module, known: Mapping[str, Layer]) -> dict[str, nn.Module]:
     """Modules of ``model`` that look like spiking neurons and are not among the ``known``, by their names.
 
-    Modules that contain layers with weights do not count, nor do the parts of a neuron.
+    The parts of a neuron do not count. A module around layers with weights, or around known neurons, counts only if no
+    module in it looks like a neuron.
     """
+    parts = [(name, module) for name, module in model.named_modules() if name and not _in_one_of(name, known)]
     strangers: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        inside = any(name == other or name.startswith(f"{other}.") for other in (*known, *strangers))
-        if name and not inside and _looks_like_a_neuron(module):
-            strangers[name] = module
+    for name, module in parts:
+        if _in_one_of(name, strangers) or not _looks_like_a_neuron(module):
+            continue
+        within = [(other, part) for other, part in parts if other.startswith(f"{name}.")]
+        around = any(other.startswith(f"{name}.") for other in known)
+        if around or (_has_weights(module) and any(_looks_like_a_neuron(part) for _, part in within)):
+            continue
+        strangers[name] = module
     return strangers
 
 
+def _in_one_of(name: str, others: Iterable[str]) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in others)
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(p.ndim > 1 for child in module.children() for p in child.parameters())
+
+
 def _looks_like_a_neuron(module: nn.Module) -> bool:
+    name = type(module).__name__
     if type(module).__module__.startswith("torch.nn."):
         return False
-    if any(p.ndim > 1 for child in module.children() for p in child.parameters()):
-        return False
-    words = words_of(type(module).__name__)
-    if any(word in _OTHERS for word in words):
-        return False
-    if type(module).__name__ in _NAMES or any(word in _WORDS or word.endswith(_ENDINGS) for word in words):
+    words = words_of(name)
+    if name in _NAMES or (words and _is_of_a_neuron(words[-1])):
         return True
-    return any(isinstance(getattr(module, name, None), (float, int, Tensor)) for name in _ATTRIBUTES)
+    if _has_number(module, _MEMBRANE):
+        return True
+    if _has_weights(module) or any(word in _OTHERS for word in words):
+        return False
+    return _has_number(module, _THRESHOLD) or any(_is_of_a_neuron(word) for word in words)
+
+
+def _has_number(module: nn.Module, attributes: Iterable[str]) -> bool:
+    return any(isinstance(getattr(module, each, None), (float, int, Tensor)) for each in attributes)
+
+
+def _is_of_a_neuron(word: str) -> bool:
+    return word in _WORDS or word.endswith(_ENDINGS)

@@ -5,8 +5,8 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
-from step_ahsar.ahsar import waiting
-from step_ahsar.ahsar.controller import controllers_in
+from step_ahsar.ahsar.controller import controllers_of
+from step_ahsar.ahsar.finding import find_layers
 from step_ahsar.errors import UserError
 from step_ahsar.libraries.regulation import find_layer
 from step_ahsar.neurons import SpikingNeuron
@@ -47,9 +47,8 @@ def fold(model: M, weights_only: bool = False) -> M:
         UserError: a regulated neuron in a layer of this package for which folding is not exact.
     """
     folded = deepcopy(model)
-    for controller in controllers_in(folded):
+    for controller in controllers_of(find_layers(folded).values()):
         controller.leave()
-    waiting.forget(folded.modules())
     owners = {id(m.neuron): m for m in folded.modules() if isinstance(m, Foldable)}
     for name, module in folded.named_modules():
         try:

@@ -3,11 +3,10 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import nn
 
-from step_ahsar.errors import UserError
+from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
 
 Patterns = Mapping[str, str | Sequence[str]]
@@ -45,7 +44,7 @@ def group_neurons(model: nn.Module, neurons: Mapping[str, nn.Module], groups: Gr
         for group in groups:
             if not any(group in of for of in groups_of.values()):
                 raise UserError(
-                    f"group {group!r}: {groups[group]!r} matches no spiking neuron; the model has {_some(neurons)}"
+                    f"group {group!r}: {groups[group]!r} matches no spiking neuron; the model has {shortened(neurons)}"
                 )
     members: dict[str, list[str]] = {}
     for name, of in groups_of.items():
@@ -54,7 +53,7 @@ def group_neurons(model: nn.Module, neurons: Mapping[str, nn.Module], groups: Gr
         if of:
             members.setdefault(of[0], []).append(name)
     if not members:
-        raise UserError(f"no spiking neuron was put in a group; the model has {_some(neurons)}")
+        raise UserError(f"no spiking neuron was put in a group; the model has {shortened(neurons)}")
     return members
 
 
@@ -104,8 +103,3 @@ def _matching(name: str, groups: Patterns) -> list[str]:
         for group, patterns in groups.items()
         if any(fnmatchcase(name, p) for p in ([patterns] if isinstance(patterns, str) else patterns))
     ]
-
-
-def _some(names: Mapping[str, Any], limit: int = 6) -> str:
-    listed = list(names)
-    return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")

@@ -6,15 +6,13 @@ import warnings
 import torch
 from torch import nn
 
-from step_ahsar.ahsar import waiting
+from step_ahsar import internals
 from step_ahsar.ahsar.config import AHSARConfig
-from step_ahsar.ahsar.controller import Controller, controllers_in
-from step_ahsar.ahsar.finding import Layer, find_layers, find_strangers
+from step_ahsar.ahsar.controller import Controller, controllers_of
+from step_ahsar.ahsar.finding import find_layers, find_strangers
 from step_ahsar.ahsar.grouping import Grouping, group_neurons
-from step_ahsar.errors import UserError
+from step_ahsar.errors import UserError, shortened
 from step_ahsar.libraries.regulation import NodeLayer, Rules, ScaleRule, regulated_libraries
-
-_SHOWN = 3  # of a list of modules
 
 
 def regulate(
@@ -45,7 +43,7 @@ def regulate(
 
     Raises:
         UserError: no spiking neuron, a pattern that matches none, a neuron in two groups, a neuron that cannot be
-            regulated, a neuron that is under a controller already.
+            regulated, a rule that does not fit its class, a model that is under a controller already.
 
     Warns:
         UserWarning: modules of unknown classes look like spiking neurons and are not regulated.
@@ -59,6 +57,7 @@ def regulate(
     for cls, rule in (nodes or {}).items():
         if not (isinstance(cls, type) and issubclass(cls, nn.Module) and isinstance(rule, ScaleRule)):
             raise UserError(f"nodes must map classes of modules to ScaleRules, got {cls!r}: {rule!r}")
+    model = internals.uncompiled(model)
     layers = find_layers(model, nodes)
     strangers = find_strangers(model, layers)
     if not layers:
@@ -68,11 +67,16 @@ def regulate(
     modules = {name: layer.node if isinstance(layer, NodeLayer) else layer for name, layer in layers.items()}
     grouped = group_neurons(model, modules, groups)
     chosen = {group: {name: layers[name] for name in names} for group, names in grouped.items()}
-    _take_over(model, chosen)
+    for other in controllers_of(layers.values()):
+        if not other.self_made:
+            raise UserError(
+                f"{type(model).__name__} is under a controller already, or a part of it is, or a model around it; "
+                "release that one first: controller_of(model).release()"
+            )
+        other.release()
     device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), torch.device("cpu"))
     with device:
         controller = Controller(chosen, config or AHSARConfig(), model, auto)
-    waiting.forget(modules.values())
     if strangers:
         warnings.warn(
             f"not regulated, because their classes are not known: {_described(strangers)}. They look like spiking "
@@ -83,8 +87,11 @@ def regulate(
 
 
 def controller_of(model: nn.Module) -> Controller:
-    """The controller of ``model``, or of a module in it. Raises UserError if there is none, or more than one."""
-    found = controllers_in(model)
+    """The controller that regulates layers of ``model``. Raises UserError if there is none, or more than one.
+
+    The model may be compiled, or in a wrapper, or a part of the model that was regulated.
+    """
+    found = controllers_of(find_layers(model).values())
     if len(found) != 1:
         what = (
             "several parts with a controller each; ask for the controller of one part"
@@ -103,19 +110,5 @@ def is_regulated(model: nn.Module) -> bool:
     return any(layer.threshold_scale is not None for layer in find_layers(model).values())
 
 
-def _take_over(model: nn.Module, chosen: dict[str, dict[str, Layer]]) -> None:
-    """Releases controllers that the model created by itself, then checks that no layer is under another controller."""
-    for controller in controllers_in(model):
-        if controller.self_made:
-            controller.release()
-    for name, layer in ((name, layer) for layers in chosen.values() for name, layer in layers.items()):
-        if layer.observed is not None:
-            raise UserError(
-                f"layer {name!r} is under a controller already; release that one first: controller_of(model).release()"
-            )
-
-
 def _described(modules: dict[str, nn.Module]) -> str:
-    shown = [f"{name} ({type(module).__name__})" for name, module in list(modules.items())[:_SHOWN]]
-    more = len(modules) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return shortened((f"{name} ({type(module).__name__})" for name, module in modules.items()), limit=3)

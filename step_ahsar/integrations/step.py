@@ -1,8 +1,8 @@
 """AHSAR in STEP's trainer: a neuron with the interface of BrainCog's nodes. docs/step.md shows how to use it.
 
 STEP builds its layers from a node class and trains them in a loop that has no place for a controller. A model of these
-nodes therefore regulates itself at its first forward pass in training (:mod:`step_ahsar.ahsar.waiting`). Before its
-first call the nodes also take over the model's number of time steps, which STEP passes to some of its layers only.
+nodes therefore regulates itself at its first forward pass in training. At their first call the nodes also take over the
+model's number of time steps, which STEP passes to some of its layers only.
 """
 
 import abc
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ahsar.ahsar.neuron import regulate_own_model
+from step_ahsar.ahsar.running import running_model
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.neurons import SpikingNeuron, list_surrogates
 from step_ahsar.neurons.base import scalar
@@ -109,10 +110,12 @@ class AHSARNode(SpikingNeuron):
         self.requires_fp = requires_fp
         self.add_scale()  # at once, so that state dicts have the same keys before and after the first training step
         self.n_reset()
-        regulate_own_model(self)
+        self.before_training = regulate_own_model
+        self._knows_model = False
 
     def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
         """``[T*B, ...]`` (``[B, ...]`` unless layer by layer) to spikes of the same shape and dtype."""
+        _learn_model(self)
         steps = self.step if self.layer_by_layer else 1
         if len(inputs) % steps:
             raise UserError(
@@ -150,17 +153,6 @@ class AHSARNode(SpikingNeuron):
         """The current threshold, 0-d, under BrainCog's name."""
         scale = torch.ones(()) if self.threshold_scale is None else self.threshold_scale
         return self.threshold * scale
-
-    def set_model(self, model: nn.Module) -> None:
-        """Takes over the model's number of time steps, and makes the model's methods count this class as a node."""
-        steps = _time_steps(model)
-        if self.layer_by_layer and steps not in (None, self.step):
-            warnings.warn(
-                f"an AHSARNode was created with step={self.step}; it runs the {steps} time steps of its model",
-                stacklevel=2,
-            )
-            self.step = steps or self.step
-        _count_as_node(model)
 
     def extra_repr(self) -> str:
         """The node's options."""
@@ -205,6 +197,23 @@ def _resolve(act: Act, alpha: float | None) -> tuple[str, float, Callable[[Tenso
         name = _FUSED[type(act).__name__]
         return name, resolve_alpha(name, own.item()), None
     return "sigmoid", 4.0, act
+
+
+@torch.compiler.assume_constant_result
+def _learn_model(node: AHSARNode) -> None:
+    """Once: takes over the model's number of time steps, and makes the model's methods count AHSARNode as a node."""
+    model = None if node._knows_model else running_model(node)
+    if model is None:
+        return
+    node._knows_model = True
+    steps = _time_steps(model)
+    if node.layer_by_layer and steps not in (None, node.step):
+        warnings.warn(
+            f"an AHSARNode was created with step={node.step}; it runs the {steps} time steps of its model",
+            stacklevel=2,
+        )
+        node.step = steps or node.step
+    _count_as_node(model)
 
 
 def _time_steps(model: nn.Module) -> int | None:

@@ -13,6 +13,7 @@ a node is recognised by the names of its base classes and of their package.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ class NodeLayer(Sensor):
 
     def start_regulation(self) -> None:
         """Adds buffer and hooks unless they exist. Raises UserError for a node that cannot be regulated."""
-        self._usable_rule()
+        self._check_rule()
         if self.threshold_scale is None:
             self.node.register_buffer(_SCALE, torch.ones(()))
             vars(self.node)[_LAYER] = self
@@ -151,8 +152,23 @@ class NodeLayer(Sensor):
 
     def _usable_rule(self) -> ScaleRule:
         if isinstance(self.rule, str):
-            raise UserError(f"{type(self.node).__name__} cannot be regulated: {self.rule}; leave it out of the groups")
+            raise self._refusal(f"{self.rule}; leave it out of the groups")
         return self.rule
+
+    def _check_rule(self) -> None:
+        rule = self._usable_rule()
+        if rule.threshold is None:
+            if not rule.divides:
+                raise self._refusal("its ScaleRule has neither a threshold nor divides=True, so a scale has no effect")
+            return
+        if not hasattr(self.node, rule.threshold):
+            raise self._refusal(f"it has no attribute {rule.threshold!r}, the threshold of its ScaleRule")
+        value = getattr(self.node, rule.threshold)
+        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
+            raise self._refusal(f"its {rule.threshold!r} is no number and no tensor but {value!r}")
+
+    def _refusal(self, reason: str) -> UserError:
+        return UserError(f"{type(self.node).__name__} cannot be regulated: {reason}")
 
     def _before(self, node: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         rule, scale = self._usable_rule(), self.threshold_scale

@@ -1,6 +1,7 @@
 """The base class of every spiking neuron, on all backends."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from step_ahsar import internals
 from step_ahsar.errors import UserError
 
 GROUPS = ("stem", "attention", "mlp", "head")
+_MANY_PASSES = 100  # more than anyone accumulates gradients over before an update
 
 
 class Sensor:
@@ -20,14 +22,17 @@ class Sensor:
         observed: number of spikes, and of neurons times time steps, since the controller last read them, [2] fp32; None
             without a controller.
         max_spikes: the most spikes that one neuron emits in one time step; firing rates are divided by it.
+        trained: whether a forward pass in training was counted since the controller last looked.
         evaluated: whether the layer ran in eval mode since the controller last looked.
     """
 
     training: bool
     max_spikes: float = 1.0
     observed: Tensor | None = None
+    trained: bool = False
     evaluated: bool = False
     _counted: bool = False  # whether a forward pass was counted since clear_observed(), other than a recomputation
+    _passes: int = 0  # how many were counted since clear_observed(), without those of compiled models
 
     def sense(self, spikes: Tensor, count: Tensor | None = None) -> None:
         """Counts the spikes of one forward pass in training, if there is a controller.
@@ -41,6 +46,7 @@ class Sensor:
         if not self.training:
             self.evaluated = True
         elif self._counts():
+            self.trained = True
             if count is None:
                 count = spikes.detach().sum(dtype=torch.float32)
             self.observed[0] += count.detach() / self.max_spikes
@@ -50,7 +56,8 @@ class Sensor:
         """Resets the counts. The controller calls it once per iteration."""
         assert self.observed is not None, "without a controller nothing is observed"
         self.observed.zero_()
-        self._counted = False
+        self.trained = self._counted = False
+        self._passes = 0
 
     def _counts(self) -> bool:
         """Whether the current forward pass is to be counted.
@@ -66,6 +73,15 @@ class Sensor:
         if internals.in_backward():
             return not self._counted
         self._counted = True
+        self._passes += 1
+        if self._passes == _MANY_PASSES:
+            warnings.warn(
+                f"{_MANY_PASSES} forward passes in training without a step of the controller: the thresholds are not "
+                "regulated. Call controller_of(model).step() after each update of the weights. With auto=True, and in "
+                "a model that regulates itself, this happens after each step of a torch optimiser that holds "
+                "parameters of the model",
+                stacklevel=2,
+            )
         return True
 
 
@@ -82,7 +98,8 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
 
     Attributes:
         threshold_scale: factor by which a controller multiplies the threshold; 0-d fp32 buffer, None in a plain neuron.
-        wait: called with each copy of the neuron, see :mod:`step_ahsar.ahsar.neuron`.
+        before_training: called with the neuron before its forward passes in training mode; returns whether it could do
+            its work. None if there is nothing to do. See :mod:`step_ahsar.ahsar.neuron`.
     """
 
     name: ClassVar[str] = ""
@@ -94,7 +111,7 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
     precise = ("threshold_scale", "observed")
 
     threshold_scale: Tensor | None
-    wait: Callable[["SpikingNeuron"], None] | None = None
+    before_training: Callable[["SpikingNeuron"], bool] | None = None
 
     def __init__(self, threshold: float = 1.0, group: str | None = None) -> None:
         super().__init__()
@@ -134,6 +151,7 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
         """
         if x.ndim < 2:
             raise UserError(f"{type(self).__name__} takes [T, B, ...], got shape {list(x.shape)}")
+        _prepare(self)
         spikes, count = self.simulate(x) if norm is None else self.simulate_normed(x, norm)
         self.sense(spikes, count)
         return spikes
@@ -164,6 +182,7 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
     def stop_regulation(self) -> None:
         """Makes the neuron a plain one, without a scale."""
         self.register_buffer("threshold_scale", None)
+        self.before_training = None
         self.stop_observing()
 
     @torch.no_grad()
@@ -177,17 +196,31 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
         """Multiplies the neuron's own threshold, or the parameter that plays its part, by ``scale``, 0-d."""
         self.threshold = float(self.threshold * scale)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if self.wait is not None and self.observed is None:
-            self.wait(self)
-
     def extra_repr(self) -> str:
         """The neuron's options; each is an attribute of the same name."""
         options = ["threshold", *self.option_defaults()]
         shown = [f"{name}={getattr(self, name)!r}" for name in dict.fromkeys(options)]
         shown += [f"group={self.group!r}"] if self.group else []
         return ", ".join(shown + (["regulated"] if self.threshold_scale is not None else []))
+
+
+@torch.compiler.assume_constant_result
+def _prepared(neuron: SpikingNeuron) -> bool:
+    """Calls ``neuron.before_training`` in training mode. Returns whether nothing is left to do.
+
+    When a graph is compiled this runs once, while the call is traced, and leaves nothing in the graph.
+    """
+    return not neuron.training or neuron.before_training is None or neuron.before_training(neuron)
+
+
+def _prepare(neuron: SpikingNeuron) -> None:
+    # In a compiled function that is no module's method, the model is not on the call stack while the call is traced. It
+    # is when the call runs, so the graph is split here.
+    if not _prepared(neuron) and torch.compiler.is_compiling():
+        _prepared_outside_graphs(neuron)
+
+
+_prepared_outside_graphs = torch.compiler.disable(_prepared)
 
 
 def own_parameters(model: nn.Module) -> set[str]:

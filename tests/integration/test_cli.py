@@ -289,7 +289,13 @@ def test_nothing_that_ended_well_is_a_failure(tmp_path, monkeypatch):
 def test_an_interrupted_comparison_says_how_to_go_on_and_does(tmp_path):
     out = tmp_path / "out"
     command = ["compare", "quickstart", *SMALL, "train.epochs=60", "compare.cells=[{id: a}]", "compare.seeds=[0]"]
-    running = subprocess.Popen([*PROGRAM, *command, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*PROGRAM, *command, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it runs in the background ignore SIGINT, and this would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     metrics = out / "runs" / "a" / "0" / "metrics.jsonl"
     try:
         deadline = time.monotonic() + 60

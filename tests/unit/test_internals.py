@@ -140,6 +140,11 @@ def test_instruction_sets_are_taken_untested_unless_the_user_has_decided():
     assert cpu_vec_isa.valid_vec_isa_list.cache_info().currsize == 0
 
 
+def test_a_compiled_model_holds_the_model():
+    model = nn.Linear(2, 2)
+    assert internals.uncompiled(torch.compile(model)) is internals.uncompiled(model) is model
+
+
 def test_the_compiler_is_loaded_without_a_warning_about_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = []

@@ -1,7 +1,7 @@
 """Fingerprints: identifying a data set by its content, so that the manifests of two runs can be compared."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import sha256
@@ -29,20 +29,22 @@ def fingerprint_arrays(arrays: Iterable[Any]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def fingerprint_files(root: Path, files: Iterable[Path], config: DataConfig) -> str:
-    """SHA-256 over the files' paths below ``root`` and their contents.
+def fingerprint_files(root: Path, parts: Mapping[str, Iterable[Path]], config: DataConfig) -> str:
+    """SHA-256 over the files of each part, in order: the part's name, the file's path below ``root``, its content.
 
-    A file is read once. Its digest is kept in the cache (``data.cache``) and is valid as long as the file's path, size
-    and time of change are the same.
+    So it also tells which samples are in which part, and their order, by which validation samples are chosen. A file is
+    read once. Its digest is kept in the cache (``data.cache``) and is valid as long as the file's path, size and time
+    of change are the same.
 
     Raises:
         DataFault: a file that cannot be read.
     """
-    ordered = sorted(set(files))
-    digests = _digests(ordered, cache_folder(config) / _KEPT)
+    listed = [(part, file) for part, files in parts.items() for file in files]
+    digests = _digests(sorted({file for _, file in listed}), cache_folder(config) / _KEPT)
     digest = sha256()
-    for file in ordered:
-        digest.update(f"{file.relative_to(root).as_posix()}\0{digests[file]}\n".encode())
+    for part, file in listed:
+        place = file.relative_to(root) if file.is_relative_to(root) else file
+        digest.update(f"{part}\0{place.as_posix()}\0{digests[file]}\n".encode())
     return f"sha256:{digest.hexdigest()}"
 
 

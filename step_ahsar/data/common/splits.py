@@ -127,7 +127,7 @@ def labels_of(samples: Samples) -> NDArray[np.int64] | None:
     labels = getattr(samples, "labels", None)
     if labels is None:
         labels = getattr(samples, "targets", None)  # torchvision's name
-    return None if labels is None else np.asarray(labels, dtype=np.int64)
+    return None if labels is None or np.ndim(labels) != 1 else np.asarray(labels, dtype=np.int64)
 
 
 def _counts(labels: Any) -> dict[int, int]:

@@ -92,7 +92,8 @@ def open_published(config: DataConfig, published: PublishedSet) -> Splits:
 
     read = partial(published.read, sensor=published.sensor)
     train, test = (FileEvents(faults.readable(part, lambda item: read(item[0])), read) for part in parts)
-    fingerprint = fingerprint_files(place, [path for path, _ in train.items + test.items], config)
+    files_of = {name: [path for path, _ in samples.items] for name, samples in (("training", train), ("test", test))}
+    fingerprint = fingerprint_files(place, files_of, config)
     splits = Splits(train, test, classes, fingerprint, test_held_out=len(files) == 1, skipped=tuple(faults.found))
     return require_samples(splits, config)
 

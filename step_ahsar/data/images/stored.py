@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -74,11 +74,16 @@ def open_torchvision(config: DataConfig, holds: str) -> Splits:
         raise UserError(
             f"dataset {config.name!r}: cannot read or fetch {holds} in {root} (data.root): {error}"
         ) from error
+    classes = tuple(map(_class_name, train.classes))
     if hasattr(train, "data"):
         arrays = (train.data, train.targets, test.data, test.targets)
-        return Splits(train, test, tuple(map(str, train.classes)), fingerprint_arrays(arrays))
-    files = [Path(path) for split in (train, test) for path, _ in split.samples]
-    return Splits(train, test, tuple(map(_class_name, train.classes)), fingerprint_files(root, files, config))
+        for part in (train, test):
+            if np.ndim(part.targets) == 2:  # QMNIST's targets [N, 8] are the class and facts about the writer
+                part.labels = part.targets[:, 0]
+        return Splits(train, test, classes, fingerprint_arrays(arrays))
+    # Places365 has its list of (path, class) as imgs, ImageNet as samples and as imgs.
+    files = {name: [Path(path) for path, _ in part.imgs] for name, part in (("training", train), ("test", test))}
+    return Splits(train, test, classes, fingerprint_files(root, files, config))
 
 
 class StreamedImages:
@@ -101,12 +106,19 @@ class StreamedImages:
 
 def open_hub(config: DataConfig) -> Splits:
     """A set of the Hugging Face hub, ``hfds/<owner>/<name>``, through the package `datasets`; root is its cache."""
-    train, test = (dataset.reader for dataset in _published(config, "datasets"))
-    fingerprint = fingerprint_arrays([[internals.hub_fingerprint(reader.dataset) for reader in (train, test)]])
+    readers = {name: dataset.reader for name, dataset in _published(config, "datasets").items()}
+    parts = _with_labels({name: StoredImages(reader) for name, reader in readers.items()})
+    fingerprint = fingerprint_arrays([[internals.hub_fingerprint(part.reader.dataset) for part in parts.values()]])
     faults = Faults(config)
-    samples = [_readable(reader, faults) for reader in (train, test)]
-    classes = _class_names(train.class_to_idx)
-    return Splits(samples[0], samples[1], classes, fingerprint, skipped=tuple(faults.found))
+    samples = {name: _readable(part.reader, faults) for name, part in parts.items()}
+    return Splits(
+        samples["training"],
+        samples["test"],
+        _class_names(readers["training"].class_to_idx),
+        fingerprint,
+        validation=samples.get("validation"),
+        skipped=tuple(faults.found),
+    )
 
 
 def open_stream(config: DataConfig, package: str) -> Splits:
@@ -115,33 +127,54 @@ def open_stream(config: DataConfig, package: str) -> Splits:
     If the stream has no names of classes, they are numbers up to the largest label.
     """
     datasets = _published(config, package)
-    parts = []
-    for dataset in datasets:
+    read: dict[str, StreamedImages] = {}
+    for name, dataset in datasets.items():
         try:
-            parts.append([(image.convert("RGB"), int(label)) for image, label in dataset])
+            read[name] = StreamedImages([(image.convert("RGB"), int(label)) for image, label in dataset])
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise UserError(f"dataset {config.name!r}: its stream cannot be read: {error}".splitlines()[0]) from error
-    if not all(parts):
+    if not all(map(len, read.values())):
         raise UserError(f"dataset {config.name!r}: a split of its stream is empty")
-    index = getattr(datasets[0].reader, "class_to_idx", None) or {}
-    count = 1 + max(label for part in parts for _, label in part)
+    parts = _with_labels(read)
+    labels = [np.array(part.labels) for part in parts.values()]
+    lowest, count = min(map(np.min, labels)), 1 + max(map(np.max, labels))
+    index = getattr(datasets["training"].reader, "class_to_idx", None) or {}
     classes = tuple(map(str, sorted(index, key=index.__getitem__) or range(count)))
-    lowest = min(label for part in parts for _, label in part)
     if count > len(classes) or lowest < 0:
         raise UserError(
             f"dataset {config.name!r}: labels must be 0 to {len(classes) - 1}, got labels from {lowest} to {count - 1}"
         )
-    contents = [np.asarray(image) for part in parts for image, _ in part]
-    labels = [np.array([label for _, label in part]) for part in parts]
-    train, test = map(StreamedImages, parts)
-    return Splits(train, test, classes, fingerprint_arrays([*contents, *labels]))
+    contents = [np.asarray(image) for part in parts.values() for image, _ in part.samples]
+    return Splits(
+        parts["training"],
+        parts["test"],
+        classes,
+        fingerprint_arrays([*contents, *labels]),
+        validation=parts.get("validation"),
+    )
 
 
-def _published(config: DataConfig, package: str) -> list[Any]:
-    """The training and the test split of a set that timm opens through ``package``.
+P = TypeVar("P", StoredImages, StreamedImages)
+
+
+def _with_labels(parts: dict[str, P]) -> dict[str, P]:
+    """The parts without a test part that has no labels (-1, as is usual for those of competitions).
+
+    The validation part is the test part then.
+    """
+    labels = parts["test"].labels
+    if labels is None or min(labels, default=0) >= 0 or "validation" not in parts:
+        return parts
+    return {"training": parts["training"], "test": parts["validation"]}
+
+
+def _published(config: DataConfig, package: str) -> dict[str, Any]:
+    """The training, validation (if there is one) and test part of a set that timm opens through ``package``.
+
+    If there is no test part, the validation part is used as the test part.
 
     Raises:
-        UserError: the package, the set or a split is missing.
+        UserError: the package, the set or a part is missing.
     """
     if importlib.util.find_spec(package) is None:
         raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
@@ -151,22 +184,22 @@ def _published(config: DataConfig, package: str) -> list[Any]:
             f"dataset {config.name!r}: the folder {root} (data.root) does not exist; set data.download=true to fetch it"
         )
     options: dict[str, Any] = {"download": True} if config.download else {}
-    found = []
-    # Test splits of the hub and of streams often have no labels, so the validation split is used for testing.
-    for names in (TRAIN_NAMES, ("validation", "valid", "test")):
+
+    def opened(names: Sequence[str]) -> Any:
         for split in names:
             try:
-                found.append(create_dataset(config.name, root=str(root), split=split, **options))
-            except (ValueError, KeyError, AssertionError) as error:
-                if "split" not in str(error).lower():
-                    raise UserError(f"dataset {config.name!r}: {error}".splitlines()[0]) from error
-            except (OSError, RuntimeError) as error:
-                raise UserError(f"dataset {config.name!r}: cannot read or fetch it: {error}".splitlines()[0]) from error
-            else:
-                break
-        else:
+                return create_dataset(config.name, root=str(root), split=split, **options)
+            except (ValueError, KeyError, AssertionError, OSError, RuntimeError) as error:
+                if "split" not in str(error).lower():  # else there is no split of this name
+                    reason = f"cannot be read or fetched: {error}".splitlines()[0]
+                    raise UserError(f"dataset {config.name!r} {reason}") from error
+        return None
+
+    parts = dict(zip(("training", "validation", "test"), find_parts(opened), strict=True))
+    for name, names in (("training", TRAIN_NAMES), ("test", (*TEST_NAMES, *VALIDATION_NAMES))):
+        if parts[name] is None:
             raise UserError(f"dataset {config.name!r} has no split {' or '.join(names)}")
-    return found
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def open_folder(config: DataConfig) -> Splits:
@@ -206,11 +239,10 @@ def open_folder(config: DataConfig) -> Splits:
                 f"dataset {config.name!r}: {place} has classes that {places['training']} lacks: "
                 f"{', '.join(sorted(strangers))}"
             )
-    files = [
-        Path(path)
+    files = {
+        name: [Path(sample[0]) for sample in readers[name].samples] if place.is_dir() else [place]
         for name, place in places.items()
-        for path in ([sample[0] for sample in readers[name].samples] if place.is_dir() else [place])
-    ]
+    }
     samples = {name: _readable(reader, faults) for name, reader in readers.items()}
     return Splits(
         samples["training"],

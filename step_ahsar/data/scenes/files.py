@@ -75,12 +75,12 @@ def open_parts(
             reason = f": {faults.found[before]}" if len(faults.found) > before else ""
             raise UserError(f"dataset {config.name!r}: no {name} sample in {config.root} (data.root){reason}")
         samples[name] = FileSamples(kept, read)
-    files = {file for part in samples.values() for item in part.items for file in files_of(item) if file.is_file()}
-    fingerprint = fingerprint_files(root, files | {file for file in further if file.is_file()}, config)
+    files = {name: [file for item in part.items for file in files_of(item)] for name, part in samples.items()}
+    present = {name: [file for file in of if file.is_file()] for name, of in (files | {"all": further}).items()}
     return Splits(
         samples["training"],
         samples["test"],
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_files(root, present, config),
         validation=samples.get("validation"),
         skipped=tuple(faults.found),
         **known,

@@ -172,7 +172,7 @@ def open_spikes(config: DataConfig, prefix: str, num_classes: int, duration: flo
         train=splits["train"],
         test=splits["test"],
         classes=names if len(names) == num_classes else tuple(map(str, range(num_classes))),
-        fingerprint=fingerprint_files(root, parts.values(), config),
+        fingerprint=fingerprint_files(root, {part: [file] for part, file in parts.items()}, config),
         validation=splits.get("validation"),
         skipped=tuple(faults.found),
         in_chans=sequence.channels,

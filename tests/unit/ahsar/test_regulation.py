@@ -1,8 +1,15 @@
 """Putting models under a controller: whose neurons, which groups, and what is said about the others."""
 
+import copy
+import pickle
+import warnings
+from typing import Any
+
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from step_ahsar.ahsar import AHSARConfig, ScaleRule, controller_of, fold, is_regulated, regulate
 from step_ahsar.ahsar.finding import find_layers, find_strangers
@@ -91,6 +98,26 @@ def test_declarations_are_checked(nodes):
         regulate(net(MyNode()), nodes=nodes)
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (
+            ScaleRule(None),
+            r"its ScaleRule has neither a threshold nor divides=True",
+        ),
+        (ScaleRule("v_treshold"), r"it has no attribute 'v_treshold'"),
+        (ScaleRule("name"), r"its 'name' is no number and no tensor but 'x'"),
+    ],
+)
+def test_rules_are_checked(rule, message):
+    """Fault: the scale moved without any effect, or the forward pass failed."""
+    model = net(MyNode())
+    model[1].name = "x"
+    with pytest.raises(UserError, match=f"layer '1': MyNode cannot be regulated: {message}"):
+        regulate(model, nodes={MyNode: rule})
+    assert not is_regulated(model)
+
+
 # -- what looks like a neuron and is not known -----------------------------------------------------------------------
 
 
@@ -109,16 +136,60 @@ def test_a_model_of_unknown_neurons_alone_is_refused():
         regulate(net(MyNode()))
 
 
-@pytest.mark.parametrize("name", ["PSNTorch", "MultiSpike", "CLIF", "mem_update", "Q_IFNode", "ILIFNeuron", "SpikingX"])
+NEURONS = (
+    "PSNTorch MultiSpike CLIF mem_update Q_IFNode ILIFNeuron SpikingX EIF QIF AdEx Izhikevich IzhikevichNode LIAF "
+    "ALIFCell NormLIF SurrogateLIF SpikeAct"
+)
+
+
+@pytest.mark.parametrize("name", NEURONS.split())
 def test_names_of_neurons(name):
     model = nn.Sequential(type(name, (nn.Module,), {})())
     assert list(find_strangers(model, {})) == ["0"]
 
 
-@pytest.mark.parametrize("name", ["SpikingBlock", "SpikeNorm", "Sigmoid", "Classifier", "SpikeLoss", "Gif2Frames"])
+@pytest.mark.parametrize(
+    "attribute", ["v_threshold", "v_th", "vth", "v_thresh", "threshold", "thresh", "thre", "theta"]
+)
+@pytest.mark.parametrize("value", [1.0, 1, torch.ones(()), nn.Parameter(torch.ones(3))])
+def test_attributes_of_neurons(attribute, value):
+    model = nn.Sequential(type("Act", (nn.Module,), {})())
+    setattr(model[0], attribute, value)
+    assert list(find_strangers(model, {})) == ["0"]
+    setattr(model[0], attribute, None)
+    assert not find_strangers(model, {})
+
+
+@pytest.mark.parametrize(
+    "name", ["SpikingBlock", "SpikeNorm", "Sigmoid", "Classifier", "SpikeLoss", "Gif2Frames", "LIFEncoder", "Diff"]
+)
 def test_names_of_others(name):
     model = nn.Sequential(type(name, (nn.Module,), {})())
     assert not find_strangers(model, {})
+
+
+class RecurrentLIF(nn.Module):
+    """A neuron with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.Linear(4, 4)
+
+
+class SpikingBlock(nn.Module):
+    """Weights, a threshold, and no neuron inside: it fires by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.v_threshold = nn.Linear(4, 4), 1.0
+
+
+def test_neurons_with_weights():
+    """Fault: modules with weights inside were never named."""
+    model = nn.Sequential(
+        RecurrentLIF(), SpikingBlock(), CLIFSpike(), nn.Sequential(nn.Linear(4, 4), create_neuron("lif"))
+    )
+    assert list(find_strangers(model, find_layers(model))) == ["0", "1", "2.node"]
 
 
 def test_torchs_own_modules_are_no_strangers():
@@ -149,13 +220,22 @@ def test_regulating_after_compiling_is_noticed():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     (compiled(torch.randn(5, 4)) ** 2).sum().backward()
     optimizer.step()
-    with pytest.warns(UserWarning, match="was compiled and called before"):
+    with pytest.warns(UserWarning, match="were compiled and called before"):
         controller.step()
     torch.compiler.reset()
     for _ in range(2):
         (compiled(torch.randn(5, 4)) ** 2).sum().backward()
         controller.step()
     assert controller.layers()["1"]["rate"] is not None
+
+
+def test_a_part_that_was_compiled_before_is_named():
+    """Fault: only a model of which no layer at all was observed was noticed."""
+    model = nn.Sequential(net(MyNode()), torch.compile(net(MyNode()), backend="eager"), net(MyNode()))
+    model(torch.randn(5, 4))
+    controller = regulate(model, nodes={MyNode: ScaleRule(threshold="v_th")})
+    with pytest.warns(UserWarning, match=r"1 of the 3 regulated layers were not seen in training.*: 1._orig_mod.1\."):
+        fit(model, controller, steps=1)
 
 
 def test_own_neurons_are_observed_even_if_they_were_compiled_before():
@@ -235,10 +315,11 @@ def test_the_outermost_module_is_the_model():
 def test_evaluation_leaves_it_plain():
     model = ahsar_net()
     model.eval()(torch.randn(2, 5, 4))
-    with torch.no_grad():
-        model.train()(torch.randn(2, 5, 4))
     with pytest.raises(UserError, match="no controller"):
         controller_of(model)
+    with torch.no_grad():
+        model.train()(torch.randn(2, 5, 4))  # the first half of a reentrant activation checkpoint is such a call
+    assert controller_of(model).self_made
 
 
 def test_a_controller_of_ones_own_is_not_doubled():
@@ -265,23 +346,199 @@ def test_regulate_takes_over_from_a_model_that_had_begun_by_itself():
     }
 
 
-def test_copies_wait_too():
-    import copy
-
-    model = copy.deepcopy(ahsar_net())
+def trained(model: nn.Module) -> nn.Module:
     iterate(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    return model
+
+
+def test_a_copy_regulates_itself():
+    for model in (
+        copy.deepcopy(ahsar_net()),
+        pickle.loads(pickle.dumps(ahsar_net())),
+        copy.deepcopy(ahsar_net().eval()),
+    ):
+        assert controller_of(trained(model.train())).self_made
+        controller_of(model).release()
+
+
+def test_a_released_model_regulates_itself_again():
+    """Fault: it trained as a plain LIF without a word, although release() restores the model as it was."""
+    model = ahsar_net(threshold=20.0)
+    controller = regulate(model)
+    controller.release()
+    trained(model)
     assert controller_of(model).self_made
+    assert all(layer["threshold_scale"] < 1 for layer in controller_of(model).layers().values())
+    controller_of(model).leave()  # for good
+    scales = [model[i].threshold_scale.clone() for i in (1, 3)]
+    trained(model)
+    assert [model[i].threshold_scale for i in (1, 3)] == scales
+
+
+def test_layers_in_no_group_do_not_regulate_themselves():
+    model = ahsar_net(threshold=20.0)
+    regulate(model, groups={"first": "1"}, auto=True)
+    trained(model)
+    assert model[1].threshold_scale < 1
+    assert model[3].threshold_scale == 1
     controller_of(model).release()
 
 
-def test_no_hook_is_left_behind():
+class Parts(nn.Module):
+    """As timm's models: the two halves may be called apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.tail = ahsar_net(threshold=20.0), ahsar_net(threshold=20.0)
+
+    def forward_features(self, x):
+        return self.body(x)
+
+    def forward_head(self, x):
+        return self.tail(x)
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
+
+
+def test_halves_that_are_called_apart_have_one_controller():
+    """Fault: each half got a controller of its own, and controller_of(model) raised."""
+    model = Parts()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        model.forward_head(model.forward_features(torch.randn(2, 5, 4))).sum().backward()
+        optimizer.step()
+    assert list(controller_of(model).layers()) == ["body.1", "body.3", "tail.1", "tail.3"]
+    controller_of(model).release()
+
+
+@pytest.mark.parametrize("how", ["torch.compile", "model.compile", "a function"])
+def test_a_compiled_model_regulates_itself(how):
+    """Fault: the hook that found the model was traced, and the compiler failed."""
+    torch.compiler.reset()
+    model, plain = Parts(), Parts()
+    kept = copy.deepcopy(model.state_dict())
+    plain.load_state_dict(kept)
+    counter = CompileCounter()
+    compiled: Any = model
+    if how == "torch.compile":
+        compiled = torch.compile(model, backend=counter, fullgraph=True)
+    elif how == "model.compile":
+        model.compile(backend=counter, fullgraph=True)
+    else:
+        compiled = torch.compile(lambda x: model(x), backend=counter)
+    for call, each in ((compiled, model), (plain, plain)):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.1)
+        for i in range(3):
+            optimizer.zero_grad()
+            x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(i))
+            (call(x) ** 2).sum().backward()
+            optimizer.step()
+    assert controller_of(compiled if isinstance(compiled, nn.Module) else model) is controller_of(model)
+    assert controller_of(model).layers() == controller_of(plain).layers()
+    assert all(layer["threshold_scale"] < 1 for layer in controller_of(model).layers().values())
+    if how != "a function":
+        assert counter.frame_count == 1  # nothing was compiled twice
+    for each in (model, plain):
+        controller_of(each).release()
+
+
+def test_regulating_a_compiled_model_is_regulating_the_model():
+    model = ahsar_net()
+    controller = regulate(torch.compile(model, backend="eager"))
+    assert controller.model is model
+    assert list(controller.layers()) == ["1", "3"]
+
+
+def test_other_models_compile_while_a_neuron_has_not_been_trained():
+    """Fault: a hook on every module of the process was traced, and compiling failed."""
+    torch.compiler.reset()
+    model = ahsar_net()
+    other = torch.compile(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), backend="eager", fullgraph=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other(torch.rand(2, 4))
+    model.eval()
+    other(torch.rand(2, 4))
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_timms_averaged_model_and_compiling(explicit):
+    """Fault: timm's order, ModelEmaV3(model), then torch.compile(model), ended in an error of the compiler."""
+    torch.compiler.reset()
+    model = ahsar_net(threshold=20.0)
+    average = ModelEmaV3(model, decay=0.5)
+    if explicit:
+        regulate(model, auto=True)
+    compiled = torch.compile(model, backend="eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        compiled(torch.randn(2, 5, 4)).sum().backward()
+        optimizer.step()
+        average.update(model)
+    averaged = average.module[1].threshold_scale
+    assert model[1].threshold_scale < averaged < 1
+    with pytest.raises(UserError, match="no controller"):
+        controller_of(average.module)
+    controller_of(model).release()
+
+
+def test_no_hook_on_other_modules():
     from torch.nn.modules import module
 
-    before = len(module._global_forward_pre_hooks)
     model = ahsar_net()
-    assert len(module._global_forward_pre_hooks) == max(before, 1)
-    iterate(model, torch.optim.SGD(model.parameters(), lr=0.1), steps=1)
+    model(torch.randn(2, 5, 4))
+    assert not module._has_any_global_hook()
     controller_of(model).release()
-    assert len(module._global_forward_pre_hooks) == before
-    net(create_neuron("lif"))
-    assert len(module._global_forward_pre_hooks) == before  # plain neurons need none
+
+
+# -- a controller that nobody drives -----------------------------------------------------------------------------------
+
+
+def test_an_optimiser_of_copies_is_noticed():
+    """Fault: with master copies of the parameters the model trained as a plain LIF without a word."""
+    model = ahsar_net(threshold=20.0)
+    masters = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    optimizer = torch.optim.SGD(masters, lr=0.1)
+
+    def update():
+        (model(torch.randn(2, 5, 4)) ** 2).sum().backward()
+        for master, p in zip(masters, model.parameters(), strict=True):
+            master.grad = p.grad
+        optimizer.step()
+
+    for _ in range(9):
+        update()
+    with pytest.warns(UserWarning, match=r"SGD made 10 steps, but it holds no parameter of the model.*controller_of"):
+        update()
+    for _ in range(3):
+        update()
+        controller_of(model).step()
+    assert all(layer["threshold_scale"] < 1 for layer in controller_of(model).layers().values())
+    controller_of(model).release()
+
+
+def test_another_models_optimiser_is_no_reason_to_warn():
+    model, other = ahsar_net(), nn.Linear(2, 2)
+    both = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, other)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(12):
+            (model(torch.randn(2, 5, 4)) ** 2).sum().backward()
+            for optimizer in both:
+                optimizer.step()
+        (model(torch.randn(2, 5, 4)) ** 2).sum().backward()  # one that no step follows
+        for _ in range(12):
+            both[1].step()
+    controller_of(model).release()
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_updates_without_an_optimiser_are_noticed(auto):
+    model = net(create_neuron("lif"))
+    regulate(model, auto=auto)
+    for _ in range(99):
+        model(torch.randn(2, 5, 4))
+    with pytest.warns(UserWarning, match=r"100 forward passes in training without a step of the controller.*step\(\)"):
+        model(torch.randn(2, 5, 4))
+    controller_of(model).release()

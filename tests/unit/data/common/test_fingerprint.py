@@ -22,7 +22,7 @@ def files(tmp_path):
 
 
 def taken(root, cache):
-    return fingerprint_files(root, root.rglob("*.bin"), DataConfig(cache=str(cache)))
+    return fingerprint_files(root, {"training": sorted(root.rglob("*.bin"))}, DataConfig(cache=str(cache)))
 
 
 def edit(path, content):
@@ -44,14 +44,35 @@ def test_content_counts_and_not_names_and_sizes_alone(files, tmp_path):
     assert taken(files, tmp_path) not in (before, changed)
 
 
-def test_it_does_not_depend_on_place_order_or_time(files, tmp_path):
+def test_it_does_not_depend_on_place_or_time(files, tmp_path):
     before = taken(files, tmp_path)
     moved = files.rename(tmp_path / "elsewhere")
     os.utime(moved / "a" / "1.bin", ns=(1, 1))
     assert taken(moved, tmp_path) == before
-    paths = list(moved.rglob("*.bin"))
+
+
+def test_which_sample_is_in_which_part_counts(files, tmp_path):
+    """Fault: after two lines of the lists of parts had changed places, evaluate measured training pictures as test."""
+    one, two, three = sorted(files.rglob("*.bin"))
     config = DataConfig(cache=str(tmp_path))
-    assert fingerprint_files(moved, [*paths[::-1], paths[0]], config) == before
+    divisions = (
+        {"training": [one, two], "test": [three]},
+        {"training": [one, three], "test": [two]},
+        {"training": [two, one], "test": [three]},  # samples are chosen for validation by their position
+        {"training": [one], "test": [two, three]},
+    )
+    assert len({fingerprint_files(files, parts, config) for parts in divisions}) == len(divisions)
+
+
+def test_files_outside_the_root(files, tmp_path):
+    """Fault: a COCO annotation with absolute names of pictures ended in a traceback."""
+    config = DataConfig(cache=str(tmp_path))
+    outside = tmp_path / "outside.bin"
+    outside.write_bytes(b"one")
+    parts = {"training": [outside], "test": []}
+    first = fingerprint_files(files, parts, config)
+    outside.write_bytes(b"three")
+    assert fingerprint_files(files, parts, config) != first
 
 
 def test_a_file_is_read_once(files, tmp_path, monkeypatch):
@@ -89,9 +110,9 @@ def test_a_cache_that_cannot_be_used_only_costs_time(files, tmp_path, damage):
 def test_a_file_that_cannot_be_read_is_named(files, tmp_path):
     config = DataConfig(cache=str(tmp_path))
     with pytest.raises(DataFault, match=r"gone\.bin: cannot be read: No such file"):
-        fingerprint_files(files, [files / "gone.bin"], config)
+        fingerprint_files(files, {"training": [files / "gone.bin"]}, config)
     with pytest.raises(DataFault, match=r"a: cannot be read: Is a directory"):
-        fingerprint_files(files, [files / "a"], config)
+        fingerprint_files(files, {"training": [files / "a"]}, config)
 
 
 def test_arrays_by_type_shape_and_values():

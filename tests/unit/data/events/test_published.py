@@ -320,3 +320,33 @@ def test_recordings_whose_mirror_image_is_another_class_are_not_flipped(name):
     config = Config().with_values({"data.name": name, "data.events.hflip": 0.5})
     with pytest.raises(UserError, match=r"data\.events\.hflip must be 0"):
         open_data(config)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])  # 0.5: the parts are of one size
+def test_another_split_is_not_served_the_frames_of_the_first(tmp_path, share):
+    """Fault: the cache's key had neither the split nor the samples, so that training samples were in the test part."""
+    for path in build("ncaltech101", tmp_path / "sets"):
+        number = 5 * (path.parent.name == "yin_yang") + int(path.stem[-1])
+        path.write_bytes(path.read_bytes()[:5] * (number + 1))  # the number of its events tells which one it is
+    values = {"name": "ncaltech101", "root": str(tmp_path / "sets"), "test_share": share, "validation": 0}
+
+    def served(seed):
+        data = open_data(Config(data=DataConfig(cache=str(tmp_path / "cache"), split_seed=seed, **values)))
+        found = {}
+        for part in ("train", "test"):
+            kept, straight = data._cached(part), getattr(data.splits, part)
+            found[part] = [int(kept[i][0].sum()) for i in range(len(kept))]
+            assert found[part] == [len(straight[i][0].x) for i in range(len(straight))]
+            assert [kept[i][1] for i in range(len(kept))] == straight.labels
+        return found
+
+    first, second = served(0), served(1)
+    assert first["test"] != second["test"]
+    for parts in (first, second, served(0)):
+        assert sorted(parts["train"] + parts["test"]) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("name", ["ncaltech101", "asl_dvs"])
+def test_the_fingerprint_tells_splits_apart(tmp_path, name):
+    build(name, tmp_path)
+    assert len({load(name, tmp_path, split_seed=seed).fingerprint for seed in range(3)}) == 3

@@ -4,14 +4,18 @@ import importlib.util
 import pickle
 import struct
 import tarfile
+from io import BytesIO
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import DATASETS, find_dataset, open_data, register_dataset
+from step_ahsar.data.common.splits import labels_of
 from step_ahsar.data.images import stored
 from step_ahsar.errors import UserError
 
@@ -276,3 +280,81 @@ def test_the_images_of_a_tar_file_are_found_without_running_what_lies_beside_it(
 class Trap:
     def __reduce__(self):
         return exec, ("raise AssertionError('unpickled')",)
+
+
+def test_qmnist_is_divided_by_class(tmp_path):
+    """Fault: its targets are [N, 8], the class and facts about the writer, and were taken for classes."""
+    raw = tmp_path / "QMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 40), ("test", 20)):
+        pixels, facts = rng.integers(256, size=(count, 28, 28)).astype("u1"), rng.integers(9, size=(count, 8))
+        facts[:, 0] = np.arange(count) % 10
+        head = struct.pack(">BBBBIII", 0, 0, 8, 3, *pixels.shape)
+        (raw / f"qmnist-{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = struct.pack(">BBBBII", 0, 0, 12, 2, *facts.shape)
+        (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(head + facts.astype(">i4").tobytes())
+    splits = open_data(Config(data=DataConfig(name="torch/qmnist", root=str(tmp_path), validation=0.25))).splits
+    assert splits.validation is not None
+    assert np.bincount(labels_of(splits.validation)).tolist() == [1] * 10
+    assert [splits.validation[i][1] for i in range(10)] == labels_of(splits.validation).tolist()
+
+
+def test_places365(tmp_path, monkeypatch):
+    """Fault: torchvision's Places365 has no attribute ``samples``."""
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.jpg")
+    images = {"train-standard": ["a", "b"], "val": ["c"]}
+    monkeypatch.setattr(torchvision.datasets.Places365, "load_categories", lambda *_: (["x", "y"], {"x": 0, "y": 1}))
+    monkeypatch.setattr(
+        torchvision.datasets.Places365,
+        "load_file_list",
+        lambda self, *_: ([(str(tmp_path / f"{name}.jpg"), 0) for name in images[self.split]], [0, 0]),
+    )
+    splits = open_data(Config(data=DataConfig(name="torch/places365", root=str(tmp_path), validation=0))).splits
+    assert (len(splits.train), len(splits.test), splits.classes) == (2, 1, ("x", "y"))
+    assert splits.train[0][0].size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "parts"),
+    [
+        ({"train": [0, 1, 0], "validation": [1, 0], "test": [0]}, [3, 2, 1]),  # fault: the test part was never used
+        ({"train": [0, 1, 0], "validation": [1, 0], "test": [-1]}, [3, None, 2]),  # as is usual for competitions
+        ({"train": [0, 1, 0], "valid": [1, 0]}, [3, None, 2]),
+        ({"training": [0, 1, 0], "test": [1]}, [3, None, 1]),
+    ],
+)
+@pytest.mark.parametrize("name", ["hfds/me/mine", "wds/mine"])
+def test_the_parts_of_sets_of_the_hub(name, labels, parts, monkeypatch, tmp_path):
+    class Part:
+        """Timm's data set of one part, and its reader."""
+
+        class_to_idx: ClassVar = {"a": 0, "b": 1}
+        label_key = "label"
+
+        def __init__(self, split):
+            self.reader, self.split = self, split
+            self.dataset = type("Table", (dict,), {"_fingerprint": split})(label=labels[split])
+
+        def __getitem__(self, index):
+            if index >= len(self):
+                raise IndexError
+            picture, stream = Image.new("RGB", (8, 8)), BytesIO()
+            picture.save(stream, "png")
+            return picture if name.startswith("wds") else stream, labels[self.split][index]
+
+        def __len__(self):
+            return len(labels[self.split])
+
+    def create(name, root, split, **options):
+        if split not in labels:
+            raise RuntimeError(f"split {split} not found in info")  # of webdataset; others raise a ValueError
+        return Part(split)
+
+    monkeypatch.setattr(stored.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(stored, "create_dataset", create)
+    splits = find_dataset(name).open(DataConfig(name=name, root=str(tmp_path)))
+    found = [splits.train, splits.validation, splits.test]
+    assert [None if part is None else len(part) for part in found] == parts
+    assert splits.classes == ("a", "b")

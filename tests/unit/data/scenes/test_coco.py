@@ -232,3 +232,15 @@ def test_what_is_looked_for(coco, tmp_path):
         opened(coco)
     with pytest.raises(UserError, match=r"looked for annotations/instances_\{train,val\}\*\.json"):
         opened(coco / "train2017")
+
+
+def test_names_of_pictures_may_be_absolute(coco):
+    """Fault: a picture outside of data.root ended in a traceback."""
+    outside = coco.parent / "elsewhere.jpg"
+    (coco / "train2017" / "a.jpg").rename(outside)
+
+    def alter(data):
+        data["images"][0]["file_name"] = str(outside)
+
+    change(coco, alter)
+    assert opened(coco).train[0][0].size == (30, 20)

@@ -93,6 +93,15 @@ def test_the_fingerprint_tells_data_apart(folders, save):
     assert opened(folders).fingerprint != before
 
 
+def test_the_fingerprint_tells_parts_apart(lists):
+    """Fault: after two lines had changed places, evaluate measured training pictures as test pictures."""
+    before = opened(lists).fingerprint
+    train, val = ((lists / f"{part}.txt").read_text() for part in ("train", "val"))
+    (lists / "train.txt").write_text(val)
+    (lists / "val.txt").write_text(train)
+    assert opened(lists).fingerprint != before
+
+
 def faulty(folders, save, fault):
     """Makes the training image a, or its mask, unusable."""
     image, mask = folders / "images/train/a.jpg", folders / "masks/train/a.png"

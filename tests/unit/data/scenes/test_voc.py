@@ -55,6 +55,14 @@ def test_the_fingerprint_is_of_the_pictures_that_annotations_name(voc, save):
     assert opened(voc).fingerprint != before
 
 
+def test_the_fingerprint_tells_parts_apart(voc):
+    before = opened(voc).fingerprint
+    lists = voc / "ImageSets" / "Main"
+    (lists / "trainval.txt").write_text("three\ntwo\n")
+    (lists / "test.txt").write_text("one\nempty\n")
+    assert opened(voc).fingerprint != before
+
+
 def test_boxes_and_classes(voc):
     splits = opened(voc)
     assert splits.classes == ("blob", "cell")
