@@ -8,7 +8,7 @@ class UserError(ValueError):
     """An error in the user's input. The command line prints it as one line and exits with status 2."""
 
 
-def shortened(parts: Iterable[str], limit: int = 6) -> str:
+def shortened(parts: Iterable[str], limit: int = 6, separator: str = ", ") -> str:
     """The first parts of a list, and how many more there are.
 
     >>> shortened(["a", "b", "c"], limit=2)
@@ -16,7 +16,12 @@ def shortened(parts: Iterable[str], limit: int = 6) -> str:
     """
     listed = list(parts)
     more = len(listed) - limit
-    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
+    return separator.join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def shortened_path(path: str, most: int = 100) -> str:
+    """A path, without its middle if it is long."""
+    return path if len(path) <= most else f"{path[: most // 2]}...{path[-most // 2 :]}"
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:

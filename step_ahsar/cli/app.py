@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from step_ahsar import __version__
 from step_ahsar.cli import lists
-from step_ahsar.errors import UserError
+from step_ahsar.cli.invoking import FAILED, INTERRUPTED, Commands, TorchCommand, say
+from step_ahsar.libraries import list_libraries
 
 if TYPE_CHECKING:
     from step_ahsar.compare import Observer
 
-_FAILED, _USER_ERROR, _INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as shells have it
-
-
-class _Commands(TyperGroup):
-    """Reports an error in the user's input, or Ctrl-C, by one line on stderr and an exit status."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except UserError as fault:
-            _say(f"error: {' '.join(str(fault).split())}")
-            raise typer.Exit(_USER_ERROR) from None
-        except KeyboardInterrupt:
-            _say("interrupted")
-            raise typer.Exit(_INTERRUPTED) from None
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     help="Train spiking transformers, and compare them fairly.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lists.app, name="list")
+
+_EXPORTED = list_libraries("layouts")
 
 _Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a name that `list configs` shows.")]
 _Overrides = Annotated[
@@ -69,7 +52,7 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def validate(config: _Config, overrides: _Overrides = None) -> None:
     """Check a config, without running it.
 
@@ -87,7 +70,7 @@ def validate(config: _Config, overrides: _Overrides = None) -> None:
         typer.echo(f"valid: a comparison of {cells} cells x {seeds} seeds")
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def train(
     config: _Config,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder; it must be new or hold the same run.")],
@@ -111,14 +94,14 @@ def train(
         try:
             result = engine.train(settings, out, resume, **observer.hooks(run))
         except engine.NonFiniteLoss as fault:
-            _say(f"error: training diverged: {fault}; the results of earlier epochs are kept in {out}")
-            raise typer.Exit(_FAILED) from None
+            say(f"error: training diverged: {fault}; the results of earlier epochs are kept in {out}")
+            raise typer.Exit(FAILED) from None
     print_training(out, result, Console())
-    for line in text.skipped([engine.Run.existing(out).manifest()["dataset"]]):
+    for line in text.about_data([engine.Run.existing(out).manifest()["dataset"]]):
         typer.echo(line)
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     overrides: Annotated[
@@ -143,11 +126,11 @@ def evaluate(
         print_evaluation(run, engine.evaluate(run, checkpoint, changed), Console(), corruption)
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     to: Annotated[
-        str, typer.Option(metavar="LIBRARY", help="The library that will load it: torch, spikingjelly or braincog.")
+        str, typer.Option(metavar="LIBRARY", help=f"The library that will load it: torch, {', '.join(_EXPORTED)}.")
     ],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/export/<library>.safetensors.")] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
@@ -161,7 +144,7 @@ def export(
     typer.echo(engine.export(run, to, out, checkpoint))
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def compare(
     config: _Config,
     out: Annotated[
@@ -187,11 +170,11 @@ def compare(
     report.print_table(summary, Console())
     typer.echo(f"\n{page}")
     if not any(cell["n"] for cell in summary["cells"]):
-        _say("error: every run failed")
-        raise typer.Exit(_FAILED)
+        say("error: every run failed")
+        raise typer.Exit(FAILED)
 
 
-@app.command("report")
+@app.command("report", cls=TorchCommand)
 def report_(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a comparison or of a run.")],
 ) -> None:
@@ -236,9 +219,5 @@ def _interruptible(how_to_go_on: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"interrupted; {how_to_go_on}")
-        raise typer.Exit(_INTERRUPTED) from None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        say(f"interrupted; {how_to_go_on}")
+        raise typer.Exit(INTERRUPTED) from None

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from step_ahsar.cli.invoking import TorchCommand
 from step_ahsar.errors import UserError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def neurons() -> None:
     """Neurons, and the backends that have them."""
     from step_ahsar.neurons import list_backends, list_neurons
@@ -25,7 +26,7 @@ def neurons() -> None:
     _print_table("neuron", {backend: list_neurons(backend) for backend in list_backends()})
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def models(
     name: Annotated[str, typer.Argument(metavar="FILTER", help="Part of a name, or a pattern: 'qk*_4_*'.")] = "",
 ) -> None:
@@ -46,7 +47,7 @@ def models(
     _print(["model", "input (C, H, W)"], rows)
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def surrogates() -> None:
     """Surrogate gradients."""
     from step_ahsar.neurons import list_surrogates
@@ -54,7 +55,7 @@ def surrogates() -> None:
     _print(None, [[name] for name in list_surrogates()])
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def datasets() -> None:
     """Data sets, and the tasks for which they have targets."""
     from step_ahsar.data import DATASETS
@@ -73,7 +74,7 @@ def datasets() -> None:
     )
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def tasks() -> None:
     """Tasks, and the metric that each is judged by."""
     from step_ahsar.tasks import TASKS
@@ -81,7 +82,7 @@ def tasks() -> None:
     _print(["task", "judged by"], [[name, task.metric] for name, task in TASKS.items()])
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def losses() -> None:
     """Training losses, for train.loss, and the tasks that have them."""
     from step_ahsar.tasks import TASKS
@@ -89,7 +90,7 @@ def losses() -> None:
     _print_table("loss", {name: task.losses for name, task in TASKS.items()})
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def heads() -> None:
     """Heads of segmentation and detection, for head.name."""
     from step_ahsar.heads import detection, segmentation
@@ -97,7 +98,7 @@ def heads() -> None:
     _print_table("head", {"segmentation": segmentation.HEADS, "detection": detection.HEADS})
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def encoders() -> None:
     """Encoders from images to time steps, for data.encoder."""
     from step_ahsar.data.encoders import ENCODERS
@@ -105,7 +106,7 @@ def encoders() -> None:
     _print(None, [[name] for name in ENCODERS])
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def representations() -> None:
     """Representations of events as frames, for data.events.representation."""
     from step_ahsar.data.events.representations import REPRESENTATIONS
@@ -113,7 +114,7 @@ def representations() -> None:
     _print(None, [[name] for name in REPRESENTATIONS])
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def corruptions() -> None:
     """Corruptions of test data, at severities 1 to 5, and the kinds of data that have them."""
     from step_ahsar.data.events import corruptions as of_events
@@ -122,7 +123,7 @@ def corruptions() -> None:
     _print_table("corruption", {"static": of_images.CORRUPTIONS, "event": of_events.CORRUPTIONS})
 
 
-@app.command()
+@app.command(cls=TorchCommand)
 def configs() -> None:
     """Configs of the package, to run or to extend, each with its first line."""
     from step_ahsar.config import list_configs

@@ -88,14 +88,14 @@ class Lines(Observer):
     def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:  # noqa: D102
         self._clock.epoch_ended(run, metrics["epoch"])
         if metrics["epoch"] < run.epochs and time.monotonic() - self._said >= _LINE_EVERY:
-            self._say(run, f"epoch {metrics['epoch']}/{run.epochs}, {_figures(metrics)}")
+            self._say(run, f"epoch {metrics['epoch']}/{run.epochs}, {_figures(run, metrics)}")
 
     def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:  # noqa: D102
         self._clock.run_ended(run)
         if result["status"] == "failed":
             self._say(run, f"failed: {result['error']}")
         else:
-            self._say(run, f"done, {_figures(result['epochs'][-1])}")
+            self._say(run, f"done, {_figures(run, result['epochs'][-1])}")
 
     def _say(self, run: PlannedRun, what: str) -> None:
         self._said = time.monotonic()
@@ -142,7 +142,7 @@ class Bar(Observer):
 
     def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:  # noqa: D102
         self._clock.epoch_ended(run, metrics["epoch"])
-        self._show(run, f"epoch {metrics['epoch']}/{run.epochs}  {_figures(metrics)}")
+        self._show(run, f"epoch {metrics['epoch']}/{run.epochs}  {_figures(run, metrics)}")
 
     def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:  # noqa: D102
         self._clock.run_ended(run)
@@ -160,6 +160,7 @@ class Bar(Observer):
         )
 
 
-def _figures(epoch: dict[str, Any]) -> str:
-    name = epoch["metric"]
-    return f"{text.metric(name)} {100 * epoch['metrics'][name]:.1f} %, loss {epoch['train_loss']:.3f}"
+def _figures(run: PlannedRun, epoch: dict[str, Any]) -> str:
+    """The metric, and the part of the data that it is of: the test set only in a run without a validation part."""
+    name, part = epoch["metric"], "validation" if run.config.data.validation else "test"
+    return f"{part} {text.metric(name)} {100 * epoch['metrics'][name]:.1f} %, loss {epoch['train_loss']:.3f}"

@@ -53,7 +53,8 @@ def collect(directory: Path) -> dict[str, Any]:
 
 def _comparison(directory: Path) -> dict[str, Any]:
     config = load_config(directory / COMPARISON)
-    assert config.compare is not None
+    if config.compare is None:
+        raise UserError(f"{directory / COMPARISON} is damaged: it has no section 'compare'")
     target, seeds = config.compare.target, config.compare.seeds
     cells, manifests = [], []
     planned = config.cells()

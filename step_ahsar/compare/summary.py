@@ -22,11 +22,13 @@ DIGITS = 6  # significant digits of every number
 def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, Any]:
     """The summary (`schema.Summary`) of `cells`, each a `schema.Cell` without n, n_reached, mean and ci95.
 
-    Numbers outside the manifest have DIGITS significant digits. The numbers of runs are rounded before they are
-    averaged, so that the file's means are the means of the file's numbers.
+    Numbers outside the manifest, except settings, have DIGITS significant digits. The numbers of runs are rounded
+    before they are averaged, so that the file's means are the means of the file's numbers.
     """
     finished = [_rounded(cell | _over_seeds(cell["seeds"])) for cell in _rounded(cells)]
-    summary = {"manifest": manifest, "cells": finished, "comparisons": _rounded(_comparisons(finished))}
+    for cell, given in zip(finished, cells, strict=True):
+        cell["settings"] = given["settings"]  # as they are: a rounded setting could be that of another cell
+    summary = {"manifest": manifest, "cells": finished, "comparisons": _comparisons(finished)}
     return Summary.model_validate(summary).model_dump(mode="json")
 
 
@@ -106,10 +108,11 @@ def _each(statistic: Any, column: Any) -> Any:
 
 def _comparisons(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every regulated cell beside each of its plain controls."""
-    return [_compare(cell, control, differs) for cell, control, differs in pairs_of(cells)]
+    pairs = pairs_of(cells)
+    return [_rounded(_compare(cell, control)) | {"differs": differs} for cell, control, differs in pairs]
 
 
-def _compare(cell: dict[str, Any], control: dict[str, Any], differs: dict[str, Any]) -> dict[str, Any]:
+def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
     ours, theirs = ({s["seed"]: s for s in c["seeds"] if s["status"] == "ok"} for c in (cell, control))
     paired = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     metric = cell["metric"]
@@ -122,7 +125,6 @@ def _compare(cell: dict[str, Any], control: dict[str, Any], differs: dict[str, A
     return {
         "cell": cell["id"],
         "control": control["id"],
-        "differs": differs,
         "seeds": [a["seed"] for a, _ in paired],
         "metric_difference": {
             "values": differences,

@@ -72,7 +72,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         values = _parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read config {path}: {error}") from None
-    if values is None:
+    if _sets_nothing(values):
         raise UserError(f"{path} is empty; a config must set at least one key, such as model.name")
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, got a {type(values).__name__}")
@@ -87,6 +87,10 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{path}: extends must be the path of one config, got {extends!r}")
     base = _read(_find(extends, path.parent), (*chain, path.resolve()))
     return merge(base, values)
+
+
+def _sets_nothing(values: Any) -> bool:
+    return values is None or (isinstance(values, dict) and all(map(_sets_nothing, values.values())))
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,7 +7,7 @@ from functools import reduce
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from step_ahsar.errors import UserError
 
@@ -53,6 +53,24 @@ def check_keys(values: Mapping[str, Any], schema: type, path: str = "") -> None:
             if not isinstance(value, Mapping):
                 raise UserError(f"{full} is a section with keys of its own, got {value!r}")
             check_keys(value, section, f"{full}.")
+
+
+def check_types(values: Mapping[str, Any], types: Mapping[str, Any], path: str) -> None:
+    """Checks values against annotations, as those of a constructor. Values without an annotation are not checked.
+
+    Raises:
+        UserError: the first one that is of another type, with its key below ``path``.
+
+    >>> check_types({"depth": "two"}, {"depth": int}, "model.args.")
+    Traceback (most recent call last):
+    step_ahsar.errors.UserError: model.args.depth must be an integer, got 'two'
+    """
+    declared: dict[str, Any] = {name: (types[name], ...) for name in values if name in types}
+    schema = create_model("Values", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **declared)
+    try:
+        schema.model_validate({name: values[name] for name in declared})
+    except ValidationError as error:
+        raise UserError(f"{path}{explain(error, values)}") from None
 
 
 def explain(error: ValidationError, values: Any) -> UserError:

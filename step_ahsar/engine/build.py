@@ -1,6 +1,7 @@
 """From a config to a model with the task's head."""
 
 import re
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,13 +48,10 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, sizes: Sequence[
         try:
             return timm.create_model(config.name, **given)
         except TypeError as error:
-            # timm's own models, which are not spiking, have no arguments for time steps and neurons. Any other
-            # TypeError is an error of the program.
-            refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if refused is None or refused[1] not in given:
+            if (name := _refused_argument(error)) not in given:
                 raise
             raise UserError(
-                f"model {config.name!r} takes no argument {refused[1]!r}: it seems to be no spiking model; "
+                f"model {config.name!r} takes no argument {name!r}: it seems to be no spiking model; "
                 "`step-ahsar list models` shows those of this package"
             ) from error
 
@@ -63,6 +61,17 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, sizes: Sequence[
             for size in sizes:
                 part.check_size(size)
     return model
+
+
+def _refused_argument(error: TypeError) -> str | None:
+    """The argument that a constructor does not take, if timm called this constructor.
+
+    timm's own models, which are not spiking, have no arguments for time steps and neurons. What their constructors take
+    cannot be known without calling them. A TypeError from further inside is an error of the program.
+    """
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return refused[1] if refused and innermost.f_globals["__name__"].startswith("timm.") else None
 
 
 def try_building(config: Config, spec: DatasetSpec) -> None:

@@ -1,9 +1,14 @@
 """Checking a config: its names and options against the registries, and by building its model without memory."""
 
+from dataclasses import fields
+from typing import Any
+
 import timm
+from timm.models import PretrainedCfg
 from timm.optim import list_optimizers
 
 from step_ahsar.config import Config, ModelConfig
+from step_ahsar.config.values import check_types
 from step_ahsar.data import build_pipeline, check_options, find_dataset, model_input
 from step_ahsar.engine.build import try_building
 from step_ahsar.errors import UserError, unknown
@@ -19,9 +24,11 @@ _ELSEWHERE = {
     "img_size": "cannot be set here; set data.img_size",
     "per_step": "cannot be set; it follows from train.loss and head.spiking",
     "neuron_options": "cannot be set; set each option by its own name, such as model.tau",
+    "channels": "cannot be set; every layer has its own number of channels",
 }
 # Arguments of timm.create_model that have an effect on this package's models.
-_OF_TIMM = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay")
+_OF_TIMM = {"pretrained": bool, "pretrained_cfg": dict[str, Any], "pretrained_cfg_overlay": dict[str, Any]}
+_FIELDS = tuple(field.name for field in fields(PretrainedCfg))
 
 
 def check(config: Config) -> None:
@@ -71,7 +78,8 @@ def _check_model(model: ModelConfig) -> None:
         if kind.options is not None and option not in kind.options:
             raise unknown(f"option of neuron {model.neuron!r} on backend {model.backend!r}:", option, kind.options)
     own = model_arguments(model.name)
-    known = {*(own or ()), *(kind.options or ()), *_OF_TIMM}
+    types = _OF_TIMM | dict(kind.types) | (own or {})
+    known = {*types, *(kind.options or ())}
     for name in model.args:
         if name in ModelConfig.model_fields:
             raise UserError(f"model.args.{name}: set model.{name} instead")
@@ -81,3 +89,8 @@ def _check_model(model: ModelConfig) -> None:
             raise unknown(
                 f"argument of model {model.name!r} with neuron {model.neuron!r}:", name, known - set(_ELSEWHERE)
             )
+    check_types(model.args, types, "model.args.")
+    for name in ("pretrained_cfg", "pretrained_cfg_overlay"):
+        for field in model.args.get(name) or ():
+            if field not in _FIELDS:
+                raise unknown(f"field of model.args.{name}:", field, _FIELDS)

@@ -7,7 +7,8 @@ plain values only). The last two epochs and the best one are kept.
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.files import is_unfinished, remove, replacing
@@ -56,12 +57,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         UserError: it cannot be written; the checkpoints before it are kept.
     """
     target = path_of(folder, checkpoint.epoch)
-    state = {
-        "epoch": checkpoint.epoch,
-        "best": checkpoint.best,
-        "averaged": checkpoint.ema is not None,
-        **checkpoint.state,
-    }
+    state = {"epoch": checkpoint.epoch, "best": checkpoint.best, **checkpoint.state}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left in (path for path in folder.iterdir() if is_unfinished(path)):
@@ -80,21 +76,34 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
-def load(path: Path, device: torch.device) -> Checkpoint:
-    """Reads one checkpoint. Raises UserError if it is damaged."""
-    try:
-        state = torch.load(path / "state.pt", map_location=device, weights_only=True)
+def load(path: Path, device: torch.device, averaged: bool) -> Checkpoint:
+    """Reads one checkpoint.
+
+    Args:
+        path: its folder.
+        device: where its tensors are put.
+        averaged: whether the run averages weights, so that the checkpoint must have them.
+
+    Raises:
+        UserError: it is damaged or incomplete.
+    """
+    with _reading(path):
+        state = _read_state(path, device)
         model = load_file(path / "model.safetensors", device=str(device))
-        # Checkpoints of earlier versions do not say whether there are averaged weights.
-        averaged = state.pop("averaged", (path / "ema.safetensors").exists())
         ema = load_file(path / "ema.safetensors", device=str(device)) if averaged else None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
-        raise UserError(f"checkpoint {path} is damaged or incomplete: {reason}") from error
-    return Checkpoint(state.pop("epoch"), state.pop("best"), model, ema, state)
+        return Checkpoint(state.pop("epoch"), state.pop("best"), model, ema, state)
 
 
-def load_last(folder: Path, device: torch.device) -> tuple[Checkpoint | None, list[str]]:
+def put_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Loads the state dict of the checkpoint at ``path``. Raises UserError if it is not one of such a model."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise UserError(f"checkpoint {path} does not fit the model of the run's config: {first}") from error
+
+
+def load_last(folder: Path, device: torch.device, averaged: bool) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that can be read, None if there is none, and what was wrong with newer ones.
 
     Raises:
@@ -103,7 +112,7 @@ def load_last(folder: Path, device: torch.device) -> tuple[Checkpoint | None, li
     faults: list[str] = []
     for _, path in reversed(_found(folder)):
         try:
-            return load(path, device), faults
+            return load(path, device, averaged), faults
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -121,7 +130,8 @@ def find(folder: Path, which: str) -> Path:
     last = found[max(found)]
     if which == "last":
         return last
-    best = load(last, torch.device("cpu")).best
+    with _reading(last):
+        best = _read_state(last, torch.device("cpu"))["best"]
     if best not in found:
         raise UserError(f"{folder} holds no checkpoint of the best epoch, {best}")
     return found[best]
@@ -138,6 +148,23 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
         return []
     paths = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
     return sorted((int(match[1]), path) for match, path in paths if match)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        missing = f"it has no {error}" if isinstance(error, KeyError) else ""
+        reason = missing or (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise UserError(f"checkpoint {path} is damaged or incomplete: {reason}") from error
+
+
+def _read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    state = torch.load(path / "state.pt", map_location=device, weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"state.pt holds a {type(state).__name__}")
+    return state
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

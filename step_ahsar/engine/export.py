@@ -32,7 +32,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
 
     Args:
         run: the run's directory.
-        to: "torch" (this package's models with plain neurons), "spikingjelly" or "braincog".
+        to: "torch" (this package's models with plain neurons), or a library that has such models.
         out: the file; None is ``export/<to>.safetensors`` in the run's directory.
         which: "last", or "best" by the task's metric.
 
@@ -51,12 +51,16 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
         raise UserError(f"{path} exists; remove it or give another file")
     if config.task != "classification":
         raise UserError(f"{opened.path} is a run of {config.task}; other libraries' models classify")
-    saved = checkpoints.load(checkpoints.find(opened.checkpoints, which), torch.device("cpu"))
+    place = checkpoints.find(opened.checkpoints, which)
+    saved = checkpoints.load(place, torch.device("cpu"), averaged=bool(config.train.ema_decay))
     weights = dict(saved.judged)
     spec = find_dataset(config.data.name)
+    for name in ("head.weight", first := _first_conv(config)):
+        if name not in weights:
+            raise UserError(f"checkpoint {place} does not fit the model of the run's config: it has no {name!r}")
     task = create_task(config, [str(i) for i in range(len(weights["head.weight"]))])
-    model = build_model(config.model, task, weights[_first_conv(config)].shape[1], ndim=spec.ndim)
-    model.load_state_dict(weights)
+    model = build_model(config.model, task, weights[first].shape[1], ndim=spec.ndim)
+    checkpoints.put_into(model, weights, place)
     state, attributes = export_model(model.eval(), to)
     metadata = {
         "format": "pt",

@@ -32,21 +32,20 @@ def manifest(config: Config, data: Data, task: Task, state: TrainingState, devic
         "metric": task.metric,
         "parameters": state.parameters,
         "device": str(device),
-        "dataset": data.describe(),
-        "input": _input(data, state),
+        "dataset": data.describe() | _padding(data, state),
+        "input": {"channels": data.in_chans, "size": data.size},
         "versions": versions(),
         "hardware": hardware(),
         "git_commit": git_commit(),
     }
 
 
-def _input(data: Data, state: TrainingState) -> dict[str, Any]:
-    """Channels and size of the model's input; for a series also the length to which the model pads it."""
-    found: dict[str, Any] = {"channels": data.in_chans, "size": data.size}
+def _padding(data: Data, state: TrainingState) -> dict[str, Any]:
+    """The length of series, and the one to which the model pads them, if it does."""
     stride = getattr(state.model, "stride", None)
-    if isinstance(data.size, int) and data.spec.ndim == 1 and isinstance(stride, int):
-        found["padded_to"] = -(-data.size // stride) * stride
-    return found
+    if not isinstance(data.size, int) or data.spec.ndim != 1 or not isinstance(stride, int) or not data.size % stride:
+        return {}
+    return {"length": data.size, "padded_to": -(-data.size // stride) * stride}
 
 
 def epoch_row(epoch: int, metric: str, trained: EpochResult, found: Evaluation) -> dict[str, Any]:

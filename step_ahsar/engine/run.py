@@ -9,7 +9,7 @@ result.json      the result, once the run has ended, well or not
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,13 @@ from typing import Any
 from PIL import Image
 
 from step_ahsar.config import Config, load_config
-from step_ahsar.errors import UserError
+from step_ahsar.errors import UserError, shortened, shortened_path
 from step_ahsar.files import append_line, is_unfinished, replacing, write_file
+
+# Keys that the records of a run have in every version, see step_ahsar.engine.record.
+_MANIFEST = ("started", "parameters", "device", "dataset", "versions", "hardware", "git_commit")
+_ROW = ("epoch", "train_loss", "metrics", "firing_rate", "dead_fraction", "layers")
+_RESULT = ("seed", "status", "error", "epochs", "metrics", "firing_rate", "dead_fraction")
 
 
 class Run:
@@ -47,9 +52,8 @@ class Run:
             raise UserError(f"output folder {path} is not empty and holds no run; give another folder")
         differing = _differences(load_config(run.config_file).to_dict(), config.to_dict())
         if differing:
-            raise UserError(
-                f"output folder {path} holds a run of another config: {_some(differing)}; give another folder"
-            )
+            what = shortened(differing, limit=3, separator="; ")
+            raise UserError(f"output folder {path} holds a run of another config: {what}; give another folder")
         result = run.result()
         finished = result is not None and result["status"] == "ok"
         if not finished and not resume:
@@ -96,7 +100,7 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """The result of the run; None if it has not ended."""
-        return self._read_json("result.json")
+        return self._read_json("result.json", _RESULT)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result, which marks the run as ended."""
@@ -105,7 +109,7 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises UserError if training has not written one yet."""
-        manifest = self._read_json("manifest.json")
+        manifest = self._read_json("manifest.json", _MANIFEST)
         if manifest is None:
             raise UserError(f"{self.path} holds no manifest.json; its training never began")
         return manifest
@@ -150,19 +154,32 @@ class Run:
     def _rows(self) -> Iterator[dict[str, Any]]:
         if not self._metrics_file.exists():
             return
-        for line in self._metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n"):
+        content = self._metrics_file.read_bytes()
+        for number, line in enumerate(content.splitlines(keepends=True), 1):
+            if not line.endswith(b"\n"):
                 return
-            yield json.loads(line)
+            yield _record(line, f"{self._metrics_file}, line {number},", _ROW)
 
-    def _read_json(self, name: str) -> Any:
+    def _read_json(self, name: str, keys: Sequence[str]) -> Any:
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return _record(path.read_bytes(), str(path), keys)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _record(content: bytes, place: str, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON object with these keys. Raises UserError if it is none."""
+    try:
+        found = json.loads(content.decode())
+    except ValueError as error:
+        raise UserError(f"{place} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{place} is damaged: it must hold a JSON object")
+    for key in keys:
+        if key not in found:
+            raise UserError(f"{place} is damaged: it has no {key!r}")
+    return found
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -183,12 +200,7 @@ def is_vacant(path: Path, what: str = "output") -> bool:
             raise UserError(f"{what} {path} is a file; give a folder")
         return all(is_unfinished(entry) for entry in path.iterdir())
     except OSError as error:  # such as a name that is too long
-        raise UserError(f"{what} folder {_shortened(path)} cannot be used: {error.strerror}") from None
-
-
-def _shortened(path: Path, most: int = 100) -> str:
-    text = str(path)
-    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+        raise UserError(f"{what} folder {shortened_path(str(path))} cannot be used: {error.strerror}") from None
 
 
 def _differences(there: Any, given: Any, path: str = "") -> list[str]:
@@ -200,7 +212,3 @@ def _differences(there: Any, given: Any, path: str = "") -> list[str]:
         for key in keys
         for line in _differences(there.get(key), given.get(key), f"{path}.{key}" if path else str(key))
     ]
-
-
-def _some(lines: list[str], limit: int = 3) -> str:
-    return "; ".join(lines[:limit]) + (f"; and {len(lines) - limit} more" if len(lines) > limit else "")

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from step_ahsar.ahsar import Controller, is_regulated, regulate
 from step_ahsar.config import Config, TrainConfig
 from step_ahsar.engine.checkpoint import Checkpoint
-from step_ahsar.errors import UserError
 from step_ahsar.measure.memory import PeakMemory
 from step_ahsar.neurons import own_parameters
 
@@ -110,12 +109,11 @@ class TrainingState:
         return Checkpoint(epoch, best, model, averaged, rest)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Restores a checkpoint of the same config. Raises UserError if averaged weights are missing in it."""
+        """Restores a checkpoint of the same config."""
         rest = checkpoint.state
         self.model.load_state_dict(checkpoint.model)
         if self.ema is not None:
-            if checkpoint.ema is None:
-                raise UserError(f"the checkpoint of epoch {checkpoint.epoch} has no averaged weights to go on with")
+            assert checkpoint.ema is not None, "it was read as a checkpoint of a run that averages weights"
             self.ema.module.load_state_dict(checkpoint.ema)
         self.optimizer.load_state_dict(rest["optimizer"])
         self.scaler.load_state_dict(rest["scaler"])

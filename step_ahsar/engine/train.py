@@ -74,7 +74,7 @@ def train(
     train_batches, test_batches = data.train_batches(config.seed), data.test_batches()
     judging = data.validation_batches() or test_batches
     run.begin(record.manifest(config, data, task, state, device))
-    rows = _go_on(run, state, device)
+    rows = _go_on(run, state, device, averaged=bool(config.train.ema_decay))
     try:
         for epoch in range(len(rows) + 1, config.train.epochs + 1):
             began = perf_counter()
@@ -106,9 +106,9 @@ def read_result(run: str | Path) -> dict[str, Any] | None:
     return Run.existing(Path(run)).result()
 
 
-def _go_on(run: Run, state: TrainingState, device: torch.device) -> list[dict[str, Any]]:
+def _go_on(run: Run, state: TrainingState, device: torch.device, averaged: bool) -> list[dict[str, Any]]:
     """Restores the last good checkpoint of the run, if any. Returns the epochs that it was trained for."""
-    checkpoint, faults = checkpoints.load_last(run.checkpoints, device)
+    checkpoint, faults = checkpoints.load_last(run.checkpoints, device, averaged)
     for fault in faults:
         _logger.warning("%s; continuing from the one before", fault)
     if checkpoint is not None:
@@ -132,7 +132,8 @@ def _test(
     best = record.best_epoch(rows, task.metric)
     found: dict[int, Evaluation] = {}
     for epoch in {best: None, len(rows): None}:
-        weights = checkpoints.load(checkpoints.path_of(run.checkpoints, epoch), device).judged
-        state.judged.load_state_dict(weights)
+        path = checkpoints.path_of(run.checkpoints, epoch)
+        weights = checkpoints.load(path, device, averaged=bool(config.train.ema_decay)).judged
+        checkpoints.put_into(state.judged, weights, path)
         found[epoch] = measure(state.judged, task, batches, device, config.train.amp, draw=epoch == len(rows))
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

@@ -165,7 +165,7 @@ class AHSARNode(SpikingNeuron):
 
     def _loop(self, x: Tensor, params: dict[str, Tensor], state: State | None) -> tuple[Tensor, None, State]:
         """Runs the time steps one by one, for surrogates that the kernels do not support and for cut gradients."""
-        fire: Fire = self.act_fun or self._dynamics().differentiable_fire(scalar(self.alpha, x))
+        fire: Fire = self.act_fun or self._dynamics().fire(scalar(self.alpha, x))
         work = x.to(torch.promote_types(x.dtype, torch.float32))
         v = torch.zeros_like(work[0]) if state is None else state[0]
         spikes = []

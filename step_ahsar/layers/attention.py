@@ -27,7 +27,7 @@ class SpikingSelfAttention(nn.Module):
         qkv_bias: bias of the linear layers of q, k and v.
 
     Raises:
-        UserError: ``dim`` is not a multiple of ``heads``.
+        UserError: ``dim`` is not a multiple of ``heads``, or ``scale`` is not positive.
     """
 
     folds_into_weights: ClassVar[bool] = False  # the factor is not part of a state dict
@@ -36,6 +36,8 @@ class SpikingSelfAttention(nn.Module):
         self, dim: int, heads: int, neuron: NeuronFactory, *, scale: float = 0.125, qkv_bias: bool = False
     ) -> None:
         super().__init__()
+        if not scale > 0:
+            raise UserError(f"the scale of an attention product must be > 0, got {scale:g}")
         self.heads = _check_heads(dim, heads)
         self.scale = scale
         self.q = SpikingLinear(dim, dim, neuron("attention", dim), bias=qkv_bias)

@@ -3,6 +3,7 @@
 from einops import rearrange
 from torch import Tensor, nn
 
+from step_ahsar.errors import UserError
 from step_ahsar.layers.conv import SpikingLinear
 from step_ahsar.layers.factory import NeuronFactory
 
@@ -13,6 +14,8 @@ class MLP(nn.Module):
     def __init__(self, dim: int, neuron: NeuronFactory, *, ratio: float = 4.0) -> None:
         super().__init__()
         hidden = int(dim * ratio)
+        if hidden < 1:
+            raise UserError(f"an MLP of {dim} channels cannot have {ratio:g} times as many hidden ones")
         self.fc1 = SpikingLinear(dim, hidden, neuron("mlp", hidden))
         self.fc2 = SpikingLinear(hidden, dim, neuron("mlp", dim))
 

@@ -39,7 +39,7 @@ class PatchSplitting(nn.Module):
         pool_first: bool = False,
     ) -> None:
         super().__init__()
-        if dim % 8:
+        if dim < 8 or dim % 8:
             raise UserError(f"patch splitting starts with dim / 8 channels: dim must be a multiple of 8, got {dim}")
         if len(pools) != 4:
             raise UserError(f"pools must be four flags, one for each stage of the patch splitting, got {list(pools)}")

@@ -1,6 +1,6 @@
 """Base classes of the adapters, which give the neurons of other libraries the interface of :class:`SpikingNeuron`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from step_ahsar.errors import UserError
 from step_ahsar.neurons.base import SpikingNeuron, scalar
 from step_ahsar.neurons.equations import Fire
-from step_ahsar.neurons.kernels import heaviside
-from step_ahsar.neurons.surrogate import get_surrogate
+from step_ahsar.neurons.surrogate import spike
 from step_ahsar.neurons.torch import TorchNeuron
 
 
@@ -109,19 +108,4 @@ class NodeNeuron(LibraryNeuron):
 
 
 def _fire(surrogate: str, alpha: float, u: Tensor) -> Tensor:
-    return _Fire.apply(u, scalar(alpha, u), get_surrogate(surrogate))
-
-
-class _Fire(torch.autograd.Function):
-    @staticmethod
-    def forward(u: Tensor, alpha: Tensor, derivative: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        return heaviside(u)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        u, alpha, ctx.derivative = inputs
-        ctx.save_for_backward(u, alpha)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return grads[0] * ctx.derivative(*ctx.saved_tensors), None, None
+    return spike(u, scalar(alpha, u), surrogate)

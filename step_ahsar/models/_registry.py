@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import yaml
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
@@ -40,15 +40,16 @@ def list_models(family: str | None = None) -> list[str]:
     return sorted(name for name, entry in _models.items() if family in (None, entry.family))
 
 
-def model_arguments(name: str) -> list[str] | None:
-    """Names of the arguments of a model's constructor, without the options of its neurons.
+def model_arguments(name: str) -> dict[str, Any] | None:
+    """The arguments of a model's constructor with their types, without the options of its neurons.
 
     None for a model of another package.
     """
     if name not in _models:
         return None
-    parameters = inspect.signature(_models[name].model).parameters.values()
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    model = _models[name].model
+    parameters, types = inspect.signature(model).parameters.values(), get_type_hints(model.__init__)
+    return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def register_family(family: str, model: type[nn.Module], first_conv: str) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -124,15 +124,26 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
     @classmethod
     def option_defaults(cls) -> dict[str, Any]:
         """The constructor's options with their defaults, including those that ``**options`` passes to base classes."""
-        defaults: dict[str, Any] = {}
+        return {name: default for name, (default, _) in cls._options().items()}
+
+    @classmethod
+    def option_types(cls) -> dict[str, Any]:
+        """The types of the same options."""
+        return {name: annotation for name, (_, annotation) in cls._options().items()}
+
+    @classmethod
+    def _options(cls) -> dict[str, tuple[Any, Any]]:
+        found: dict[str, tuple[Any, Any]] = {}
         for each in cls.__mro__:
             if "__init__" in vars(each):
-                parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
-                named = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
-                defaults = {**defaults, **{name: value for name, value in named.items() if name not in defaults}}
+                constructor = vars(each)["__init__"]
+                parameters = list(inspect.signature(constructor).parameters.values())[1:]
+                types = get_type_hints(constructor)
+                named = {p.name: (p.default, types.get(p.name, Any)) for p in parameters if p.kind is not p.VAR_KEYWORD}
+                found = named | found
                 if len(named) == len(parameters):
                     break
-        return {name: value for name, value in defaults.items() if name not in ("group", *cls.without)}
+        return {name: option for name, option in found.items() if name not in ("group", *cls.without)}
 
     def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Spikes of ``x: [T, B, ...]``, and their number (0-d) if the same pass computes it, else None."""

@@ -33,6 +33,7 @@ class NeuronKind:
         base: the neuron whose equation runs: the neuron itself, or the one that a regulated neuron is built around.
         regulated: whether a controller scales its threshold.
         options: its options with their defaults; None if it was registered as a function, whose options are unknown.
+        types: the types of its options.
     """
 
     name: str
@@ -40,6 +41,7 @@ class NeuronKind:
     base: str
     regulated: bool
     options: Mapping[str, Any] | None
+    types: Mapping[str, Any]
 
     @property
     def threshold(self) -> float | None:
@@ -132,13 +134,16 @@ def neuron_kind(name: str, backend: str = "torch", base: str | None = None) -> N
     ('plif', True, 1.0)
     """
     _load(backend)
-    if name not in _regulated:
-        return NeuronKind(name, backend, name, False, _defaults(_find(name, backend)))
-    base = base or _regulated[name][1]
-    if base in _regulated:
-        raise UserError(f"base of {name!r} must be a neuron that is not regulated itself, got {base!r}")
-    defaults = _defaults(_find(base, backend))
-    return NeuronKind(name, backend, base, True, None if defaults is None else {"base": base, **defaults})
+    regulated, own = name in _regulated, name
+    if regulated:
+        own = base or _regulated[name][1]
+        if own in _regulated:
+            raise UserError(f"base of {name!r} must be a neuron that is not regulated itself, got {own!r}")
+    factory = _find(own, backend)
+    if not (isinstance(factory, type) and issubclass(factory, SpikingNeuron)):
+        return NeuronKind(name, backend, own, regulated, None, {})
+    options = {**({"base": own} if regulated else {}), **factory.option_defaults()}
+    return NeuronKind(name, backend, own, regulated, options, factory.option_types())
 
 
 def list_backends() -> list[str]:
@@ -152,12 +157,6 @@ def list_neurons(backend: str | None = None) -> list[str]:
     for each in list_backends() if backend is None else [backend]:
         _load(each)
     return sorted({*_regulated, *(name for name, on in _factories if backend in (None, on))})
-
-
-def _defaults(factory: object) -> Mapping[str, Any] | None:
-    if isinstance(factory, type) and issubclass(factory, SpikingNeuron):
-        return factory.option_defaults()
-    return None
 
 
 def _find(name: str, backend: str) -> Callable[..., SpikingNeuron]:

@@ -1,4 +1,4 @@
-"""Surrogate derivatives, which replace the derivative of the Heaviside step in the backward pass.
+"""The Heaviside step, and surrogate derivatives, which replace its derivative in the backward pass.
 
 Each function maps ``u`` (membrane minus threshold, any shape) and ``alpha`` (0-d tensor) to the derivative at ``u``.
 The forward pass fires where ``u >= 0``, whatever the surrogate.
@@ -6,6 +6,7 @@ The forward pass fires where ``u >= 0``, whatever the surrogate.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,31 @@ _SURROGATES: dict[str, tuple[Surrogate, float]] = {
     "rectangle": (rectangle, 1.0),
     "triangle": (triangle, 0.3),
 }
+
+
+def heaviside(u: Tensor) -> Tensor:
+    """1 where ``u >= 0``, else 0, in ``u``'s dtype."""
+    return (u >= 0).to(u.dtype)
+
+
+def spike(u: Tensor, alpha: Tensor, surrogate: str) -> Tensor:
+    """:func:`heaviside` with the surrogate called ``surrogate`` as its derivative, which is differentiable itself."""
+    return _Spike.apply(u, alpha, get_surrogate(surrogate))
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(u: Tensor, alpha: Tensor, derivative: Surrogate) -> Tensor:
+        return heaviside(u)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        u, alpha, ctx.derivative = inputs
+        ctx.save_for_backward(u, alpha)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0] * ctx.derivative(*ctx.saved_tensors), None, None
 
 
 def list_surrogates() -> list[str]:

@@ -15,7 +15,7 @@ from step_ahsar.report.plots import groups_of
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """Prints the cells, the paired comparisons, the failed runs and the files that were left out."""
+    """Prints the cells, the paired comparisons, the failed runs, and what was done to the data."""
     cells = summary["cells"]
     _print(_cells(cells, summary["manifest"]["target"]), console)
     if any(cell["chosen_on"] == "test" for cell in cells):
@@ -25,7 +25,7 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
         _print(_paired(summary["comparisons"], text.common_metric(cells)), console)
     for cell, seed, error in text.failures(cells):
         console.print(f"failed: {cell}, seed {seed}: {error}", markup=False, highlight=False, soft_wrap=True)
-    for line in text.skipped(summary["manifest"]["datasets"]):
+    for line in text.about_data(summary["manifest"]["datasets"]):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

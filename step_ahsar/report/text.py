@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from step_ahsar.errors import shortened
+
 NONE = "–"
 SHOWN = 3  # files that are listed by name
 _BOUNDS = {"exact": "", "at_most": "≤ ", "at_least": "≥ "}
@@ -184,14 +186,17 @@ def differences(metric_difference: dict[str, Any]) -> str:
     return ", ".join(map(signed, metric_difference["values"])) or NONE
 
 
-def skipped(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each data set with files that were left out: a line with their number and the first faults."""
+def about_data(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was done to data sets: files that were left out, with the first faults, and series that were padded."""
     lines = []
     for data in datasets:
         if faults := data.get("skipped"):
             files = "1 file" if len(faults) == 1 else f"{len(faults)} files"
-            more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-            lines.append(f"{files} of {data['name']} left out: {'; '.join(faults[:SHOWN])}{more}")
+            lines.append(f"{files} of {data['name']} left out: {shortened(faults, SHOWN, '; ')}")
+        if "padded_to" in data:
+            lines.append(
+                f"series of {data['name']}: the model pads length {data['length']} with zeros to {data['padded_to']}"
+            )
     return list(dict.fromkeys(lines))
 
 

@@ -43,7 +43,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     config = load_config("quickstart", ["compare=null", f"model.args={{pool_first: {request.param}}}", *SMALL])
     engine.train(config, folder)
     model = build_model(config.model, create_task(config, list("0123456789")), 1, [16])
-    saved = engine.checkpoint.load(engine.checkpoint.find(folder / "checkpoints", "last"), torch.device("cpu"))
+    saved = engine.checkpoint.load(
+        engine.checkpoint.find(folder / "checkpoints", "last"), torch.device("cpu"), averaged=False
+    )
     model.load_state_dict(saved.model if saved.ema is None else saved.ema)
     assert {n.threshold_scale.item() for n in model.modules() if isinstance(n, SpikingNeuron)} != {1.0}  # type: ignore[union-attr]
     return folder, model.eval(), request.param

@@ -38,7 +38,7 @@ ALLOWED = {
     "compare": {"errors", "files", "config", "neurons", "data", "engine"},
     "report": {"errors", "files"},
     "cli": {
-        *("errors", "paths", "config", "neurons", "models", "heads"),
+        *("errors", "paths", "libraries", "config", "neurons", "models", "heads"),
         *("data", "tasks", "engine", "compare", "report"),
     },
 }

@@ -212,8 +212,11 @@ def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
             is_test = held_out(chosen, labels, share_that_leaves_some(labels, share_for_test(config)))
         else:
             is_test = arrays["is_test"]
-        if is_test.shape != (len(series),):
-            raise DataFault(path, f"is_test has shape {list(is_test.shape)} for {len(series)} series")
+        if is_test.shape != (len(series),) or not np.isin(is_test, (0, 1)).all():
+            raise DataFault(
+                path,
+                f"is_test must be true or false for each of {len(series)} series, is {is_test.dtype} {is_test.shape}",
+            )
         is_test = is_test.astype(bool)
     else:
         take(arrays, _PAIR, path)

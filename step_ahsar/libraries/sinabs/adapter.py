@@ -1,8 +1,8 @@
 """Sinabs's neurons (3.1): ``pip install "step-ahsar[sinabs]"``.
 
-All of them run on the function of Sinabs's LIF layer, ``v <- alpha v + x``, with SingleSpike. Sinabs takes surrogate
-and reset as functions; these are the project's own. Sinabs has none of the project's surrogates, and its hard reset is
-always detached while its soft reset never is.
+All of them run on the function of Sinabs's LIF layer, ``v <- alpha v + x``. Sinabs takes spike function and reset as
+arguments; these are the project's own. Sinabs has none of the project's surrogates, the derivative of its SingleSpike
+cannot be differentiated again, and its hard reset is always detached while its soft reset never is.
 
 With alpha = 1 the function is IF. With alpha = 1 - 1 / tau, which Sinabs calls exp(-1 / tau_mem), and the input x / tau
 it is LIF. CUBA-LIF has a synapse as well. Sinabs's synapse multiplies its input by its decay, so the input is first
@@ -19,8 +19,8 @@ from step_ahsar.libraries.adapter import LibraryNeuron
 from step_ahsar.neurons import equations
 from step_ahsar.neurons import torch as ours
 from step_ahsar.neurons.base import scalar
+from step_ahsar.neurons.equations import Fire
 from step_ahsar.neurons.registry import register_neuron
-from step_ahsar.neurons.surrogate import get_surrogate
 
 
 class Drive(NamedTuple):
@@ -42,7 +42,6 @@ class SinabsNeuron(LibraryNeuron):
 
     def run(self, x: Tensor) -> Tensor:
         """Spikes of ``x: [T, B, ...]``."""
-        from sinabs.activation import SingleSpike
         from sinabs.layers.functional import lif_forward
 
         drive = self.drive(x)
@@ -52,9 +51,9 @@ class SinabsNeuron(LibraryNeuron):
             alpha_syn=drive.alpha_syn,
             state={"v_mem": torch.zeros_like(x[0]), "i_syn": torch.zeros_like(x[0])},
             spike_threshold=self.scaled_threshold(x),
-            spike_fn=SingleSpike,
+            spike_fn=_SpikeFunction(self.fire),
             reset_fn=self._reset,
-            surrogate_grad_fn=self._slope,
+            surrogate_grad_fn=None,
             min_v_mem=None,
             norm_input=False,
         )
@@ -64,8 +63,18 @@ class SinabsNeuron(LibraryNeuron):
         reset = equations.hard_reset if self.reset == "hard" else equations.soft_reset
         return state | {"v_mem": reset(state["v_mem"], spikes.detach() if self.detach_reset else spikes, threshold)}
 
-    def _slope(self, v: Tensor, threshold: Tensor) -> Tensor:
-        return get_surrogate(self.surrogate)(v - threshold, scalar(self.alpha, v))
+
+class _SpikeFunction:
+    """A spike function in the form in which Sinabs calls it, as a class with ``apply``."""
+
+    required_states = ("v_mem",)
+
+    def __init__(self, fire: Fire) -> None:
+        self.fire = fire
+
+    def apply(self, v_mem: Tensor, threshold: Tensor, _: Any) -> Tensor:
+        """Spikes of the membrane."""
+        return self.fire(v_mem - threshold)
 
 
 @register_neuron("if", backend="sinabs")

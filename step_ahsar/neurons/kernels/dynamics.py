@@ -9,7 +9,7 @@ from torch import Tensor
 
 from step_ahsar.neurons import equations
 from step_ahsar.neurons.equations import Fire, Reset
-from step_ahsar.neurons.surrogate import get_surrogate
+from step_ahsar.neurons.surrogate import get_surrogate, heaviside, spike
 
 UNROLL = 16  # most time steps in one graph; longer runs are split, so that compile time does not grow with T
 GRID = 4  # axes of [T, B, C, L]
@@ -71,7 +71,7 @@ class Dynamics:
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             start = inputs[k:] if state is not None else None
-            fire = self.differentiable_fire(alpha)
+            fire = self._linear_fire(alpha)
             out = self.unroll(inputs[:n], start, fire, params | dict(zip(learnt, inputs[n:k], strict=True)))
             return tuple(out) if grad_state is not None else tuple(out[:n])
 
@@ -82,8 +82,12 @@ class Dynamics:
     def _reset(self, v: Tensor, s: Tensor, threshold: Tensor, v_reset: Tensor | float | None = None) -> Tensor:
         return _RESETS[self.reset](v, s.detach() if self.detach_reset else s, threshold, v_reset)
 
-    def differentiable_fire(self, alpha: Tensor) -> Fire:
+    def fire(self, alpha: Tensor) -> Fire:
         """The Heaviside step whose derivative is the surrogate."""
+        return functools.partial(spike, alpha=alpha, surrogate=self.surrogate)
+
+    def _linear_fire(self, alpha: Tensor) -> Fire:
+        """:meth:`fire` as plain operations, which the compiler fuses. Its first derivative alone is right."""
         derivative = get_surrogate(self.surrogate)
 
         def fire(u: Tensor) -> Tensor:
@@ -99,11 +103,6 @@ _RESETS: dict[str, Reset] = {"hard": equations.hard_reset, "soft": equations.sof
 def number(spikes: Sequence[Tensor]) -> Tensor:
     """Number of spikes in all time steps, 0-d fp32. The sum over time is part of the pass that makes the spikes."""
     return functools.reduce(torch.add, spikes).sum(dtype=torch.float32)
-
-
-def heaviside(u: Tensor) -> Tensor:
-    """1 where ``u >= 0``, else 0, in ``u``'s dtype."""
-    return (u >= 0).to(u.dtype)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from step_ahsar.neurons.kernels.compiling import run_pass
-from step_ahsar.neurons.kernels.dynamics import GRID, Dynamics, State, heaviside, number, working_dtype
+from step_ahsar.neurons.kernels.dynamics import GRID, Dynamics, State, number, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
+from step_ahsar.neurons.surrogate import heaviside
 
 
 def multi_step(
@@ -69,7 +70,7 @@ def _plain(
 ) -> tuple[Tensor, Tensor, State]:
     """The definition of :func:`multi_step`: an unrolled loop, differentiated by autograd."""
     work = working_dtype(x.dtype)
-    fire = dynamics.differentiable_fire(alpha)
+    fire = dynamics.fire(alpha)
     shape = _layout(x, params.values()) if any(p.ndim for p in params.values()) else x.shape
     start = None if state is None else tuple(v.reshape(shape[1:]) for v in state)
     out = dynamics.unroll(x.to(work).reshape(shape).unbind(0), start, fire, params)

@@ -1,5 +1,6 @@
 """What the commands print. The engine is replaced by functions that return fixed measurements."""
 
+import errno
 import os
 
 import pytest
@@ -7,6 +8,8 @@ from typer.testing import CliRunner
 
 from step_ahsar import engine
 from step_ahsar.cli import app
+from step_ahsar.config import load_config
+from step_ahsar.libraries import list_libraries
 
 FIRING = {"firing_rate": {"mlp": 0.1234}, "dead_fraction": 0.05}
 LINE = "firing rate: mlp 0.123; 5.0 % of neurons silent"
@@ -46,7 +49,8 @@ def test_evaluate_has_a_line_for_each_corruption(evaluated):
 def trained(monkeypatch, best):
     def train(config, out, resume, on_epoch, on_step):
         run = engine.Run.open(out, config, resume)
-        run.begin({"dataset": {"name": "digits", "skipped": ["1.png: cut short", "2.png: empty"]}})
+        dataset = {"name": "digits", "skipped": ["1.png: cut short", "2.png: empty"], "length": 29, "padded_to": 32}
+        run.begin(dict.fromkeys(engine.run._MANIFEST) | {"dataset": dataset})
         return {
             "status": "ok", "metric": "acc1", "epochs": [{"epoch": 1}, {"epoch": 2}], "metrics": {"acc1": 0.931},
             "best": {"epoch": best, "metrics": {"acc1": 0.945}}, **FIRING,
@@ -61,6 +65,7 @@ def test_train_shows_its_test_metrics_and_the_files_left_out(monkeypatch, tmp_pa
         f"{tmp_path / 'run'}: epoch 2, test accuracy 93.10 %",
         LINE,
         "2 files of digits left out: 1.png: cut short; 2.png: empty",
+        "series of digits: the model pads length 29 with zeros to 32",
     ]
 
 
@@ -101,6 +106,82 @@ def test_ctrl_c_is_one_line(monkeypatch):
         130,
         "interrupted; continue with the same command and --resume\n",
     )
+
+
+COMMANDS = (
+    ["validate", "quickstart"],
+    ["train", "quickstart", "compare=null", "--out", "run"],
+    ["compare", "quickstart", "--out", "run"],
+    ["evaluate", "run"],
+    ["export", "run", "--to", "torch"],
+    ["report", "run"],
+    ["list", "neurons"],
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_ctrl_c_while_numpy_is_imported(command, in_new_process, tmp_path):
+    """Fault: torch goes on with half of numpy, which ended in a RecursionError."""
+    in_new_process(f"""
+import contextlib, io, os, sys
+os.chdir({str(tmp_path)!r})
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy.linalg":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+from step_ahsar.cli import main
+assert "numpy" not in sys.modules
+sys.argv = ["step-ahsar", *{command!r}]
+said = io.StringIO()
+try:
+    with contextlib.redirect_stderr(said):
+        main()
+except SystemExit as end:
+    assert end.code == 130, end.code
+assert said.getvalue() == "interrupted\\n", said.getvalue()
+""")
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report", LONG],
+        ["report", "a/" * 3000],
+        ["export", "run", "--to", "torch", "--out", LONG],
+        ["train", "quickstart", "compare=null", "data.name=images", f"data.root={LONG}", "--out", "run"],
+        ["train", "quickstart", "compare=null", "data.name=folder", f"data.root={LONG}", "--out", "run"],
+    ],
+)
+def test_long_names_are_one_line(command, monkeypatch, tmp_path):
+    """Fault: they were tracebacks."""
+    monkeypatch.chdir(tmp_path)
+    if command[0] == "export":
+        engine.Run.open(tmp_path / "run", load_config("quickstart", ["compare=null"]), resume=False).begin({})
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2, result.output
+    assert result.output.startswith("error: File name too long: a" if "data.root" not in str(command) else "error: ")
+    assert result.output.count("\n") == 1
+    assert len(result.output) < 200
+
+
+def test_other_errors_of_the_system_are_no_users_errors(monkeypatch):
+    def broken(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+
+    monkeypatch.setattr(engine, "evaluate", broken)
+    assert isinstance(CliRunner().invoke(app, ["evaluate", "run"]).exception, FileNotFoundError)
+
+
+def test_export_names_the_libraries_that_have_layouts():
+    shown = " ".join(CliRunner().invoke(app, ["export", "--help"]).output.split())
+    assert f"torch, {', '.join(list_libraries('layouts'))}." in shown
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])

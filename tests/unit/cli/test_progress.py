@@ -82,7 +82,7 @@ def test_a_pipe_gets_a_line_for_every_run():
     file = io.StringIO()
     follow(Lines(Console(file=file, width=60)))
     first, second = file.getvalue().splitlines()
-    assert first.startswith("run 1/4, a, seed 0: done, accuracy 50.0 %, loss 1.250; left ")
+    assert first.startswith("run 1/4, a, seed 0: done, validation accuracy 50.0 %, loss 1.250; left ")
     assert second.startswith("run 2/4, b, seed 0: failed: loss is nan [at epoch 1]; left ")
 
 
@@ -93,7 +93,13 @@ def test_the_metric_shown_is_the_one_that_counts():
     metrics = {"acc1": 0.9, "map": 0.8, "miou": 0.612}
     epoch = {"epoch": 4, "train_loss": 1.25, "metric": "miou", "metrics": metrics}
     lines.run_ended(RUNS[0], {"status": "ok", "epochs": [epoch]})
-    assert file.getvalue() == "a, seed 0: done, mIoU 61.2 %, loss 1.250; left …\n"
+    without = PlannedRun("b", 0, 4, Config().with_values({"data.validation": 0}))
+    lines.planned([without])
+    lines.run_ended(without, {"status": "ok", "epochs": [epoch]})
+    assert file.getvalue().splitlines() == [
+        "a, seed 0: done, validation mIoU 61.2 %, loss 1.250; left …",
+        "b, seed 0: done, test mIoU 61.2 %, loss 1.250; left …",
+    ]
 
 
 def test_a_terminal_gets_a_bar_and_keeps_the_failures():
@@ -104,5 +110,5 @@ def test_a_terminal_gets_a_bar_and_keeps_the_failures():
         bar.epoch_ended(RUNS[2], METRICS | {"epoch": 2})
     shown = file.getvalue()
     assert "failed: b, seed 0: loss is nan [at epoch 1]" in shown
-    assert "run 3/4  a  seed 1  epoch 2/4  accuracy 50.0 %, loss 1.250" in shown
+    assert "run 3/4  a  seed 1  epoch 2/4  validation accuracy 50.0 %, loss 1.250" in shown
     assert "left" in shown

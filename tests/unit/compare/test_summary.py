@@ -77,6 +77,17 @@ def test_a_cell_of_failures_has_nothing_to_average():
     assert set(found["mean"].values()) == set(found["ci95"].values()) == {None}
 
 
+def test_settings_are_not_rounded():
+    """Fault: learning rates of 1e-3 and 1.0000004e-3 were equal in a summary, and their cells a pair."""
+    plain, regulated = cell("a", [run(0)]), cell("b", [run(0)], neuron="ahsar")
+    plain["settings"]["train.lr"], regulated["settings"]["train.lr"] = 1e-3, 1.0000004e-3
+    found = summarise(MANIFEST, [plain, regulated])
+    assert found["comparisons"] == []
+    assert [each["settings"]["train.lr"] for each in found["cells"]] == [1e-3, 1.0000004e-3]
+    regulated["settings"]["train.lr"] = 1e-3
+    assert len(summarise(MANIFEST, [plain, regulated])["comparisons"]) == 1
+
+
 def test_cells_are_compared_seed_by_seed():
     ours = cell("ours", [run(0, 0.9, 2), run(1, 0.8, 3), run(2, 0.7, 1)], "ahsar")
     theirs = cell("theirs", [run(1, 0.5, None), run(0, 0.6, 3), failed(2)])

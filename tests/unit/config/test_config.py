@@ -34,7 +34,7 @@ def test_null_leaves_a_section_at_its_defaults_and_drops_a_comparison(tmp_path):
     assert load_config(path).train == Config().train
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "model:\n", "model: {args: {}}\ntrain:\n"])
 def test_an_empty_file_is_said_to_be_empty(tmp_path, text):
     """Fault: it was valid, one run of 10 epochs."""
     with pytest.raises(UserError, match=r"empty\.yaml is empty; a config must set at least one key"):

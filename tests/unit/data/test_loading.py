@@ -137,6 +137,15 @@ def test_what_a_loading_process_is_given_can_be_pickled(name):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(("name", "corruption"), [("digits", "contrast:2"), ("digits_events", "hot_pixels:2")])
+def test_corrupted_test_data_can_be_pickled(name, corruption):
+    """So that they are loaded where processes are not forked."""
+    data = open_data(Config().with_values({"data.name": name, "data.corruption": corruption, "data.batch_size": 4}))
+    samples = data.test_batches()._loader.dataset
+    for a, b in zip(tensors(pickle.loads(pickle.dumps(samples))[0]), tensors(samples[0]), strict=True):
+        assert torch.equal(a, b)
+
+
 def tensors(value):
     if isinstance(value, dict):
         return [t for each in value.values() for t in tensors(each)]

@@ -5,6 +5,8 @@ import pytest
 from step_ahsar.config import Config
 from step_ahsar.engine import build, validate
 from step_ahsar.errors import UserError
+from step_ahsar.neurons import registry
+from step_ahsar.neurons.torch import LIF
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,66 @@ def test_a_type_error_of_the_program_is_none_of_the_user(monkeypatch):
     monkeypatch.setattr(build.timm, "create_model", broken)
     with pytest.raises(TypeError, match="unsupported operand"):
         validate(Config())
+
+
+def helper(value):
+    return value
+
+
+class Broken(LIF):
+    """Its constructor calls a function in a wrong way, with an argument that is called as one of a model's."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        helper(threshold=self.threshold)
+
+
+def test_a_type_error_inside_a_neuron_is_none_of_the_user(monkeypatch):
+    """Fault: it was taken for an argument that the model does not have."""
+    monkeypatch.setitem(registry._factories, ("broken", "torch"), Broken)
+    with pytest.raises(TypeError, match="helper"):
+        validate(Config().with_values({"model.neuron": "broken"}))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"depth": "two"}, "model.args.depth must be an integer, got 'two'"),
+        ({"dim": 64.0}, "model.args.dim must be an integer, got 64.0"),
+        ({"dim": [16]}, "model.args.dim must be an integer, got [16]"),
+        ({"dim": True}, "model.args.dim must be an integer, got True"),
+        ({"pools": 3}, "model.args.pools"),
+        ({"pools": [1, 2, 3, 4]}, "model.args.pools[0] must be true or false, got 1"),
+        ({"mlp_ratio": "x"}, "model.args.mlp_ratio must be a number, got 'x'"),
+        ({"qkv_bias": "abc"}, "model.args.qkv_bias must be true or false, got 'abc'"),
+        ({"attn_scale": "x"}, "model.args.attn_scale must be a number, got 'x'"),
+        ({"pretrained_cfg": "x"}, "model.args.pretrained_cfg"),
+        (
+            {"pretrained_cfg_overlay": {"fil": "x"}},
+            "unknown field of model.args.pretrained_cfg_overlay: 'fil'; did you",
+        ),
+        ({"dim": 0}, "dim must be a multiple of 8, got 0"),
+        ({"dim": -8}, "dim must be a multiple of 8, got -8"),
+        ({"depth": 0}, "depth must be >= 1, got 0"),
+        ({"heads": 0}, "cannot have 0 heads"),
+        ({"mlp_ratio": 0}, "an MLP of 64 channels cannot have 0 times as many hidden ones"),
+        ({"mlp_ratio": -1}, "cannot have -1 times"),
+        ({"attn_scale": 0}, "the scale of an attention product must be > 0, got 0"),
+        ({"channels": 5}, "model.args.channels: cannot be set; every layer has its own number of channels"),
+    ],
+)
+def test_types_and_ranges_of_arguments(args, words):
+    """Faults: most of these were tracebacks, and some were valid."""
+    neuron = {"model.neuron": "glif"} if "channels" in args else {}
+    with pytest.raises(UserError) as error:
+        validate(Config().with_values({"model.args": args, **neuron}))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_types_of_a_neurons_options():
+    with pytest.raises(UserError, match=r"model.args.order must be an integer, got 'x'"):
+        validate(Config().with_values({"model.neuron": "sliding_psn", "model.args": {"order": "x"}}))
 
 
 def test_every_cell_is_checked():

@@ -23,7 +23,7 @@ def names(folder):
 
 def test_round_trip(tmp_path):
     path = checkpoints.save(tmp_path, make(3, best=2, ema={"w": torch.zeros(1)}))
-    found = checkpoints.load(path, CPU)
+    found = checkpoints.load(path, CPU, averaged=True)
     assert (found.epoch, found.best) == (3, 2)
     assert torch.equal(found.model["w"], torch.full((3, 2), 3.0))
     assert found.model["n"].dtype == torch.int64
@@ -50,10 +50,10 @@ def test_an_interrupted_write_leaves_no_checkpoint(tmp_path, monkeypatch):
         checkpoints.save(tmp_path, make(2))
     monkeypatch.undo()
     assert names(tmp_path) == ["epoch-0001"]
-    found, faults = checkpoints.load_last(tmp_path, CPU)
+    found, faults = checkpoints.load_last(tmp_path, CPU, averaged=False)
     assert (found.epoch, faults) == (1, [])
     checkpoints.save(tmp_path, make(2))
-    assert checkpoints.load_last(tmp_path, CPU)[0].epoch == 2
+    assert checkpoints.load_last(tmp_path, CPU, averaged=False)[0].epoch == 2
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "state.pt"])
@@ -63,7 +63,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, file, size):
     damaged = checkpoints.save(tmp_path, make(2)) / file
     content = damaged.read_bytes()
     damaged.unlink() if size is None else damaged.write_bytes(content[:size])
-    found, faults = checkpoints.load_last(tmp_path, CPU)
+    found, faults = checkpoints.load_last(tmp_path, CPU, averaged=False)
     assert found.epoch == 1
     assert len(faults) == 1
     assert "epoch-0002 is damaged or incomplete" in faults[0]
@@ -73,11 +73,16 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, file, size):
 def test_missing_averaged_weights_are_damage(tmp_path):
     """Fault: the raw weights were evaluated instead, without a word."""
     path = checkpoints.save(tmp_path, make(1, ema={"w": torch.zeros(1)}))
-    assert torch.equal(checkpoints.load(path, CPU).judged["w"], torch.zeros(1))
+    assert torch.equal(checkpoints.load(path, CPU, averaged=True).judged["w"], torch.zeros(1))
     (path / "ema.safetensors").unlink()
     with pytest.raises(UserError, match="epoch-0001 is damaged or incomplete: No such file"):
-        checkpoints.load(path, CPU)
-    plain = checkpoints.load(checkpoints.save(tmp_path, make(2)), CPU)
+        checkpoints.load(path, CPU, averaged=True)
+    checkpoints.save(tmp_path, make(2, ema={"w": torch.zeros(1)}))
+    (checkpoints.save(tmp_path, make(3, ema={"w": torch.zeros(1)})) / "ema.safetensors").unlink()
+    found, faults = checkpoints.load_last(tmp_path, CPU, averaged=True)  # in resuming
+    assert found.epoch == 2
+    assert "epoch-0003 is damaged" in faults[0]
+    plain = checkpoints.load(checkpoints.save(tmp_path, make(2)), CPU, averaged=False)
     assert plain.ema is None
     assert plain.judged is plain.model
 
@@ -90,14 +95,33 @@ def test_what_an_interrupted_write_left_is_removed(tmp_path):
     assert names(tmp_path) == ["epoch-0001"]
 
 
+@pytest.mark.parametrize(("state", "reason"), [([1, 2], "state.pt holds a list"), ({"epoch": 1}, "it has no 'best'")])
+def test_states_of_another_form_are_damage(tmp_path, state, reason):
+    """Fault: they were tracebacks."""
+    path = checkpoints.save(tmp_path, make(1))
+    torch.save(state, path / "state.pt")
+    with pytest.raises(UserError, match=f"epoch-0001 is damaged or incomplete: {reason}"):
+        checkpoints.load(path, CPU, averaged=False)
+    with pytest.raises(UserError, match=f"epoch-0001 is damaged or incomplete: {reason}"):
+        checkpoints.find(tmp_path, "best")
+
+
+def test_weights_of_another_model_are_named(tmp_path):
+    path = checkpoints.save(tmp_path, make(1))
+    with pytest.raises(
+        UserError, match=r'epoch-0001 does not fit the model of the run.s config: Missing key.*"weight"'
+    ):
+        checkpoints.put_into(torch.nn.Linear(2, 2), {}, path)
+
+
 def test_nothing_but_damage(tmp_path):
     (checkpoints.save(tmp_path, make(1)) / "state.pt").write_bytes(b"")
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
-        checkpoints.load_last(tmp_path, CPU)
+        checkpoints.load_last(tmp_path, CPU, averaged=False)
 
 
 def test_no_checkpoint(tmp_path):
-    assert checkpoints.load_last(tmp_path / "none", CPU) == (None, [])
+    assert checkpoints.load_last(tmp_path / "none", CPU, averaged=False) == (None, [])
     with pytest.raises(UserError, match="holds no checkpoint"):
         checkpoints.find(tmp_path / "none", "last")
 
@@ -110,4 +134,4 @@ def test_loading_runs_no_code(tmp_path):
     path = checkpoints.save(tmp_path, make(1))
     (path / "state.pt").write_bytes(pickle.dumps(Malicious(), protocol=2))
     with pytest.raises(UserError, match="damaged"):
-        checkpoints.load(path, CPU)
+        checkpoints.load(path, CPU, averaged=False)

@@ -1,19 +1,33 @@
 """Who may write into a folder."""
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
 
+from step_ahsar import engine
 from step_ahsar.config import Config
 from step_ahsar.engine.run import Run, is_vacant
 from step_ahsar.errors import UserError
 
 
+def manifest(seed=0):
+    return dict.fromkeys(engine.run._MANIFEST) | {"seed": seed}
+
+
+def result(status):
+    return dict.fromkeys(engine.run._RESULT) | {"status": status}
+
+
+def row(epoch):
+    return dict.fromkeys(engine.run._ROW) | {"epoch": epoch}
+
+
 @pytest.fixture
 def begun(tmp_path):
     run = Run.open(tmp_path / "run", Config(), resume=False)
-    run.begin({"seed": 0})
+    run.begin(manifest())
     return run
 
 
@@ -28,7 +42,7 @@ def test_opening_writes_nothing(tmp_path):
 
 def test_a_run_says_what_it_is(begun):
     assert Run.existing(begun.path).config == Config()
-    assert begun.manifest() == {"seed": 0}
+    assert begun.manifest() == manifest()
     assert begun.result() is None
 
 
@@ -51,34 +65,34 @@ def test_an_unfinished_run_is_continued_only_on_request(begun):
     with pytest.raises(UserError, match="holds an unfinished run of this config; resume it"):
         Run.open(begun.path, Config(), resume=False)
     Run.open(begun.path, Config(), resume=True)
-    begun.write_result({"status": "failed"})
+    begun.write_result(result("failed"))
     with pytest.raises(UserError, match="unfinished"):
         Run.open(begun.path, Config(), resume=False)
-    begun.write_result({"status": "ok"})
-    assert Run.open(begun.path, Config(), resume=False).result() == {"status": "ok"}
+    begun.write_result(result("ok"))
+    assert Run.open(begun.path, Config(), resume=False).result() == result("ok")
 
 
 def test_a_resumed_run_keeps_its_manifest_and_forgets_its_failure(begun):
-    begun.write_result({"status": "failed"})
-    begun.begin({"seed": 1})
-    assert begun.manifest() == {"seed": 0}
+    begun.write_result(result("failed"))
+    begun.begin(manifest(1))
+    assert begun.manifest() == manifest()
     assert begun.result() is None
 
 
 def test_many_differences_are_counted(begun):
     values = {"model.threshold": 2.0, "seed": 3, "train.lr": 1.0, "train.epochs": 2, "data.img_size": 8}
-    with pytest.raises(UserError, match="; and 2 more; give another folder"):
+    with pytest.raises(UserError, match=" and 2 more; give another folder"):
         Run.open(begun.path, Config().with_values(values), resume=False)
 
 
 def test_metrics_survive_a_line_that_was_cut_off(begun):
     for epoch in (1, 2, 3):
-        begun.add_metrics({"epoch": epoch})
+        begun.add_metrics(row(epoch))
     file = begun.path / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[:-4])
     assert [row["epoch"] for row in begun.metrics()] == [1, 2]
-    assert begun.keep_metrics(1) == [{"epoch": 1}]
-    assert file.read_text() == '{"epoch": 1}\n'
+    assert begun.keep_metrics(1) == [row(1)]
+    assert file.read_text() == json.dumps(row(1)) + "\n"
     with pytest.raises(
         UserError, match="must have the epochs 1 to 2, for which the checkpoint was trained; some are missing"
     ):
@@ -100,11 +114,11 @@ def test_what_an_interrupted_beginning_left_is_taken_over(tmp_path):
 
 def test_a_run_without_a_manifest_is_begun_again(tmp_path):
     run = Run.open(tmp_path / "run", Config(), resume=True)
-    run.begin({"seed": 0})
+    run.begin(manifest())
     (run.path / "manifest.json").unlink()  # killed between the two files
     again = Run.open(tmp_path / "run", Config(), resume=True)
-    again.begin({"seed": 0})
-    assert again.manifest() == {"seed": 0}
+    again.begin(manifest())
+    assert again.manifest() == manifest()
 
 
 def test_a_full_disk_leaves_nothing_that_is_in_the_way(tmp_path, monkeypatch):
@@ -112,9 +126,9 @@ def test_a_full_disk_leaves_nothing_that_is_in_the_way(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full_disk)
         with pytest.raises(UserError, match=r"cannot write to output folder .*No space left"):
-            run.begin({"seed": 0})
+            run.begin(manifest())
     assert is_vacant(tmp_path / "run")
-    Run.open(tmp_path / "run", Config(), resume=False).begin({"seed": 0})
+    Run.open(tmp_path / "run", Config(), resume=False).begin(manifest())
 
 
 def full_disk(*_):
@@ -145,3 +159,24 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to output folder"):
         Run(tmp_path / "file" / "run", Config()).begin({})
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("manifest.json", b"{}", r"manifest\.json is damaged: it has no 'started'"),
+        ("manifest.json", b"[]", r"manifest\.json is damaged: it must hold a JSON object"),
+        ("manifest.json", b"\xff\xfe", r"manifest\.json is damaged: "),
+        ("result.json", b"{}", r"result\.json is damaged: it has no 'seed'"),
+        ("result.json", b"3", r"result\.json is damaged: it must hold a JSON object"),
+        ("metrics.jsonl", b"garbage\n", r"metrics\.jsonl, line 1, is damaged: "),
+        ("metrics.jsonl", b"\xff\n", r"metrics\.jsonl, line 1, is damaged: "),
+        ("metrics.jsonl", b'{"epoch": 1}\n', r"metrics\.jsonl, line 1, is damaged: it has no 'train_loss'"),
+    ],
+)
+def test_damaged_records_are_named(begun, file, content, message):
+    """Fault: they were tracebacks."""
+    (begun.path / file).write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        (begun.manifest if "manifest" in file else begun.result if "result" in file else begun.metrics)()
+    assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from step_ahsar.neurons import create_neuron
+from step_ahsar.neurons.surrogate import get_surrogate
 
 layers = pytest.importorskip("sinabs.layers")
 activation = pytest.importorskip("sinabs.activation")
@@ -14,7 +15,7 @@ def sinabs_layer(name, reset):
         "spike_threshold": torch.tensor(0.5),
         "spike_fn": activation.SingleSpike,
         "reset_fn": activation.MembraneReset() if reset == "hard" else activation.MembraneSubtract(),
-        "surrogate_grad_fn": activation.Gaussian(),
+        "surrogate_grad_fn": lambda v, threshold: get_surrogate("sigmoid")(v - threshold, torch.tensor(4.0)),
     }
     return layers.IAF(**common) if name == "if" else layers.LIF(-1 / math.log(0.75), **common)
 
@@ -25,7 +26,6 @@ def test_is_sinabss_layer(name, reset):
     """Sinabs's resets: to 0 without a gradient, by subtraction with one."""
     options = {} if name == "if" else {"tau": 4.0}
     ours = create_neuron(name, "sinabs", threshold=0.5, reset=reset, detach_reset=reset == "hard", **options)
-    ours._slope = activation.Gaussian()
     x, weight = torch.randn(5, 3, 40, requires_grad=True), torch.randn(5, 3, 40)
     layer = sinabs_layer(name, reset)
     (spikes, gradient), (expected, wanted) = (

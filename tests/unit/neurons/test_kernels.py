@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from step_ahsar.integrations.step import AHSARNode
 from step_ahsar.neurons import create_neuron, equations
 from step_ahsar.neurons.kernels import UNROLL, Dynamics, compiling, multi_step
 from step_ahsar.neurons.kernels.multi_step import _plain
@@ -200,4 +201,61 @@ def test_second_derivatives_are_refused(name):
     x = torch.randn(3, 2, 4, requires_grad=True)
     (gradient,) = torch.autograd.grad(create_neuron(name, **sizes)(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="no second derivatives"):
+        gradient.square().sum().backward()
+
+
+class Spike(torch.autograd.Function):
+    """A step whose derivative, that of sigmoid(4 u), can be differentiated."""
+
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        y = torch.sigmoid(4 * ctx.saved_tensors[0])
+        return grad * 4 * y * (1 - y)
+
+
+def lif_by_hand(x, mem_detach=False):
+    v, spikes = torch.zeros_like(x[0]), []
+    for now in x:
+        v = v.detach() if mem_detach else v
+        v = v + (now - v) / 2
+        spikes.append(Spike.apply(v - 1))
+        v = v * (1 - spikes[-1].detach())
+    return torch.stack(spikes)
+
+
+def penalised(neuron):
+    """The gradient of a gradient penalty for the weight in front of a neuron."""
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3, 3), (4, 2, 3)))
+    weight, x = weight.requires_grad_(), x.requires_grad_()
+    (gradient,) = torch.autograd.grad(neuron(2 * x @ weight).sum(), x, create_graph=True)
+    return torch.autograd.grad(gradient.square().sum(), weight)[0]
+
+
+@pytest.mark.parametrize("backend", ["braincog", "sinabs", "snntorch", "spikingjelly"])
+def test_second_derivatives_of_other_libraries_are_right(backend):
+    """Fault: on sinabs they were silently wrong."""
+    pytest.importorskip(backend)
+    torch.testing.assert_close(penalised(create_neuron("lif", backend).double()), penalised(lif_by_hand))
+
+
+def test_second_derivatives_with_cut_gradients_are_right():
+    """Fault: as the detached membranes, so was the derivative of the surrogate."""
+    node = AHSARNode(step=4, mem_detach=True).double()
+    found = penalised(lambda x: node(x.flatten(0, 1)).view_as(x))
+    torch.testing.assert_close(found, penalised(lambda x: lif_by_hand(x, mem_detach=True)))
+
+
+def test_compiled_models_have_no_second_derivatives():
+    """It is torch that refuses them."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), create_neuron("lif"))
+    x = torch.randn(4, 2, 3, requires_grad=True)
+    out = torch.compile(model, backend="aot_eager")(x)
+    (gradient,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="double backward"):
         gradient.square().sum().backward()

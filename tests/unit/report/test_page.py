@@ -177,7 +177,7 @@ def test_files_left_out_are_counted_and_the_first_named(tasks_summary):
     text = "".join(parse(render(tasks_summary)).text)
     line = "5 files of digits_scenes left out: images/0.png: <not> an image; "
     assert text.count(line) == 1
-    assert "images/2.png: <not> an image; and 2 more" in text
+    assert "images/2.png: <not> an image and 2 more" in text
     assert "images/3.png" not in text
     file = io.StringIO()
     print_table(tasks_summary, Console(file=file, width=200))

@@ -99,9 +99,12 @@ def test_scores_are_named_where_cells_differ():
     assert [text.named_score(cell, None) for cell in (unknown, failed)] == ["–", "–"]
 
 
-def test_files_left_out_are_counted():
-    assert text.skipped([{"name": "a", "skipped": []}, {"name": "b"}]) == []
-    assert text.skipped([{"name": "a", "skipped": ["x.png: cut short"]}]) == ["1 file of a left out: x.png: cut short"]
+def test_what_was_done_to_the_data():
+    assert text.about_data([{"name": "a", "skipped": []}, {"name": "b"}]) == []
+    one = {"name": "a", "skipped": ["x.png: cut short"]}
+    assert text.about_data([one, one]) == ["1 file of a left out: x.png: cut short"]
+    padded = {"name": "a", "length": 29, "padded_to": 32}
+    assert text.about_data([padded]) == ["series of a: the model pads length 29 with zeros to 32"]
 
 
 def test_a_pair_says_in_what_it_differs():

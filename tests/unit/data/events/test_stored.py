@@ -49,6 +49,12 @@ def packed(path, samples=20, classes=2, **changes):
     return path
 
 
+def test_the_labels_may_be_called_labels(tmp_path):
+    labels = np.arange(20) % 2
+    splits = load(packed(tmp_path / "a.npz", label=None, labels=labels))
+    assert splits.train.labels.tolist() == labels[:16].tolist()
+
+
 def same(recording, seed):
     for name, values in events(seed).items():
         assert getattr(recording, name).tolist() == values.tolist()

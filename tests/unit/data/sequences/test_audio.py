@@ -151,6 +151,13 @@ def test_npz_and_the_repositorys_folder_give_the_same(folder, tmp_path_factory):
     assert opened(other / "a.npz").fingerprint == splits.fingerprint
 
 
+@pytest.mark.parametrize("name", ["label", "labels", "y"])
+def test_names_of_the_labels(tmp_path, name):
+    labels = np.array([label for label, _ in CLIPS])
+    splits = opened(save_npz(tmp_path / "a.npz", **({"label": None} | {name: labels})))
+    assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def test_another_rate_changes_the_windows(tmp_path):
     assert (
         opened(save_npz(tmp_path / "a.npz", rate=16000)).train.series[0].shape[1] == 1 + (len(CLIPS[0, 5]) - 400) // 160

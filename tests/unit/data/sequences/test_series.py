@@ -102,8 +102,9 @@ def test_offsets(tmp_path):
         opened(save(tmp_path / "b.npz", arrays, offsets=np.array([0, 2, 7, 10, 15])))
     with pytest.raises(DataFault, match="y has 3 values for 4 samples"):
         opened(save(tmp_path / "b.npz", arrays, y=np.array([0, 1, 0])))
-    with pytest.raises(DataFault, match=r"is_test has shape \[3\] for 4 series"):
-        opened(save(tmp_path / "b.npz", arrays, is_test=np.zeros(3)))
+    for wrong in (np.zeros(3), np.array([0, 0.5, 7, 1])):
+        with pytest.raises(DataFault, match="is_test must be true or false for each of 4 series, is float64"):
+            opened(save(tmp_path / "b.npz", arrays, is_test=wrong))
     with pytest.raises(UserError, match="no usable test samples"):
         opened(save(tmp_path / "b.npz", arrays, is_test=np.zeros(4)))
 
@@ -126,6 +127,12 @@ def test_offsets(tmp_path):
 def test_wrong_arrays(tmp_path, changes, message):
     with pytest.raises(DataFault, match=message):
         opened(save(tmp_path / "a.npz", PAIR, **changes))
+
+
+@pytest.mark.parametrize("name", ["y", "label", "labels"])
+def test_names_of_the_labels(tmp_path, name):
+    splits = opened(save(tmp_path / "a.npz", {"x": X, "is_test": np.arange(10) > 6, name: Y}))
+    assert splits.train.labels.tolist() == Y[:7].tolist()
 
 
 def test_object_arrays(tmp_path):
