@@ -4,11 +4,12 @@ Notation: T time steps, B batch, C channels, H, W pixels. Inputs and outputs of 
 Those of plain layers are [B, C, H, W]: features averaged over time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import log2
 
 import torch.nn.functional as F
+from einops import pack, unpack
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
@@ -121,8 +122,13 @@ def resize(x: Tensor, size: Sequence[int], mode: str = "nearest") -> Tensor:
     if x.shape[-2:] == tuple(size):
         return x
     corners = None if mode == "nearest" else False
-    resized = F.interpolate(x.flatten(0, -4), tuple(size), mode=mode, align_corners=corners)
-    return resized.reshape(*x.shape[:-2], *size)
+    return each_map(lambda maps: F.interpolate(maps, tuple(size), mode=mode, align_corners=corners), x)
+
+
+def each_map(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a function of ``[N, C, H, W]`` to ``x: [..., C, H, W]``. It may change height and width."""
+    maps, leading = pack([x], "* c h w")
+    return unpack(function(maps), leading, "* c h w")[0]
 
 
 def _transposed(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
@@ -133,5 +139,4 @@ class _Pool(nn.Module):
     """Max pool of kernel and stride 2: ``[..., C, H, W] -> [..., C, ceil(H / 2), ceil(W / 2)]``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = F.max_pool2d(x.flatten(0, -4), 2, ceil_mode=True)
-        return pooled.reshape(*x.shape[:-2], *pooled.shape[-2:])
+        return each_map(lambda maps: F.max_pool2d(maps, 2, ceil_mode=True), x)

@@ -1,12 +1,13 @@
 """Heads that give every pixel a class. Notation and layers: :mod:`step_ahsar.heads.pyramid`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from step_ahsar.heads.pyramid import Pyramid, conv_layer, resize
+from step_ahsar.heads.pyramid import Pyramid, conv_layer, each_map, resize
 from step_ahsar.layers import NeuronFactory
 from step_ahsar.registry import Registry
 
@@ -143,7 +144,7 @@ class PyramidPooling(nn.Module):
         """``[..., C, H, W] -> [..., width, H, W]``."""
         parts = [x]
         for bins, branch in zip(self.BINS, self.branches, strict=True):
-            pooled = F.adaptive_avg_pool2d(x.flatten(0, -4), bins).reshape(*x.shape[:-2], bins, bins)
+            pooled = each_map(partial(F.adaptive_avg_pool2d, output_size=bins), x)
             parts.append(branch(resize(pooled, x.shape[-2:])))
         return self.fuse(torch.cat(parts, -3))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.ahsar.neuron import regulate_own_model
@@ -121,10 +122,10 @@ class AHSARNode(SpikingNeuron):
             raise UserError(
                 f"AHSARNode runs {steps} time steps, so it takes [{steps} * B, ...], got {list(inputs.shape)}"
             )
-        spikes = super().forward(inputs.unflatten(0, (steps, -1)))
+        spikes = super().forward(rearrange(inputs, "(t b) ... -> t b ...", t=steps))
         if self.requires_fp:
             self.feature_map += spikes.unbind(0)
-        return spikes.flatten(0, 1)
+        return rearrange(spikes, "t b ... -> (t b) ...")
 
     def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Spikes of ``x: [T, B, ...]``, and their number if the fused pass computes it, else None."""

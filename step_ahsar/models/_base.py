@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import reduce
+from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
@@ -144,8 +144,9 @@ class SpikingTransformer(nn.Module):
         for i, level in enumerate(self.levels[: last + 1] if stop_early else self.levels):
             x = self._run(level, x)
             if i in take:
-                level_features = x if self.per_step else x.mean(0)
-                features.append(level_features.flatten(-self.ndim).mT if output_fmt == "NLC" else level_features)
+                found = x if self.per_step else x.mean(0)
+                axes = "h w" if self.ndim == 2 else "l"
+                features.append(rearrange(found, f"... c {axes} -> ... ({axes}) c") if output_fmt == "NLC" else found)
         return features if intermediates_only else (x, features)
 
     def _run(self, level: nn.Module, x: Tensor) -> Tensor:

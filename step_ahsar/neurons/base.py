@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, get_type_hints
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar import internals
@@ -151,7 +152,8 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
 
     def simulate_normed(self, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
         """:meth:`simulate` of ``norm(x)``. A subclass may do both in one pass."""
-        return self.simulate(norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+        normed = norm(rearrange(x, "t b ... -> (t b) ..."))
+        return self.simulate(rearrange(normed, "(t b) ... -> t b ...", t=len(x)))
 
     def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """``x: [T, B, ...]`` to spikes of the same shape and dtype.

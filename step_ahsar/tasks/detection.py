@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
@@ -129,7 +130,7 @@ class Detection(Task):
         Detections with a score of 0.3 or more are shown; of those that overlap by more than half, only the best.
         """
         pictures = []
-        samples = inputs.transpose(0, 1) if inputs.ndim == 5 else inputs
+        samples = rearrange(inputs, "t b ... -> b t ...") if inputs.ndim == 5 else inputs
         for x, found, target in zip(samples, outputs, targets, strict=True):
             image = picture(x)
             names = [self.classes[label] for label in target["labels"].tolist()]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
+from einops import rearrange, repeat
 from torch import Tensor
 
 from step_ahsar.registry import Registry
@@ -45,7 +45,7 @@ def temporal_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -
     :math:`\frac{1}{T} \sum_t L_{CE}(O(t), y)` of logits O, [T, B, K].
     """
     each = repeat(targets, "b ... -> (t b) ...", t=len(outputs))
-    return cross_entropy(outputs.flatten(0, 1), each, smoothing)
+    return cross_entropy(rearrange(outputs, "t b ... -> (t b) ..."), each, smoothing)
 
 
 def pixel_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
+from step_ahsar.heads.pyramid import each_map
 from step_ahsar.heads.segmentation import HEADS, SegmentationHead
 from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
@@ -196,7 +197,7 @@ def check_classes(targets: Tensor, classes: int) -> None:
 
 def _scaled(x: Tensor, scale: float, stride: int) -> Tensor:
     size = [max(1, round(pixels * scale / stride)) * stride for pixels in x.shape[-2:]]
-    return _bilinear(x.flatten(0, -4), size).reshape(*x.shape[:-2], *size)
+    return each_map(lambda maps: _bilinear(maps, size), x)
 
 
 def _bilinear(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -100,6 +100,25 @@ def test_imports_go_one_way(folder, allowed):
         assert others >= allowed[part], f"{folder}.{part} does not import {', '.join(sorted(allowed[part] - others))}"
 
 
+def loaded_by_name(file: Path) -> set[str]:
+    """The parts of the package that a file names in texts, as for ``import_module``. Docstrings do not count."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in bare)
+    return {text.split(".")[1] for text in texts if isinstance(text, str) and text.startswith("step_ahsar.")}
+
+
+def test_what_is_loaded_by_name():
+    """Registering neurons is the one thing that goes against the direction of imports."""
+    found: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        if module != "step_ahsar":
+            part = module.split(".")[1]
+            found[part] = found.get(part, set()) | loaded_by_name(file) - {part}
+    against = {part: others - ALLOWED[part] for part, others in found.items() if others - ALLOWED[part]}
+    assert against == {"neurons": {"libraries", "ahsar"}}
+
+
 @pytest.mark.parametrize("folder", sorted({name.rpartition(".")[0] for name in MODULES} - {""}))
 def test_there_are_no_circles(folder):
     try:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.neurons import equations
@@ -56,7 +57,8 @@ class GLIF(TorchNeuron):
     def step_parameters(self, x: Tensor) -> dict[str, Tensor]:
         """The step equation's parameters: 0-d or [C, 1], and the conductance [T, 1, 1, 1] or [T, 1, C, 1]."""
         parameters = {name: p[:, None] if p.ndim else p for name, p in super().step_parameters(x).items()}
-        return parameters | {"conductance": self.conductance.view(len(x), 1, -1, 1)}
+        conductance = self.conductance.view(len(x), -1)  # [T, C], or [T, 1]
+        return parameters | {"conductance": rearrange(conductance, "t c -> t 1 c 1")}
 
 
 EXPERTS = ("if", "lif", "plif", "eif")
@@ -106,15 +108,15 @@ class HDLIF(TorchNeuron):
 
     def gates(self, x: Tensor) -> Tensor:
         """The experts' weights [4, B, 1, L] for ``x: [T, B, C, L]``."""
-        scores = self.gate(x.transpose(0, 1).flatten(1, 2).to(self.gate.weight.dtype))
+        scores = self.gate(rearrange(x, "t b c l -> b (t c) l").to(self.gate.weight.dtype))
         if not self.training:
             best = scores.topk(ACTIVE, dim=1).indices
             scores = torch.full_like(scores, -math.inf).scatter(1, best, scores.gather(1, best))
-        return scores.softmax(1).transpose(0, 1).unsqueeze(2)
+        return rearrange(scores.softmax(1), "b expert l -> expert b 1 l")
 
     def step_parameters(self, x: Tensor) -> dict[str, Tensor]:
         """The step equation's parameters: 0-d, and the gates [B, 1, L]."""
-        gates = self.gates(x.reshape(*x.shape[:3], -1))
+        gates = self.gates(rearrange(x, "t b c ... -> t b c (...)"))
         return {
             "threshold": self.scaled_threshold(x),
             "tau": scalar(self.tau, x),

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
@@ -52,7 +53,7 @@ class ParallelNeuron(TorchNeuron):
         work = torch.promote_types(x.dtype, torch.float32)
         bias = self.bias if self.threshold_scale is None else self.bias * self.threshold_scale
         with torch.autocast(x.device.type, enabled=False):
-            h = torch.addmm(bias.to(work), self.matrix(len(x)).to(work), x.flatten(1).to(work))
+            h = torch.addmm(bias.to(work), self.matrix(len(x)).to(work), rearrange(x, "t ... -> t (...)").to(work))
         spikes, count = super().simulate(h.view(x.shape))
         return spikes.to(x.dtype), count
 

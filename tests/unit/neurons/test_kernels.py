@@ -204,6 +204,16 @@ def test_second_derivatives_are_refused(name):
         gradient.square().sum().backward()
 
 
+def test_the_compiler_is_loaded_before_it_is_used(monkeypatch):
+    """Fault: on machines without a GPU, torch said at each first compilation that no CUDA runtime was found."""
+    order = []
+    monkeypatch.setattr(compiling.internals, "load_compiler", lambda: order.append("loaded"))
+    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: order.append("compiled") or graph)
+    dynamics = Dynamics(equations.lif_step, (0.0,), "sigmoid", "hard", detach_reset=True)
+    compiling._compiled.__wrapped__(lambda *_: None, (dynamics,), 4, torch.float32, "cpu")
+    assert order == ["loaded", "compiled"]
+
+
 class Spike(torch.autograd.Function):
     """A step whose derivative, that of sigmoid(4 u), can be differentiated."""
 
@@ -253,6 +263,7 @@ def test_second_derivatives_with_cut_gradients_are_right():
 
 def test_compiled_models_have_no_second_derivatives():
     """It is torch that refuses them."""
+    torch.compiler.reset()
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), create_neuron("lif"))
     x = torch.randn(4, 2, 3, requires_grad=True)
     out = torch.compile(model, backend="aot_eager")(x)

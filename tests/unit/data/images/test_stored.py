@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from timm.data.readers import reader_image_in_tar
 
 from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import DATASETS, find_dataset, open_data, register_dataset
@@ -267,8 +268,9 @@ def test_a_stream_whose_labels_go_beyond_its_classes(streams, monkeypatch):
         streams("tfds/mine")
 
 
-def test_the_images_of_a_tar_file_are_found_without_running_what_lies_beside_it(folder, tmp_path_factory):
-    """Fault: a foreign ``_train_tarinfos.pickle`` ended in a traceback. timm would have unpickled it."""
+def test_the_images_of_a_tar_file_are_found_without_running_what_lies_beside_it(folder, tmp_path_factory, monkeypatch):
+    """Fault: a foreign ``_train_tarinfos.pickle`` ended in a traceback. timm unpickles it beside files of over 10 GB."""
+    monkeypatch.setattr(reader_image_in_tar.os.path, "getsize", lambda path: 11 * 1024**3)
     packed = tmp_path_factory.mktemp("packed")
     for split in ("train", "val"):
         with tarfile.open(packed / f"{split}.tar", "w") as tar:
