@@ -141,7 +141,7 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
                 parameters = list(inspect.signature(constructor).parameters.values())[1:]
                 types = get_type_hints(constructor)
                 named = {p.name: (p.default, types.get(p.name, Any)) for p in parameters if p.kind is not p.VAR_KEYWORD}
-                found = named | found
+                found |= {name: option for name, option in named.items() if name not in found}
                 if len(named) == len(parameters):
                     break
         return {name: option for name, option in found.items() if name not in ("group", *cls.without)}

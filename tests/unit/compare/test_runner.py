@@ -304,6 +304,15 @@ def test_observers_hear_of_everything(training, tmp_path):
     assert heard == [2, ("lif-1", 0), 1, 2, "ok", ("ahsar-1", 0), 1, "failed"]
 
 
+def test_a_run_that_has_only_begun_to_begin_is_none(training, tmp_path):
+    """The manifest is the last file that a starting run writes."""
+    compare(config(), tmp_path)
+    started = tmp_path / "runs" / "ahsar-1" / "1"
+    for name in ("manifest.json", "metrics.jsonl", "result.json"):
+        (started / name).unlink()
+    assert statuses(collect(tmp_path)) == {("lif-1", 0): "ok", ("lif-1", 1): "ok", ("ahsar-1", 0): "ok"}
+
+
 def test_runs_of_an_earlier_version_are_named(training, tmp_path):
     compare(config(), tmp_path)
     path = tmp_path / "runs" / "ahsar-1" / "1" / "manifest.json"

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from step_ahsar.errors import UserError
@@ -91,3 +92,18 @@ def test_repr_shows_every_option():
     assert isinstance(neuron, nn.Module)
     assert all(f"{option}=" in repr(neuron) for option in (*neuron_kind("plif").options, "group"))
     assert "regulated" in repr(create_neuron("ahsar"))
+
+
+@pytest.mark.parametrize("name", ["psn", "glif", "hdlif"])
+def test_creating_a_neuron_draws_nothing_from_the_weights_stream(name):
+    sizes = {"time_steps": 4, "channels": 3}
+    options = {key: value for key, value in sizes.items() if key in (neuron_kind(name).options or {})}
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = create_neuron(name, **options)
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b in zip(first.parameters(), create_neuron(name, **options).parameters(), strict=True):
+        assert torch.equal(a, b)
+    torch.rand(())  # as the weights of a layer in between do
+    again = create_neuron(name, **options)
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))

@@ -269,7 +269,7 @@ def test_a_stream_whose_labels_go_beyond_its_classes(streams, monkeypatch):
 
 
 def test_the_images_of_a_tar_file_are_found_without_running_what_lies_beside_it(folder, tmp_path_factory, monkeypatch):
-    """Fault: a foreign ``_train_tarinfos.pickle`` ended in a traceback. timm unpickles it beside files of over 10 GB."""
+    """Fault: a foreign ``_train_tarinfos.pickle`` ended in a traceback. timm unpickles it beside tars of over 10 GB."""
     monkeypatch.setattr(reader_image_in_tar.os.path, "getsize", lambda path: 11 * 1024**3)
     packed = tmp_path_factory.mktemp("packed")
     for split in ("train", "val"):
