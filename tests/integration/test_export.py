@@ -16,6 +16,7 @@ from step_ahsar import engine
 from step_ahsar.cli import app
 from step_ahsar.config import load_config
 from step_ahsar.data import open_data
+from step_ahsar.engine import checkpoint
 from step_ahsar.engine.build import build_model
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.tasks import create_task
@@ -43,9 +44,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     config = load_config("quickstart", ["compare=null", f"model.args={{pool_first: {request.param}}}", *SMALL])
     engine.train(config, folder)
     model = build_model(config.model, create_task(config, list("0123456789")), 1, [16])
-    saved = engine.checkpoint.load(
-        engine.checkpoint.find(folder / "checkpoints", "last"), torch.device("cpu"), averaged=False
-    )
+    place = checkpoint.find(folder / "checkpoints", "last")
+    saved = checkpoint.load(place, torch.device("cpu"), averaged=False)
     model.load_state_dict(saved.model if saved.ema is None else saved.ema)
     assert {n.threshold_scale.item() for n in model.modules() if isinstance(n, SpikingNeuron)} != {1.0}  # type: ignore[union-attr]
     return folder, model.eval(), request.param
@@ -98,6 +98,16 @@ def test_a_run_goes_elsewhere(run: tuple[Path, nn.Module, bool], tmp_path: Path)
     assert refused.exit_code == 2
     assert f"build with pool_first={not pool_first}" in refused.stderr
     assert not (folder / "export" / f"{other}.safetensors").exists()
+
+
+def test_a_checkpoint_without_a_weight_is_named(tmp_path: Path) -> None:
+    """Fault: a traceback."""
+    run = engine.Run.open(tmp_path, load_config("quickstart", ["compare=null", *SMALL]), resume=False)
+    run.begin({})
+    checkpoint.save(run.checkpoints, checkpoint.Checkpoint(1, 1, {"x": torch.zeros(1)}, None, {}))
+    refused = call("export", tmp_path, "--to", "torch")
+    assert refused.exit_code == 2
+    assert "epoch-0001 does not fit the model of the run's config: it has no 'head.weight'" in refused.stderr
 
 
 def test_bad_input(tmp_path: Path) -> None:

@@ -602,6 +602,35 @@ def test_a_frozen_part_in_eval_mode_ends_no_epoch(explicit):
     controller_of(model).release()
 
 
+@pytest.mark.parametrize("between", ["pause", "another optimiser"])
+def test_an_epoch_ends_whatever_comes_between_a_forward_pass_and_the_step(between):
+    model, other = Net(threshold=20.0), nn.Linear(2, 2)
+    controller = regulate(model, config=AHSARConfig(mu=0.1), auto=True)
+    optimiser, theirs = (torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, other))
+    train(model, steps=1, opt=optimiser)
+    with torch.no_grad():
+        model.eval()(batch(1)[0])
+    model.train()(batch(2)[0]).sum().backward()
+    if between == "pause":
+        with controller.paused():
+            model(batch(3)[0])
+    else:
+        theirs.step()
+    assert controller.gammas()["mlp"] == 1
+    optimiser.step()
+    assert controller.gammas()["mlp"] > 1
+    controller.release()
+
+
+def test_loaded_scales_are_noticed_in_a_step():
+    model = Net()
+    controller = regulate(model)
+    for neuron in model.neurons:
+        neuron.threshold_scale.fill_(0.5)
+    train(model, controller, steps=1)
+    assert [neuron.threshold_scale.item() for neuron in model.neurons] == pytest.approx([0.5] * 3, rel=0.2)
+
+
 @pytest.mark.parametrize("auto", [True, False])
 def test_loaded_scales_are_continued_from(auto):
     """Fault: a state dict that was loaded after regulate, as docs/regulate.md says, was lost at the first step."""

@@ -184,6 +184,19 @@ class SpikingBlock(nn.Module):
         self.fc, self.v_threshold = nn.Linear(4, 4), 1.0
 
 
+class SpikingWrapper(nn.Module):
+    """Its name is one of a neuron, but what fires is the neuron in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = create_neuron("lif")
+
+
+def test_what_is_around_a_known_neuron_is_no_stranger():
+    model = nn.Sequential(SpikingWrapper())
+    assert not find_strangers(model, find_layers(model))
+
+
 def test_neurons_with_weights():
     """Fault: modules with weights inside were never named."""
     model = nn.Sequential(
@@ -375,6 +388,27 @@ def test_a_released_model_regulates_itself_again():
     assert [model[i].threshold_scale for i in (1, 3)] == scales
 
 
+def test_a_folded_model_does_not_regulate_itself():
+    model = trained(ahsar_net(threshold=20.0))
+    folded = fold(model)
+    trained(folded.train())
+    assert not is_regulated(folded)
+    with pytest.raises(UserError, match="no controller"):
+        controller_of(folded)
+    controller_of(model).release()
+
+
+def test_a_neuron_without_a_model_stays_plain():
+    neuron = create_neuron("ahsar")
+    neuron(torch.randn(2, 5, 4))
+    with pytest.raises(UserError, match="no controller"):
+        controller_of(neuron)
+    model = nn.Sequential(nn.Linear(4, 4), neuron)  # and regulates itself in the model that it gets into later
+    model(torch.randn(2, 5, 4))
+    assert controller_of(model).self_made
+    controller_of(model).release()
+
+
 def test_layers_in_no_group_do_not_regulate_themselves():
     model = ahsar_net(threshold=20.0)
     regulate(model, groups={"first": "1"}, auto=True)
@@ -530,6 +564,11 @@ def test_another_models_optimiser_is_no_reason_to_warn():
         (model(torch.randn(2, 5, 4)) ** 2).sum().backward()  # one that no step follows
         for _ in range(12):
             both[1].step()
+        for _ in range(2):  # as in adversarial training: the other model is trained through this one
+            both[0].step()
+            for _ in range(9):
+                model(torch.randn(2, 5, 4)).sum().backward()
+                both[1].step()
     controller_of(model).release()
 
 
@@ -537,6 +576,10 @@ def test_another_models_optimiser_is_no_reason_to_warn():
 def test_updates_without_an_optimiser_are_noticed(auto):
     model = net(create_neuron("lif"))
     regulate(model, auto=auto)
+    for _ in range(2):
+        for _ in range(99):
+            model(torch.randn(2, 5, 4))
+        controller_of(model).step()
     for _ in range(99):
         model(torch.randn(2, 5, 4))
     with pytest.warns(UserWarning, match=r"100 forward passes in training without a step of the controller.*step\(\)"):
