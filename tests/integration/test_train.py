@@ -8,6 +8,7 @@ import signal
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -462,3 +463,15 @@ def test_every_key_changes_the_result(tmp_path):
         rows = metrics(tmp_path / str(i))
         outcomes[json.dumps([(row["train_loss"], row["metrics"], row["firing_rate"]) for row in rows])] = values
     assert len(outcomes) == len(CHANGES) + 1, "some changes gave the result of another"
+
+
+@pytest.mark.parametrize(("length", "said"), [(29, {"length": 29, "padded_to": 32}), (32, {})])
+def test_the_manifest_says_that_series_are_padded(tmp_path, length, said):
+    """Fault: nothing but a key of the model's input in the manifest told it."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", x=rng.normal(size=(60, 2, length)).astype("f4"), y=np.arange(60) % 2)
+    series = {"data.name": "series/mine", "data.root": str(tmp_path / "mine.npz"), "model.name": "spikformer_seq_2_64"}
+    values = {key: value for key, value in TINY.items() if key != "data.img_size"} | series
+    train(Config().with_values(values | {"train.epochs": 1, "data.batch_size": 8}), tmp_path / "run")
+    dataset = json.loads((tmp_path / "run" / "manifest.json").read_text())["dataset"]
+    assert {key: dataset[key] for key in ("length", "padded_to") if key in dataset} == said
