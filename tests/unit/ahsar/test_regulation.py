@@ -390,11 +390,11 @@ def test_a_released_model_regulates_itself_again():
 
 def test_a_folded_model_does_not_regulate_itself():
     model = trained(ahsar_net(threshold=20.0))
-    folded = fold(model)
-    trained(folded.train())
-    assert not is_regulated(folded)
-    with pytest.raises(UserError, match="no controller"):
-        controller_of(folded)
+    for folded in (fold(model), fold(ahsar_net())):
+        trained(folded.train())
+        assert not is_regulated(folded)
+        with pytest.raises(UserError, match="no controller"):
+            controller_of(folded)
     controller_of(model).release()
 
 
