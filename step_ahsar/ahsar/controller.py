@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -21,9 +21,11 @@ _STATE = ("h", "rate", "seen", "gamma")  # attributes that change in training, w
 _FIXED = ("group", "low", "high")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 _ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
-_MANY_STEPS = 10  # steps of optimisers that do not hold the model, while it is trained, before this is said
+_MANY_STEPS = 100  # steps of optimisers that do not hold the model, while it is trained, before this is said
+_SETTLED = 10  # steps after which every layer should have been seen
 
-_alive: "weakref.WeakSet[Controller]" = weakref.WeakSet()  # all controllers, for controllers_of
+# The controller of each regulated layer. Copies of a layer are in it only if the controller is copied along.
+_regulating: "weakref.WeakKeyDictionary[Any, weakref.ref[Controller]]" = weakref.WeakKeyDictionary()
 
 
 class Regulated(Protocol):
@@ -66,7 +68,8 @@ class Controller:
     Args:
         layers: for each group its layers in the order of the model, by their names in the model.
         config: constants of the law.
-        model: the model that holds the layers. It keeps the controller, so that copies of it have one, too.
+        model: the model that holds the layers. It keeps the controller, so that copies of it have one, too. The
+            controller ends with it.
         auto: call :meth:`step` after each step of an optimiser that holds parameters of the model, and
             :meth:`epoch_end` before the first step after an evaluation.
 
@@ -83,7 +86,9 @@ class Controller:
         model: nn.Module,
         auto: bool = False,
     ) -> None:
-        self.config, self.model, self.auto = config, model, auto
+        self.config, self.auto = config, auto
+        self._model: Callable[[], nn.Module | None] = weakref.ref(model)
+        self._finalizer: Any = None
         self.self_made = self._released = False
         self.groups = tuple(layers)
         self._names = [name for group in layers.values() for name in group]
@@ -97,13 +102,7 @@ class Controller:
             None if layer.threshold_scale is None else layer.threshold_scale.clone() for layer in self._layers
         ]
         self._hook: Any = None
-        self._self_regulating = [
-            (module, module.before_training)
-            for module in model.modules()
-            if isinstance(module, SpikingNeuron) and module.before_training is not None
-        ]
-        for neuron, _ in self._self_regulating:
-            neuron.before_training = None
+        self._silenced: list[tuple[SpikingNeuron, Any]] = []  # neurons in no group, with what they do before training
         for name, layer in zip(self._names, self._layers, strict=True):
             try:
                 layer.start_regulation()
@@ -118,13 +117,24 @@ class Controller:
         self._notice_loaded_scales()
         self._best: float | None = None
         self._paused = False
-        self._first = True  # whether no step was made yet
+        self._steps = 0
         self._epoch_ended = False  # whether the model was evaluated and then trained, since the last step
         self._steps_of_others = 0  # of optimisers that hold no parameter of the model, since the last step
         vars(model)[_KEPT_AS] = self
-        _alive.add(self)
-        if auto:
-            self._drive()
+        self._attach()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that is regulated."""
+        model = self._model()
+        assert model is not None, "a controller ends with its model"
+        return model
+
+    def silence(self, neurons: Iterable[SpikingNeuron]) -> None:
+        """Keeps neurons that would regulate themselves from doing so, until the controller is released."""
+        for neuron in neurons:
+            self._silenced.append((neuron, neuron.before_training))
+            neuron.before_training = None
 
     # -- the two loops -----------------------------------------------------------------------------------------------
 
@@ -134,7 +144,7 @@ class Controller:
 
         Layers without a forward pass since the last step keep their rate and their state, and are skipped by the
         diffusion. With several processes (``torch.distributed``) spikes are counted over all of them. No value is read
-        from the device, except in the first step, which names the layers that were not seen in training.
+        from the device, except in two of the first steps, which name the layers that were not seen in training.
 
         A layer whose scale is not the one that the controller gave it, as after ``model.load_state_dict``, continues
         from the scale that it has.
@@ -147,9 +157,9 @@ class Controller:
             layer.clear_observed()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(observed)
-        if self._first:
-            self._first = False
-            self._check_seen(observed)
+        self._steps += 1
+        if self._steps == 1 and not self.self_made:  # a self-made one was created within a forward pass
+            self._check_seen(observed[:, 1] != 0, at_all=True)
         self._move(observed.device)
         self._notice_loaded_scales()
         config, spikes, steps = self.config, observed[:, 0], observed[:, 1]
@@ -162,6 +172,8 @@ class Controller:
         before = law.nearest_before(valid, self._group)
         self._h = torch.where(valid, law.react(self._h, d, before, config.k, config.leak, config.diffusion), self._h)
         self._write()
+        if self._steps == _SETTLED:
+            self._check_seen(self._seen)
 
     @torch.no_grad()
     def epoch_end(self, metric: float | None = None) -> None:
@@ -196,10 +208,11 @@ class Controller:
         self._h = torch.where(loaded, state, self._h)
         self._written = torch.where(loaded, found, self._written)
 
-    def _check_seen(self, observed: Tensor) -> None:
-        ran = zip(self._names, self._layers, observed[:, 1].tolist(), strict=True)
-        unseen = [name for name, layer, steps in ran if not steps and layer.training]
-        if unseen:
+    def _check_seen(self, seen: Tensor, at_all: bool = False) -> None:
+        """Names the layers that were not seen; with ``at_all`` only if no layer was."""
+        ran = list(zip(self._names, self._layers, seen.tolist(), strict=True))
+        unseen = [name for name, layer, was_seen in ran if not was_seen and layer.training]
+        if unseen and not (at_all and any(was_seen for _, _, was_seen in ran)):
             warnings.warn(
                 f"{len(unseen)} of the {len(self._names)} regulated layers were not seen in training since the model "
                 f"was put under its controller: {shortened(unseen)}. Either they did not run in training mode with "
@@ -214,8 +227,19 @@ class Controller:
 
     # -- auto=True -----------------------------------------------------------------------------------------------------
 
+    def _attach(self) -> None:
+        """Notes which layers it regulates, and with ``auto`` registers the hook that calls the two loops.
+
+        When the controller is deleted without having ended, its layers are no longer observed.
+        """
+        for layer in self._layers:
+            _regulating[layer] = weakref.ref(self)
+        self._finalizer = weakref.finalize(self, _stop_observing, list(self._layers))
+        self._finalizer.atexit = False
+        if self.auto:
+            self._drive()
+
     def _drive(self) -> None:
-        """Registers the hook that calls the two loops. It is removed when the controller is deleted."""
         the_controller = weakref.ref(self)
 
         def after_optimizer_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -227,8 +251,9 @@ class Controller:
         weakref.finalize(self, self._hook.remove)
 
     def _is_trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
+        model = self._model()
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return any(id(p) in held for p in self.model.parameters())
+        return model is not None and any(id(p) in held for p in model.parameters())
 
     def _after_step_of(self, optimizer: torch.optim.Optimizer) -> None:
         ran = any(layer.trained for layer in self._layers)
@@ -241,13 +266,13 @@ class Controller:
             for layer in self._layers:
                 layer.evaluated = False
             self._epoch_ended, self._steps_of_others = False, 0
-        elif ran:
+        elif ran and (model := self._model()) is not None and any(p.requires_grad for p in model.parameters()):
             self._steps_of_others += 1
             for layer in self._layers:
                 layer.trained = False
             if self._steps_of_others == _MANY_STEPS:
                 warnings.warn(
-                    f"{type(self.model).__name__} ran in training, and {type(optimizer).__name__} made {_MANY_STEPS} "
+                    f"{type(model).__name__} ran in training, and {type(optimizer).__name__} made {_MANY_STEPS} "
                     "steps, but it holds no parameter of the model, so the controller made none. If this optimiser "
                     "trains the model (through copies of its parameters), call controller_of(model).step() after its "
                     "steps",
@@ -283,19 +308,30 @@ class Controller:
             yield
         finally:
             self._paused = was
-            for layer, (observed, trained, evaluated) in zip(self._layers, kept, strict=True):
+            layers = [] if self._released else zip(self._layers, kept, strict=True)
+            for layer, (observed, trained, evaluated) in layers:
                 layer.clear_observed()
                 _observed(layer).copy_(observed)
                 layer.trained, layer.evaluated = trained, evaluated
 
     def leave(self) -> None:
         """Ends regulation. The threshold scales keep their present values, and the model does not regulate itself."""
+        self.end()
+        for layer in self._layers:
+            if isinstance(layer, SpikingNeuron):
+                layer.before_training = None
+
+    def end(self) -> None:
+        """Ends regulation. The scales stay; neurons that regulate themselves get a new controller when they run."""
         if self._hook is not None:
             self._hook.remove()
-        vars(self.model).pop(_KEPT_AS, None)
-        _alive.discard(self)
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        if (model := self._model()) is not None:
+            vars(model).pop(_KEPT_AS, None)
         self._released = True
         for layer in self._layers:
+            _regulating.pop(layer, None)
             layer.stop_observing()
 
     def release(self) -> None:
@@ -303,7 +339,7 @@ class Controller:
 
         A model of ``ahsar`` neurons regulates itself again at its next forward pass in training.
         """
-        self.leave()
+        self.end()
         for layer, found in zip(self._layers, self._found, strict=True):
             if layer.threshold_scale is None:
                 continue
@@ -311,7 +347,7 @@ class Controller:
                 layer.stop_regulation()
             else:
                 _scale(layer).copy_(found)
-        for neuron, before_training in self._self_regulating:
+        for neuron, before_training in self._silenced:
             neuron.before_training = before_training
 
     # -- checkpoints and copies ----------------------------------------------------------------------------------------
@@ -334,13 +370,13 @@ class Controller:
             self._write()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_hook": None}
+        return {**vars(self), "_hook": None, "_finalizer": None, "_model": self._model()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        _alive.add(self)
-        if self.auto:  # a copy or a loaded model has parameters of its own, so it needs a hook of its own
-            self._drive()
+        model = state["_model"]
+        self._model = (lambda: None) if model is None else weakref.ref(model)
+        self._attach()  # a copy or a loaded model has parameters of its own, so it needs a hook of its own
 
     def _move(self, device: torch.device) -> None:
         if self._h.device != device:
@@ -351,8 +387,14 @@ class Controller:
 
 def controllers_of(layers: Iterable[Any]) -> list[Controller]:
     """The controllers that regulate any of these layers."""
-    ids = {id(layer) for layer in layers}
-    return [controller for controller in _alive if any(id(layer) in ids for layer in controller._layers)]
+    found = (_regulating[layer]() for layer in layers if layer in _regulating)
+    return list(dict.fromkeys(controller for controller in found if controller is not None))
+
+
+def _stop_observing(layers: Iterable[Regulated]) -> None:
+    for layer in layers:
+        if not controllers_of([layer]):
+            layer.stop_observing()
 
 
 def _scale(layer: Regulated) -> Tensor:

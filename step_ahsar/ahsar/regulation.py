@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -9,10 +10,11 @@ from torch import nn
 from step_ahsar import internals
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.ahsar.controller import Controller, controllers_of
-from step_ahsar.ahsar.finding import find_layers, find_strangers
+from step_ahsar.ahsar.finding import Layer, find_layers, find_strangers
 from step_ahsar.ahsar.grouping import Grouping, group_neurons
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.libraries.regulation import NodeLayer, Rules, ScaleRule, regulated_libraries
+from step_ahsar.neurons import SpikingNeuron
 
 
 def regulate(
@@ -64,9 +66,6 @@ def regulate(
         known = f"known are those of step_ahsar.neurons and of {', '.join(regulated_libraries())}"
         hint = f"; to regulate {_described(strangers)}, pass nodes={{TheirClass: ScaleRule(...)}}" if strangers else ""
         raise UserError(f"{type(model).__name__} holds no spiking neuron of a known class; {known}{hint}")
-    modules = {name: layer.node if isinstance(layer, NodeLayer) else layer for name, layer in layers.items()}
-    grouped = group_neurons(model, modules, groups)
-    chosen = {group: {name: layers[name] for name in names} for group, names in grouped.items()}
     for other in controllers_of(layers.values()):
         if not other.self_made:
             raise UserError(
@@ -74,9 +73,13 @@ def regulate(
                 "release that one first: controller_of(model).release()"
             )
         other.release()
-    device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), torch.device("cpu"))
-    with device:
-        controller = Controller(chosen, config or AHSARConfig(), model, auto)
+    controller = control(model, layers, groups, config, auto)
+    in_groups = controller.layers()
+    controller.silence(
+        neuron
+        for name, neuron in layers.items()
+        if isinstance(neuron, SpikingNeuron) and neuron.before_training is not None and name not in in_groups
+    )
     if strangers:
         warnings.warn(
             f"not regulated, because their classes are not known: {_described(strangers)}. They look like spiking "
@@ -84,6 +87,23 @@ def regulate(
             stacklevel=2,
         )
     return controller
+
+
+def control(
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    groups: Grouping | None = None,
+    config: AHSARConfig | None = None,
+    auto: bool = False,
+) -> Controller:
+    """A controller for ``layers`` of ``model``, by their names in it. Other arguments: :func:`regulate`."""
+    modules = {name: layer.node if isinstance(layer, NodeLayer) else layer for name, layer in layers.items()}
+    grouped = group_neurons(model, modules, groups)
+    chosen = {group: {name: layers[name] for name in names} for group, names in grouped.items()}
+    device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    # What it creates is changed in place later, which is not allowed for tensors that were made in inference mode.
+    with torch.inference_mode(False), device:
+        return Controller(chosen, config or AHSARConfig(), model, auto)
 
 
 def controller_of(model: nn.Module) -> Controller:

@@ -78,9 +78,9 @@ class Sensor:
         if self._passes == _MANY_PASSES:
             warnings.warn(
                 f"{_MANY_PASSES} forward passes in training without a step of the controller: the thresholds are not "
-                "regulated. Call controller_of(model).step() after each update of the weights. With auto=True, and in "
-                "a model that regulates itself, this happens after each step of a torch optimiser that holds "
-                "parameters of the model",
+                "regulated. Call the controller's step() after each update of the weights. With auto=True, and in a "
+                "model that regulates itself, this happens after each step of a torch optimiser that holds parameters "
+                "of the model",
                 stacklevel=2,
             )
         return True
@@ -219,18 +219,30 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
 
 @torch.compiler.assume_constant_result
 def _prepared(neuron: SpikingNeuron) -> bool:
-    """Calls ``neuron.before_training`` in training mode. Returns whether nothing is left to do.
+    """Calls ``neuron.before_training``. Returns whether nothing is left to do.
 
     When a graph is compiled this runs once, while the call is traced, and leaves nothing in the graph.
     """
-    return not neuron.training or neuron.before_training is None or neuron.before_training(neuron)
+    return neuron.before_training is None or neuron.before_training(neuron)
 
 
 def _prepare(neuron: SpikingNeuron) -> None:
-    # In a compiled function that is no module's method, the model is not on the call stack while the call is traced. It
-    # is when the call runs, so the graph is split here.
-    if not _prepared(neuron) and torch.compiler.is_compiling():
+    # The graph of a compiled call depends on the training mode, because it is read here and not in _prepared.
+    if not neuron.training or _prepared(neuron):
+        return
+    if torch.compiler.is_compiling():
+        # In a compiled function that is no module's method, the model is not on the call stack while the call is
+        # traced. It is when the call runs, so the graph is split here.
         _prepared_outside_graphs(neuron)
+        return
+    neuron._passes += 1
+    if neuron._passes == _MANY_PASSES:
+        warnings.warn(
+            f"a self-regulating neuron ran {_MANY_PASSES} times in training, but in no module that is running, so it "
+            "is not regulated. Call the model that it is in, or put the neurons under a controller: "
+            "regulate(nn.ModuleList([...]), auto=True)",
+            stacklevel=3,
+        )
 
 
 _prepared_outside_graphs = torch.compiler.disable(_prepared)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -248,7 +249,7 @@ def test_a_part_that_was_compiled_before_is_named():
     model(torch.randn(5, 4))
     controller = regulate(model, nodes={MyNode: ScaleRule(threshold="v_th")})
     with pytest.warns(UserWarning, match=r"1 of the 3 regulated layers were not seen in training.*: 1._orig_mod.1\."):
-        fit(model, controller, steps=1)
+        fit(model, controller, steps=10)
 
 
 def test_own_neurons_are_observed_even_if_they_were_compiled_before():
@@ -541,9 +542,9 @@ def test_an_optimiser_of_copies_is_noticed():
             master.grad = p.grad
         optimizer.step()
 
-    for _ in range(9):
+    for _ in range(99):
         update()
-    with pytest.warns(UserWarning, match=r"SGD made 10 steps, but it holds no parameter of the model.*controller_of"):
+    with pytest.warns(UserWarning, match=r"SGD made 100 steps, but it holds no parameter of the model.*controller_of"):
         update()
     for _ in range(3):
         update()
@@ -557,16 +558,16 @@ def test_another_models_optimiser_is_no_reason_to_warn():
     both = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, other)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for _ in range(12):
+        for _ in range(102):
             (model(torch.randn(2, 5, 4)) ** 2).sum().backward()
             for optimizer in both:
                 optimizer.step()
         (model(torch.randn(2, 5, 4)) ** 2).sum().backward()  # one that no step follows
-        for _ in range(12):
+        for _ in range(102):
             both[1].step()
         for _ in range(2):  # as in adversarial training: the other model is trained through this one
             both[0].step()
-            for _ in range(9):
+            for _ in range(98):
                 model(torch.randn(2, 5, 4)).sum().backward()
                 both[1].step()
     controller_of(model).release()
@@ -585,3 +586,203 @@ def test_updates_without_an_optimiser_are_noticed(auto):
     with pytest.warns(UserWarning, match=r"100 forward passes in training without a step of the controller.*step\(\)"):
         model(torch.randn(2, 5, 4))
     controller_of(model).release()
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_an_optimiser_of_a_frozen_models_head_is_no_reason_to_warn(freeze):
+    model, head = ahsar_net(), nn.Linear(4, 2)
+    model.requires_grad_(not freeze)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(110):
+            head(model(torch.randn(2, 5, 4, requires_grad=True))).sum().backward()
+            optimizer.step()
+    assert any("holds no parameter" in str(each.message) for each in said) != freeze
+    controller_of(model).release()
+
+
+# -- a model that regulates itself, in unusual surroundings ------------------------------------------------------------
+
+
+class Loss(nn.Module):
+    """A wrapper that is made anew for each epoch."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return (self.net(x) ** 2).sum()
+
+
+def scales_of(model):
+    return [module.threshold_scale.item() for module in model.modules() if hasattr(module, "threshold_scale")]
+
+
+def test_regulation_goes_on_when_the_outermost_module_is_gone():
+    """Fault: the controller went with the wrapper, and the model trained on with its thresholds as they were."""
+    model = ahsar_net(threshold=20.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = [1.0, 1.0]
+    for _ in range(3):
+        loss = Loss(model)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(torch.randn(2, 5, 4)).backward()
+            optimizer.step()
+        now = scales_of(model)
+        assert all(new < old for new, old in zip(now, before, strict=True))
+        before = now
+        del loss
+    assert model[1].observed is None  # nobody reads it any more
+    with pytest.raises(UserError, match="no controller"):
+        controller_of(model)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_without_the_wrapper_regulates_itself(copied):
+    loss = Loss(ahsar_net(threshold=20.0))
+    trained(loss.net)
+    controller_of(loss.net).end()
+    loss(torch.randn(2, 5, 4))
+    assert controller_of(loss).model is loss
+    inner = copied(loss.net)
+    before = scales_of(inner)
+    trained(inner)
+    assert controller_of(inner).model is inner
+    assert all(new < old for new, old in zip(scales_of(inner), before, strict=True))
+    for each in (inner, loss):
+        controller_of(each).release()
+
+
+def test_neurons_that_did_not_ask_stay_plain():
+    """Fault: a control beside the regulated part was regulated, too."""
+    model = net(create_neuron("ahsar", threshold=20.0), create_neuron("lif", threshold=20.0), MyNode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(model)
+    assert list(controller_of(model).layers()) == ["1"]
+    assert model[1].threshold_scale < 1
+    assert model[3].threshold_scale is None
+    controller_of(model).release()
+
+
+def test_a_part_that_had_run_alone_joins_the_model_with_its_scales():
+    model = nn.Sequential(ahsar_net(threshold=20.0), ahsar_net(threshold=20.0))
+    trained(model[0])
+    learnt = scales_of(model[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(torch.randn(2, 5, 4))
+        assert controller_of(model).model is model
+        assert scales_of(model[0]) == learnt
+        iterate(model, torch.optim.SGD(model.parameters(), lr=0.1), steps=12)
+    controller_of(model).release()
+
+
+def test_a_part_under_a_controller_of_its_own_is_left_alone():
+    model = nn.Sequential(ahsar_net(threshold=20.0), ahsar_net(threshold=20.0))
+    own = regulate(model[0])
+    trained(model)
+    assert controller_of(model[0]) is own
+    assert list(controller_of(model[1]).layers()) == ["1.1", "1.3"]
+    for controller in (own, controller_of(model[1])):
+        controller.release()
+
+
+def test_a_first_call_in_inference_mode():
+    """Fault: what the controller changes in place had been made in inference mode, and training failed."""
+    model = ahsar_net(threshold=20.0)
+    with torch.inference_mode():
+        model(torch.randn(2, 5, 4))
+    trained(model)
+    assert all(scale < 1 for scale in scales_of(model))
+    controller_of(model).release()
+    with torch.inference_mode():
+        controller = regulate(model)
+    (model(torch.randn(2, 5, 4)) ** 2).sum().backward()
+    controller.step()
+    controller.release()
+
+
+@pytest.mark.parametrize("how", ["torch.compile", "model.compile", "a function"])
+def test_a_model_that_was_compiled_in_evaluation_regulates_itself(how):
+    """Fault: the graph of the first call, in eval mode, was used in training."""
+    torch.compiler.reset()
+    model: Any = ahsar_net(threshold=20.0)
+    compiled = model
+    if how == "torch.compile":
+        compiled = torch.compile(model, backend="eager")
+    elif how == "model.compile":
+        model.compile(backend="eager")
+    else:
+        compiled = torch.compile(lambda x: model(x), backend="eager")
+    model.eval()
+    compiled(torch.randn(2, 5, 4))
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        (compiled(torch.randn(2, 5, 4)) ** 2).sum().backward()
+        optimizer.step()
+    assert all(scale < 1 for scale in scales_of(model))
+    controller_of(model).release()
+
+
+def test_neurons_outside_of_a_running_module_are_noticed():
+    """Fault: in a list of modules that a function runs through, they were plain LIF without a word."""
+    layers = nn.ModuleList(ahsar_net().children())
+
+    def run():
+        x = torch.randn(2, 5, 4)
+        for layer in layers:
+            x = layer(x)
+
+    for _ in range(99):
+        run()
+    with pytest.warns(UserWarning, match=r"ran 100 times in training, but in no module that is running.*ModuleList"):
+        run()
+    controller = regulate(layers, auto=True)
+    run()
+    assert controller.layers()
+    controller.release()
+
+
+class Probe:
+    """Something that is deleted while the method that made it goes on."""
+
+
+class Method:
+    def run(self, model):
+        probe = Probe()
+        gone = weakref.ref(probe)
+        model(torch.randn(2, 5, 4))
+        del probe
+        return gone() is None
+
+
+class Proxy:
+    """Its class cannot be asked for, as that of an object that is not there yet."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("not there yet")
+
+
+def test_the_search_for_the_model_leaves_other_peoples_frames_alone():
+    """Fault: it kept the variables of every calling function alive, and asked any object that is called self."""
+
+    def call(self, model):
+        return model(torch.randn(2, 5, 4))
+
+    assert Method().run(ahsar_net())
+    model = ahsar_net()
+    call(Proxy(), model)
+    assert controller_of(model).model is model
+
+
+def test_a_controller_may_be_released_while_it_is_paused():
+    controller = regulate(ahsar_net_kept := ahsar_net())
+    with controller.paused():
+        controller.release()
+    assert ahsar_net_kept[1].observed is None
