@@ -55,8 +55,10 @@ def check_keys(values: Mapping[str, Any], schema: type, path: str = "") -> None:
             check_keys(value, section, f"{full}.")
 
 
-def check_types(values: Mapping[str, Any], types: Mapping[str, Any], path: str) -> None:
+def check_types(values: Mapping[str, Any], types: Mapping[str, Any], path: str, strict: bool = True) -> None:
     """Checks values against annotations, as those of a constructor. Values without an annotation are not checked.
+
+    Unless it is ``strict``, values that can be converted pass, such as a list for a tuple.
 
     Raises:
         UserError: the first one that is of another type, with its key below ``path``.
@@ -66,7 +68,8 @@ def check_types(values: Mapping[str, Any], types: Mapping[str, Any], path: str) 
     step_ahsar.errors.UserError: model.args.depth must be an integer, got 'two'
     """
     declared: dict[str, Any] = {name: (types[name], ...) for name in values if name in types}
-    schema = create_model("Values", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **declared)
+    settings = ConfigDict(strict=strict, allow_inf_nan=False, arbitrary_types_allowed=True)
+    schema = create_model("Values", __config__=settings, **declared)
     try:
         schema.model_validate({name: values[name] for name in declared})
     except ValidationError as error:

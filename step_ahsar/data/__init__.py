@@ -7,6 +7,7 @@ assembles the preparation that a config asks for, ``loading`` makes batches.
 
 # Importing these modules registers their data sets.
 from step_ahsar.data import embedded, events, images, scenes, sequences  # noqa: F401
+from step_ahsar.data.common.fingerprint import FINGERPRINT_VERSION
 from step_ahsar.data.common.registry import (
     DATASETS,
     DatasetSpec,
@@ -23,6 +24,7 @@ from step_ahsar.data.pipeline import build_pipeline, check_options, model_input
 
 __all__ = [
     "DATASETS",
+    "FINGERPRINT_VERSION",
     "Batch",
     "Batches",
     "Data",

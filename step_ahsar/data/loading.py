@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from step_ahsar.config import Config
 from step_ahsar.data.cache import FrameCache
 from step_ahsar.data.common.files import cache_folder
+from step_ahsar.data.common.fingerprint import FINGERPRINT_VERSION
 from step_ahsar.data.common.registry import DatasetSpec, Samples, Size, Splits, find_dataset
 from step_ahsar.data.common.seeding import derive_seed, seeded
 from step_ahsar.data.common.splits import Subset, limited, with_validation
@@ -173,6 +174,7 @@ class Data:
             "name": self.config.data.name,
             "modality": self.spec.modality,
             "fingerprint": self.splits.fingerprint,
+            "fingerprint_version": FINGERPRINT_VERSION,
             "train": len(self.splits.train),
             "validation": 0 if self.splits.validation is None else len(self.splits.validation),
             "test": len(self.splits.test),

@@ -87,5 +87,10 @@ def try_building(config: Config, spec: DatasetSpec) -> None:
     sizes = [each for each in (size, config.data.test_size) if each is not None]
     # The backend is imported first, because its module could not compute its constants on the device "meta".
     list_neurons(config.model.backend)
-    with torch.device("meta"):
-        build_model(config.model, task, in_chans or 1, sizes, spec.ndim)
+    try:
+        with torch.device("meta"):
+            build_model(config.model, task, in_chans or 1, sizes, spec.ndim)
+    except RuntimeError as error:
+        if "overflow" not in str(error):  # of the number of weights
+            raise
+        raise UserError(f"model {config.model.name!r} with model.args {config.model.args} is too large") from error

@@ -1,7 +1,6 @@
 """Checking a config: its names and options against the registries, and by building its model without memory."""
 
-from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import timm
 from timm.models import PretrainedCfg
@@ -27,8 +26,12 @@ _ELSEWHERE = {
     "channels": "cannot be set; every layer has its own number of channels",
 }
 # Arguments of timm.create_model that have an effect on this package's models.
-_OF_TIMM = {"pretrained": bool, "pretrained_cfg": dict[str, Any], "pretrained_cfg_overlay": dict[str, Any]}
-_FIELDS = tuple(field.name for field in fields(PretrainedCfg))
+_OF_TIMM = {
+    "pretrained": bool,
+    "pretrained_cfg": dict[str, Any] | None,
+    "pretrained_cfg_overlay": dict[str, Any] | None,
+}
+_FIELDS = get_type_hints(PretrainedCfg)
 
 
 def check(config: Config) -> None:
@@ -91,6 +94,8 @@ def _check_model(model: ModelConfig) -> None:
             )
     check_types(model.args, types, "model.args.")
     for name in ("pretrained_cfg", "pretrained_cfg_overlay"):
-        for field in model.args.get(name) or ():
+        record = model.args.get(name) or {}
+        for field in record:
             if field not in _FIELDS:
                 raise unknown(f"field of model.args.{name}:", field, _FIELDS)
+        check_types(record, _FIELDS, f"model.args.{name}.", strict=False)

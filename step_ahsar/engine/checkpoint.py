@@ -87,11 +87,14 @@ def load(path: Path, device: torch.device, averaged: bool) -> Checkpoint:
     Raises:
         UserError: it is damaged or incomplete.
     """
-    with _reading(path):
+    with reading(path):
         state = _read_state(path, device)
         model = load_file(path / "model.safetensors", device=str(device))
         ema = load_file(path / "ema.safetensors", device=str(device)) if averaged else None
-        return Checkpoint(state.pop("epoch"), state.pop("best"), model, ema, state)
+        epoch, best = state.pop("epoch"), state.pop("best")
+        if not (isinstance(epoch, int) and isinstance(best, int)):
+            raise ValueError(f"its epochs are no integers: {epoch!r}, {best!r}")
+        return Checkpoint(epoch, best, model, ema, state)
 
 
 def put_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -130,8 +133,10 @@ def find(folder: Path, which: str) -> Path:
     last = found[max(found)]
     if which == "last":
         return last
-    with _reading(last):
+    with reading(last):
         best = _read_state(last, torch.device("cpu"))["best"]
+        if not isinstance(best, int):
+            raise ValueError(f"its best epoch is no integer: {best!r}")
     if best not in found:
         raise UserError(f"{folder} holds no checkpoint of the best epoch, {best}")
     return found[best]
@@ -151,10 +156,15 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged checkpoint leads to inside the block into a UserError that names it."""
     try:
         yield
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+    except UserError:
+        raise
+    except (
+        OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, UnpicklingError, SafetensorError
+    ) as error:  # fmt: skip
         missing = f"it has no {error}" if isinstance(error, KeyError) else ""
         reason = missing or (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UserError(f"checkpoint {path} is damaged or incomplete: {reason}") from error

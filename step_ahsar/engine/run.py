@@ -100,7 +100,13 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """The result of the run; None if it has not ended."""
-        return self._read_json("result.json", _RESULT)
+        result = self._read_json("result.json", _RESULT)
+        if result is not None:
+            epochs = result["epochs"]
+            sound = isinstance(epochs, list) and all(isinstance(row, dict) and set(_ROW) <= set(row) for row in epochs)
+            if not sound or (result["status"] == "ok" and not (epochs and isinstance(result["metrics"], dict))):
+                raise UserError(f"{self.path / 'result.json'} is damaged: its epochs or its metrics are not complete")
+        return result
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result, which marks the run as ended."""
@@ -112,6 +118,9 @@ class Run:
         manifest = self._read_json("manifest.json", _MANIFEST)
         if manifest is None:
             raise UserError(f"{self.path} holds no manifest.json; its training never began")
+        dataset = manifest["dataset"]
+        if not (isinstance(dataset, dict) and {"name", "fingerprint"} <= set(dataset)):
+            raise UserError(f"{self.path / 'manifest.json'} is damaged: its dataset has no name and fingerprint")
         return manifest
 
     def metrics(self) -> list[dict[str, Any]]:

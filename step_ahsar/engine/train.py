@@ -112,7 +112,8 @@ def _go_on(run: Run, state: TrainingState, device: torch.device, averaged: bool)
     for fault in faults:
         _logger.warning("%s; continuing from the one before", fault)
     if checkpoint is not None:
-        state.load(checkpoint)
+        with checkpoints.reading(checkpoints.path_of(run.checkpoints, checkpoint.epoch)):
+            state.load(checkpoint)
     return run.keep_metrics(0 if checkpoint is None else checkpoint.epoch)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from step_ahsar.config import Config
 from step_ahsar.data import DATASETS, find_dataset, register_dataset
@@ -206,6 +206,40 @@ def test_evaluation_refuses_other_data(finished, tmp_path):
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"is not what .* was trained on"):
         evaluate(copy)
+
+
+def test_evaluation_of_a_run_with_earlier_fingerprints(finished, tmp_path):
+    """Fault: it was said to be of other data, although nothing had changed."""
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0], copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["dataset"]["fingerprint_version"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    evaluate(copy)  # the embedded sets have the same fingerprint still
+    manifest["dataset"]["fingerprint"] = "sha256:other"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        UserError, match=r"was made by an earlier version, whose fingerprints of data cannot be compared"
+    ):
+        evaluate(copy)
+
+
+@pytest.mark.parametrize("damage", ["optimizer", "weights"])
+def test_resuming_from_a_damaged_checkpoint_names_it(tmp_path, damage):
+    """Fault: a traceback."""
+    config, out = tiny(train__epochs=1), tmp_path / "run"
+    train(config, out)
+    (out / "result.json").unlink()
+    place = checkpoint.path_of(out / "checkpoints", 1)
+    if damage == "optimizer":
+        torch.save({"epoch": 1, "best": 1}, place / "state.pt")
+    else:
+        weights = load_file(place / "model.safetensors")
+        del weights["head.weight"]
+        save_file(weights, place / "model.safetensors")
+    with pytest.raises(UserError, match=r"checkpoint .*epoch-0001 is damaged or incomplete") as error:
+        train(config, out, resume=True)
+    assert "\n" not in str(error.value)
 
 
 def test_evaluation_of_what_is_not_there(finished, tmp_path):

@@ -14,6 +14,8 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.files import cache_folder
 
+FINGERPRINT_VERSION = 2  # to be raised when the same data get another fingerprint
+
 _KEPT = "fingerprints.sqlite"
 _CHUNK = 1 << 20  # bytes read at a time
 _THREADS = 4

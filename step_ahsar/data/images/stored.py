@@ -40,14 +40,14 @@ class StoredImages:
             labels = [label for _, label in self.reader.samples]
         if labels is None and hasattr(self.reader, "label_key"):  # of the hub
             labels = self.reader.dataset[self.reader.label_key]
-        return None if labels is None else [int(labels[i]) for i in self.indices]
+        return None if labels is None else [_class_of(labels[i]) for i in self.indices]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Raises DataFault for a file that is not an image or is damaged."""
         number = self.indices[index]
         try:
             file, label = self.reader[number]
-            return Image.open(file).convert("RGB"), int(label)
+            return Image.open(file).convert("RGB"), _class_of(label)
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises each of them for damaged files
             raise DataFault(self.reader.filename(number, absolute=True), f"not a readable image: {error}") from error
 
@@ -130,7 +130,7 @@ def open_stream(config: DataConfig, package: str) -> Splits:
     read: dict[str, StreamedImages] = {}
     for name, dataset in datasets.items():
         try:
-            read[name] = StreamedImages([(image.convert("RGB"), int(label)) for image, label in dataset])
+            read[name] = StreamedImages([(image.convert("RGB"), _class_of(label)) for image, label in dataset])
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             raise UserError(f"dataset {config.name!r}: its stream cannot be read: {error}".splitlines()[0]) from error
     if not all(map(len, read.values())):
@@ -152,6 +152,11 @@ def open_stream(config: DataConfig, package: str) -> Splits:
         fingerprint_arrays([*contents, *labels]),
         validation=parts.get("validation"),
     )
+
+
+def _class_of(label: Any) -> int:
+    """The class index; -1 for a sample without a label, which some sets have as None."""
+    return -1 if label is None else int(label)
 
 
 P = TypeVar("P", StoredImages, StreamedImages)

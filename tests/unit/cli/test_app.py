@@ -49,7 +49,8 @@ def test_evaluate_has_a_line_for_each_corruption(evaluated):
 def trained(monkeypatch, best):
     def train(config, out, resume, on_epoch, on_step):
         run = engine.Run.open(out, config, resume)
-        dataset = {"name": "digits", "skipped": ["1.png: cut short", "2.png: empty"], "length": 29, "padded_to": 32}
+        dataset = {"name": "digits", "fingerprint": "sha256:0"}
+        dataset |= {"skipped": ["1.png: cut short", "2.png: empty"], "length": 29, "padded_to": 32}
         run.begin(dict.fromkeys(engine.run._MANIFEST) | {"dataset": dataset})
         return {
             "status": "ok", "metric": "acc1", "epochs": [{"epoch": 1}, {"epoch": 2}], "metrics": {"acc1": 0.931},

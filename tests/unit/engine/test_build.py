@@ -112,6 +112,11 @@ def test_a_type_error_inside_a_neuron_is_none_of_the_user(monkeypatch):
             {"pretrained_cfg_overlay": {"fil": "x"}},
             "unknown field of model.args.pretrained_cfg_overlay: 'fil'; did you",
         ),
+        ({"mlp_ratio": float("nan")}, "model.args.mlp_ratio must be finite, got nan"),
+        ({"mlp_ratio": float("inf")}, "model.args.mlp_ratio must be finite, got inf"),
+        ({"dim": 8 * 10**9}, "model.args {'dim': 8000000000} is too large"),
+        ({"pretrained_cfg": {"num_classes": "x"}}, "model.args.pretrained_cfg.num_classes must be an integer, got 'x'"),
+        ({"pretrained_cfg_overlay": {"input_size": "x"}}, "model.args.pretrained_cfg_overlay.input_size is wrong"),
         ({"dim": 0}, "dim must be a multiple of 8, got 0"),
         ({"dim": -8}, "dim must be a multiple of 8, got -8"),
         ({"depth": 0}, "depth must be >= 1, got 0"),
@@ -129,6 +134,18 @@ def test_types_and_ranges_of_arguments(args, words):
         validate(Config().with_values({"model.args": args, **neuron}))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"pretrained_cfg": None, "pretrained_cfg_overlay": None, "pretrained": False},  # timm's own defaults
+        {"pretrained_cfg_overlay": {"input_size": [3, 8, 8], "mean": [0.5, 0.5, 0.5]}},
+        {"mlp_ratio": 4, "attn_scale": 1},
+    ],
+)
+def test_arguments_that_are_right(args):
+    validate(Config().with_values({"model.args": args}))
 
 
 def test_types_of_a_neurons_options():

@@ -95,7 +95,14 @@ def test_what_an_interrupted_write_left_is_removed(tmp_path):
     assert names(tmp_path) == ["epoch-0001"]
 
 
-@pytest.mark.parametrize(("state", "reason"), [([1, 2], "state.pt holds a list"), ({"epoch": 1}, "it has no 'best'")])
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ([1, 2], "state.pt holds a list"),
+        ({"epoch": 1}, "it has no 'best'"),
+        ({"epoch": 1, "best": [1]}, "its .* no integer"),
+    ],
+)
 def test_states_of_another_form_are_damage(tmp_path, state, reason):
     """Fault: they were tracebacks."""
     path = checkpoints.save(tmp_path, make(1))

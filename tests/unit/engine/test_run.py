@@ -13,11 +13,14 @@ from step_ahsar.errors import UserError
 
 
 def manifest(seed=0):
-    return dict.fromkeys(engine.run._MANIFEST) | {"seed": seed}
+    return dict.fromkeys(engine.run._MANIFEST) | {
+        "seed": seed,
+        "dataset": {"name": "digits", "fingerprint": "sha256:0"},
+    }
 
 
 def result(status):
-    return dict.fromkeys(engine.run._RESULT) | {"status": status}
+    return dict.fromkeys(engine.run._RESULT) | {"status": status, "epochs": [row(1)], "metrics": {"acc1": 0.5}}
 
 
 def row(epoch):
@@ -169,6 +172,14 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         ("manifest.json", b"\xff\xfe", r"manifest\.json is damaged: "),
         ("result.json", b"{}", r"result\.json is damaged: it has no 'seed'"),
         ("result.json", b"3", r"result\.json is damaged: it must hold a JSON object"),
+        ("manifest.json", json.dumps(manifest() | {"dataset": {}}).encode(), "its dataset has no name and fingerprint"),
+        ("result.json", json.dumps(result("ok") | {"metrics": None}).encode(), "its epochs or its metrics are not"),
+        ("result.json", json.dumps(result("failed") | {"epochs": "x"}).encode(), "its epochs or its metrics are not"),
+        (
+            "result.json",
+            json.dumps(result("failed") | {"epochs": [{"epoch": 1}]}).encode(),
+            "its epochs or its metrics",
+        ),
         ("metrics.jsonl", b"garbage\n", r"metrics\.jsonl, line 1, is damaged: "),
         ("metrics.jsonl", b"\xff\n", r"metrics\.jsonl, line 1, is damaged: "),
         ("metrics.jsonl", b'{"epoch": 1}\n', r"metrics\.jsonl, line 1, is damaged: it has no 'train_loss'"),

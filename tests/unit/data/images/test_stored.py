@@ -323,6 +323,7 @@ def test_places365(tmp_path, monkeypatch):
     [
         ({"train": [0, 1, 0], "validation": [1, 0], "test": [0]}, [3, 2, 1]),  # fault: the test part was never used
         ({"train": [0, 1, 0], "validation": [1, 0], "test": [-1]}, [3, None, 2]),  # as is usual for competitions
+        ({"train": [0, 1, 0], "validation": [1, 0], "test": [None]}, [3, None, 2]),
         ({"train": [0, 1, 0], "valid": [1, 0]}, [3, None, 2]),
         ({"training": [0, 1, 0], "test": [1]}, [3, None, 1]),
     ],
