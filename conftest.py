@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 
 # Compiling costs seconds per graph; tests that are about compiled graphs switch it on.
 os.environ.setdefault("STEP_AHSAR_COMPILE", "0")
@@ -10,3 +11,9 @@ os.environ.setdefault("STEP_AHSAR_COMPILE", "0")
 def cache(monkeypatch, tmp_path_factory):
     """Frames and fingerprints of data sets are kept in a folder of the tests, not in the user's home."""
     monkeypatch.setattr("step_ahsar.data.common.files.CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Tests that draw numbers draw the same ones, whatever ran before them."""
+    torch.manual_seed(0)
