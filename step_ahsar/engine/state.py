@@ -10,6 +10,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from step_ahsar import internals
 from step_ahsar.ahsar import Controller, is_regulated, regulate
 from step_ahsar.config import Config, TrainConfig
 from step_ahsar.engine.checkpoint import Checkpoint
@@ -124,6 +125,7 @@ class TrainingState:
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
     """An optimiser of timm, without weight decay on biases, norms and the neurons' own parameters."""
+    internals.load_compiler()  # some of timm's optimisers (kron) compile their step
     groups: Any = model
     if train.weight_decay:
         groups = param_groups_weight_decay(model, train.weight_decay, no_weight_decay_list=own_parameters(model))

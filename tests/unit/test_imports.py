@@ -32,7 +32,7 @@ ALLOWED = {
     "data": {"errors", "files", "internals", "registry", "config"},
     "tasks": {"errors", "registry", "config", "neurons", "layers", "heads"},
     "engine": {
-        *("errors", "files", "config", "neurons", "models", "libraries", "ahsar"),
+        *("errors", "files", "internals", "config", "neurons", "models", "libraries", "ahsar"),
         *("measure", "data", "tasks"),
     },
     "compare": {"errors", "files", "config", "neurons", "data", "engine"},

@@ -1,10 +1,11 @@
-"""What the optimiser of a run decays."""
+"""How the optimiser of a run is made, and what it decays."""
 
 import pytest
 import torch
 from torch import nn
 
 from step_ahsar.config import Config, load_config
+from step_ahsar.engine import state
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.neurons import SpikingNeuron
@@ -42,3 +43,11 @@ def test_weights_decay_and_nothing_else(task: str, neuron: str) -> None:
             weight = own == "weight" and isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)) and not in_neuron
             assert decay.pop(id(parameter)) == (0.1 if weight else 0.0), f"{name}.{own}"
     assert not decay
+
+
+def test_the_compiler_is_loaded_before_an_optimiser_compiles(monkeypatch):
+    """Fault: with timm's kron, torch said that no CUDA runtime was found."""
+    loaded = []
+    monkeypatch.setattr(state.internals, "load_compiler", lambda: loaded.append(True))
+    TrainingState.start(torch.nn.Linear(2, 2), Config().with_values({"train.optimizer": "kron"}), torch.device("cpu"))
+    assert loaded == [True]
