@@ -316,6 +316,8 @@ class Controller:
 
     def leave(self) -> None:
         """Ends regulation. The threshold scales keep their present values, and the model does not regulate itself."""
+        if self._released:
+            return
         self.end()
         for layer in self._layers:
             if isinstance(layer, SpikingNeuron):
@@ -323,6 +325,8 @@ class Controller:
 
     def end(self) -> None:
         """Ends regulation. The scales stay; neurons that regulate themselves get a new controller when they run."""
+        if self._released:
+            return
         if self._hook is not None:
             self._hook.remove()
         if self._finalizer is not None:
@@ -339,6 +343,8 @@ class Controller:
 
         A model of ``ahsar`` neurons regulates itself again at its next forward pass in training.
         """
+        if self._released:  # another controller may have taken over since
+            return
         self.end()
         for layer, found in zip(self._layers, self._found, strict=True):
             if layer.threshold_scale is None:

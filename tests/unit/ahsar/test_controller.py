@@ -676,6 +676,14 @@ def test_a_controller_that_was_released_says_so():
         with pytest.raises(UserError, match=r"was released; regulate\(model\) creates a new one"):
             call()
     assert controller.layers() == last
+    successor = regulate(model)
+    train(model, successor, steps=1)
+    before = scales(successor)
+    controller.release()  # fault: it ended what had taken over
+    controller.leave()
+    train(model, successor, steps=1)
+    assert scales(successor) != before
+    successor.release()
 
 
 def test_a_part_of_the_model_has_the_models_controller():
