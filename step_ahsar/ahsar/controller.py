@@ -230,43 +230,37 @@ class Controller:
     def _attach(self) -> None:
         """Notes which layers it regulates, and with ``auto`` registers the hook that calls the two loops.
 
-        When the controller is deleted without having ended, its layers are no longer observed.
+        When the controller is deleted without having ended, the hook is removed and its layers are no longer observed.
         """
-        for layer in self._layers:
-            _regulating[layer] = weakref.ref(self)
-        self._finalizer = weakref.finalize(self, _stop_observing, list(self._layers))
-        self._finalizer.atexit = False
-        if self.auto:
-            self._drive()
-
-    def _drive(self) -> None:
         the_controller = weakref.ref(self)
+        for layer in self._layers:
+            _regulating[layer] = the_controller
 
         def after_optimizer_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             controller = the_controller()
             if controller is not None:
                 controller._after_step_of(optimizer)
 
-        self._hook = register_optimizer_step_post_hook(after_optimizer_step)
-        weakref.finalize(self, self._hook.remove)
-
-    def _is_trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
-        model = self._model()
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        return model is not None and any(id(p) in held for p in model.parameters())
+        self._hook = register_optimizer_step_post_hook(after_optimizer_step) if self.auto else None
+        self._finalizer = weakref.finalize(self, _clean_up, list(self._layers), self._hook)
+        self._finalizer.atexit = False
 
     def _after_step_of(self, optimizer: torch.optim.Optimizer) -> None:
+        model = self._model()
+        if model is None:
+            return
         ran = any(layer.trained for layer in self._layers)
         # A part of the model that is frozen in eval mode is evaluated in every iteration, but never trained.
         self._epoch_ended |= any(layer.trained and layer.evaluated for layer in self._layers)
-        if self._is_trained_by(optimizer):
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if any(id(p) in held for p in model.parameters()):
             if self._epoch_ended:
                 self.epoch_end()
             self.step()
             for layer in self._layers:
                 layer.evaluated = False
             self._epoch_ended, self._steps_of_others = False, 0
-        elif ran and (model := self._model()) is not None and any(p.requires_grad for p in model.parameters()):
+        elif ran and any(p.requires_grad for p in model.parameters()):
             self._steps_of_others += 1
             for layer in self._layers:
                 layer.trained = False
@@ -327,8 +321,6 @@ class Controller:
         """Ends regulation. The scales stay; neurons that regulate themselves get a new controller when they run."""
         if self._released:
             return
-        if self._hook is not None:
-            self._hook.remove()
         if self._finalizer is not None:
             self._finalizer.detach()
         if (model := self._model()) is not None:
@@ -336,7 +328,7 @@ class Controller:
         self._released = True
         for layer in self._layers:
             _regulating.pop(layer, None)
-            layer.stop_observing()
+        _clean_up(self._layers, self._hook)
 
     def release(self) -> None:
         """Ends regulation and restores the model as it was before. To keep the learnt thresholds, fold it first.
@@ -391,16 +383,23 @@ class Controller:
             self.skipped = self.skipped.to(device)
 
 
+def controller_at(layer: Any) -> Controller | None:
+    """The controller that regulates this layer; None if there is none."""
+    found = _regulating.get(layer)
+    return None if found is None else found()
+
+
 def controllers_of(layers: Iterable[Any]) -> list[Controller]:
     """The controllers that regulate any of these layers."""
-    found = (_regulating[layer]() for layer in layers if layer in _regulating)
+    found = map(controller_at, layers)
     return list(dict.fromkeys(controller for controller in found if controller is not None))
 
 
-def _stop_observing(layers: Iterable[Regulated]) -> None:
+def _clean_up(layers: Iterable[Regulated], hook: Any) -> None:
+    if hook is not None:
+        hook.remove()
     for layer in layers:
-        if not controllers_of([layer]):
-            layer.stop_observing()
+        layer.stop_observing()
 
 
 def _scale(layer: Regulated) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from step_ahsar import internals
-from step_ahsar.ahsar.controller import controllers_of
+from step_ahsar.ahsar.controller import controller_at, controllers_of
 from step_ahsar.ahsar.regulation import control
 from step_ahsar.ahsar.running import running_model
 from step_ahsar.neurons import SpikingNeuron
@@ -16,7 +16,7 @@ def regulate_own_model(neuron: SpikingNeuron) -> bool:
     It is the ``before_training`` of neurons whose model regulates itself. Nothing happens while a controller exists. A
     neuron has none any more if it was released, if the module that kept it is gone, or in a copy without that module.
     """
-    if controllers_of([neuron]):
+    if controller_at(neuron) is not None:
         return True
     model = running_model(neuron)
     if model is None:
@@ -26,7 +26,7 @@ def regulate_own_model(neuron: SpikingNeuron) -> bool:
     for other in controllers_of(asking.values()):
         if other.self_made:  # of a part of the model that had run alone
             other.end()
-    asking = {name: each for name, each in asking.items() if not controllers_of([each])}
+    asking = {name: each for name, each in asking.items() if controller_at(each) is None}
     control(model, asking, auto=True).self_made = True
     return True
 

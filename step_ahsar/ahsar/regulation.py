@@ -9,7 +9,7 @@ from torch import nn
 
 from step_ahsar import internals
 from step_ahsar.ahsar.config import AHSARConfig
-from step_ahsar.ahsar.controller import Controller, controllers_of
+from step_ahsar.ahsar.controller import Controller, controller_at, controllers_of
 from step_ahsar.ahsar.finding import Layer, find_layers, find_strangers
 from step_ahsar.ahsar.grouping import Grouping, group_neurons
 from step_ahsar.errors import UserError, shortened
@@ -74,11 +74,10 @@ def regulate(
             )
         other.release()
     controller = control(model, layers, groups, config, auto)
-    in_groups = controller.layers()
     controller.silence(
         neuron
-        for name, neuron in layers.items()
-        if isinstance(neuron, SpikingNeuron) and neuron.before_training is not None and name not in in_groups
+        for neuron in layers.values()
+        if isinstance(neuron, SpikingNeuron) and neuron.before_training is not None and controller_at(neuron) is None
     )
     if strangers:
         warnings.warn(

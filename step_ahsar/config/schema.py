@@ -164,6 +164,11 @@ class TrainConfig(_Section):
     accumulate: Count = Field(default=1, description="batches per optimiser step")
     clip_grad: Positive | None = Field(default=None, description="largest norm of the gradient")
 
+    @property
+    def averages(self) -> bool:
+        """Whether averaged weights are kept, and judged."""
+        return self.ema_decay is not None
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.warmup_epochs + self.cooldown_epochs >= self.epochs and self.warmup_epochs + self.cooldown_epochs:

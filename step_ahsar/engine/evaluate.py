@@ -122,7 +122,7 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
     _same_data(opened, data)
     task = create_task(config, data.classes)
     model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
-    checkpoint = checkpoints.load(path, device, averaged=bool(config.train.ema_decay))
+    checkpoint = checkpoints.load(path, device, averaged=config.train.averages)
     checkpoints.put_into(model, checkpoint.judged, path)
     found = measure(model, task, data.test_batches(), device, config.train.amp)
     return {

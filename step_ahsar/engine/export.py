@@ -52,7 +52,7 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
     if config.task != "classification":
         raise UserError(f"{opened.path} is a run of {config.task}; other libraries' models classify")
     place = checkpoints.find(opened.checkpoints, which)
-    saved = checkpoints.load(place, torch.device("cpu"), averaged=bool(config.train.ema_decay))
+    saved = checkpoints.load(place, torch.device("cpu"), averaged=config.train.averages)
     weights = dict(saved.judged)
     spec = find_dataset(config.data.name)
     for name in ("head.weight", first := _first_conv(config)):

@@ -74,7 +74,7 @@ def train(
     train_batches, test_batches = data.train_batches(config.seed), data.test_batches()
     judging = data.validation_batches() or test_batches
     run.begin(record.manifest(config, data, task, state, device))
-    rows = _go_on(run, state, device, averaged=bool(config.train.ema_decay))
+    rows = _go_on(run, state, device, averaged=config.train.averages)
     try:
         for epoch in range(len(rows) + 1, config.train.epochs + 1):
             began = perf_counter()
@@ -134,7 +134,7 @@ def _test(
     found: dict[int, Evaluation] = {}
     for epoch in {best: None, len(rows): None}:
         path = checkpoints.path_of(run.checkpoints, epoch)
-        weights = checkpoints.load(path, device, averaged=bool(config.train.ema_decay)).judged
+        weights = checkpoints.load(path, device, averaged=config.train.averages).judged
         checkpoints.put_into(state.judged, weights, path)
         found[epoch] = measure(state.judged, task, batches, device, config.train.amp, draw=epoch == len(rows))
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

@@ -23,6 +23,7 @@ CACHE = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/step-ahsar"
 TRAIN_NAMES = ("train", "training")
 VALIDATION_NAMES = ("val", "valid", "validation", "eval", "evaluation")
 TEST_NAMES = ("test", "testing")
+PARTS = ("training", "validation", "test")
 
 # Exceptions that NumPy, and the libraries that it reads archives with, raise for damaged files.
 DAMAGES = (

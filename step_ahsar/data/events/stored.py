@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import (
+    PARTS,
     TEST_NAMES,
     TRAIN_NAMES,
     VALIDATION_NAMES,
@@ -30,8 +31,6 @@ from step_ahsar.errors import UserError
 WANTED = "{train,test}/<class>/<recordings>, <class>/<recordings>, or a packed .npz file"
 
 _PACKED = "a packed data set has x, y, p, t or dt, offsets, label: see docs/data.md"
-
-PARTS = ("training", "validation", "test")
 
 Item = tuple[Path, int]
 

@@ -15,7 +15,7 @@ from timm.data import create_dataset, get_img_extensions
 from step_ahsar import internals
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
-from step_ahsar.data.common.files import TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, find_parts, given_root
+from step_ahsar.data.common.files import PARTS, TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, find_parts, given_root
 from step_ahsar.data.common.fingerprint import fingerprint_arrays, fingerprint_files
 from step_ahsar.data.common.registry import DatasetSpec, Samples, Splits, photographs, register_dataset
 from step_ahsar.errors import UserError
@@ -104,6 +104,9 @@ class StreamedImages:
         return len(self.samples)
 
 
+P = TypeVar("P", StoredImages, StreamedImages)
+
+
 def open_hub(config: DataConfig) -> Splits:
     """A set of the Hugging Face hub, ``hfds/<owner>/<name>``, through the package `datasets`; root is its cache."""
     readers = {name: dataset.reader for name, dataset in _published(config, "datasets").items()}
@@ -159,9 +162,6 @@ def _class_of(label: Any) -> int:
     return -1 if label is None else int(label)
 
 
-P = TypeVar("P", StoredImages, StreamedImages)
-
-
 def _with_labels(parts: dict[str, P]) -> dict[str, P]:
     """The parts without a test part that has no labels (-1, as is usual for those of competitions).
 
@@ -200,7 +200,7 @@ def _published(config: DataConfig, package: str) -> dict[str, Any]:
                     raise UserError(f"dataset {config.name!r} {reason}") from error
         return None
 
-    parts = dict(zip(("training", "validation", "test"), find_parts(opened), strict=True))
+    parts = dict(zip(PARTS, find_parts(opened), strict=True))
     for name, names in (("training", TRAIN_NAMES), ("test", (*TEST_NAMES, *VALIDATION_NAMES))):
         if parts[name] is None:
             raise UserError(f"dataset {config.name!r} has no split {' or '.join(names)}")
@@ -215,7 +215,7 @@ def open_folder(config: DataConfig) -> Splits:
     """
     tested = "|".join((*VALIDATION_NAMES, *TEST_NAMES))
     root = given_root(config, f"{'|'.join(TRAIN_NAMES)}/<class>/* and {tested}/<class>/*")
-    parts = dict(zip(("training", "validation", "test"), find_parts(partial(_part, root)), strict=True))
+    parts = dict(zip(PARTS, find_parts(partial(_part, root)), strict=True))
     for name, names in (("training", TRAIN_NAMES), ("test", (*VALIDATION_NAMES, *TEST_NAMES))):
         if parts[name] is None:
             raise UserError(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
+from step_ahsar.data.common.files import PARTS
 from step_ahsar.data.common.fingerprint import fingerprint_files
 from step_ahsar.data.common.registry import Splits
 from step_ahsar.data.scenes.scene import IGNORE
@@ -17,8 +18,6 @@ from step_ahsar.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VOID_NAMES = ("void", "ignore")
-
-PARTS = ("training", "validation", "test")
 
 T = TypeVar("T")
 
