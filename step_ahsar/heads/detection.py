@@ -23,7 +23,7 @@ from torchvision.ops.poolers import initLevelMapper
 
 from step_ahsar.errors import UserError
 from step_ahsar.heads.pyramid import Pyramid
-from step_ahsar.layers import NeuronFactory
+from step_ahsar.layers import Blueprint
 from step_ahsar.registry import Registry
 
 STRIDES = (4, 8, 16, 32)  # strides of the maps, on every backbone, as in FPN and ViTDet
@@ -59,7 +59,7 @@ class Detector(nn.Module):
     """A backbone, a feature pyramid and one of torchvision's detectors.
 
     Images are not normalised, resized or padded. The pyramid's maps have the strides 4, 8, 16 and 32 on every backbone.
-    With ``neuron`` the pyramid is spiking, on levels that keep their time axis. Its firing rates are then normalised,
+    With a ``blueprint`` the pyramid is spiking, on levels that keep their time axis. Its firing rates are normalised,
     because few neurons fire at first and the initial weights of torchvision's layers are small. The layers behind it
     (towers, proposals, RoI heads) are torchvision's and are not spiking.
 
@@ -69,13 +69,13 @@ class Detector(nn.Module):
 
     Args:
         name: one of :data:`HEADS`.
-        backbone: a module that returns a list of levels [B, C, H, W], or [T, B, C, H, W] with a ``neuron``, and has
+        backbone: a module that returns a list of levels [B, C, H, W], or [T, B, C, H, W] with a ``blueprint``, and has
             timm's ``feature_info``.
         num_classes: K, without the background.
         channels: channels of the pyramid and of the heads; for FCOS and RetinaNet a multiple of 32.
         anchor_scale: side of the smallest anchor of a map, divided by the map's stride; FCOS has no anchors.
         score_threshold: detections with lower scores are dropped.
-        neuron: makes the pyramid's neurons, in group "head"; None = a pyramid that is not spiking.
+        blueprint: makes the pyramid's neurons, in group "head"; None = a pyramid that is not spiking.
 
     Raises:
         UserError: an unknown name, channels that group norms cannot divide, or a backbone without such strides.
@@ -90,7 +90,7 @@ class Detector(nn.Module):
         channels: int = 64,
         anchor_scale: float = 4.0,
         score_threshold: float = 0.05,
-        neuron: NeuronFactory | None = None,
+        blueprint: Blueprint | None = None,
     ) -> None:
         super().__init__()
         kind = HEADS[name]
@@ -99,8 +99,8 @@ class Detector(nn.Module):
         info = backbone.feature_info
         self.stride = max(info.reduction())  # sizes of images must be multiples of it
         self.body = backbone
-        self.pyramid = Pyramid(info.channels(), info.reduction(), channels, STRIDES, neuron)
-        self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for _ in STRIDES) if neuron else None
+        self.pyramid = Pyramid(info.channels(), info.reduction(), channels, STRIDES, blueprint)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, channels) for _ in STRIDES) if blueprint else None
         self.has_masks, self.has_background = kind.masks, kind.background
         self.net = kind.build(_Backbone(channels), num_classes, anchor_scale, score_threshold)
         self.net.transform = _Transform()

@@ -13,7 +13,7 @@ from einops import pack, unpack
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers import NeuronFactory, SpikingConv
+from step_ahsar.layers import Blueprint, SpikingConv
 
 
 class Pyramid(nn.Module):
@@ -36,7 +36,7 @@ class Pyramid(nn.Module):
         reductions: stride of each level of the backbone.
         out_channels: channels of each map.
         strides: strides of the maps, ascending; each is a level's stride times or divided by a power of 2.
-        neuron: makes the neurons of a spiking pyramid, in group "head"; None = a plain pyramid.
+        blueprint: makes the neurons and norms of a spiking pyramid, in group "head"; None = a plain pyramid.
 
     Raises:
         UserError: strides that do not ascend, or that are not a level's stride times or divided by a power of 2.
@@ -48,7 +48,7 @@ class Pyramid(nn.Module):
         reductions: Sequence[int],
         out_channels: int,
         strides: Sequence[int],
-        neuron: NeuronFactory | None = None,
+        blueprint: Blueprint | None = None,
     ) -> None:
         super().__init__()
         if not strides or min(strides) < 1 or any(after <= before for before, after in pairwise(strides)):
@@ -68,12 +68,12 @@ class Pyramid(nn.Module):
                 )
             source, finer, coarser = last[nearest], max(0, round(-octaves)), max(0, round(octaves))
             widths = [channels[source], *[out_channels] * finer]
-            layers = [conv_layer(before, after, neuron, up=True) for before, after in pairwise(widths)]
+            layers = [conv_layer(before, after, blueprint, up=True) for before, after in pairwise(widths)]
             layers += [_Pool() for _ in range(coarser)]
-            layers.append(conv_layer(widths[-1], out_channels, neuron, kernel_size=1, relu=False))
+            layers.append(conv_layer(widths[-1], out_channels, blueprint, kernel_size=1, relu=False))
             self.sources.append(source)
             self.laterals.append(nn.Sequential(*layers))
-        self.outputs = nn.ModuleList(conv_layer(out_channels, out_channels, neuron, relu=False) for _ in strides)
+        self.outputs = nn.ModuleList(conv_layer(out_channels, out_channels, blueprint, relu=False) for _ in strides)
         self.top_down = len(set(self.sources)) > 1
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -88,7 +88,7 @@ class Pyramid(nn.Module):
 def conv_layer(
     in_channels: int,
     out_channels: int,
-    neuron: NeuronFactory | None,
+    blueprint: Blueprint | None,
     *,
     kernel_size: int = 3,
     up: bool = False,
@@ -99,13 +99,13 @@ def conv_layer(
     Args:
         in_channels: C of the input.
         out_channels: C of the output.
-        neuron: makes the neuron; None = a plain layer.
+        blueprint: makes the neuron; None = a plain layer.
         kernel_size: odd; the size is kept.
         up: a transposed convolution of kernel and stride 2 instead, which doubles the size.
         relu: whether a plain layer ends with a ReLU.
     """
-    if neuron is not None:
-        layer = SpikingConv(in_channels, out_channels, neuron("head", out_channels), kernel_size=kernel_size)
+    if blueprint is not None:
+        layer = SpikingConv(in_channels, out_channels, blueprint, "head", kernel_size=kernel_size)
         if up:
             layer.conv = _transposed(in_channels, out_channels)  # type: ignore[assignment]
         return layer

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from step_ahsar.heads.pyramid import Pyramid, conv_layer, each_map, resize
-from step_ahsar.layers import NeuronFactory
+from step_ahsar.layers import Blueprint
 from step_ahsar.registry import Registry
 
-Body = Callable[[Sequence[int], Sequence[int], int, NeuronFactory | None], nn.Module]
+Body = Callable[[Sequence[int], Sequence[int], int, Blueprint | None], nn.Module]
 
 # Each entry creates a body, a module that merges the backbone's levels into one map. Its arguments are the channels and
-# the strides of the levels, the body's channels, and the factory of its neurons (None = a plain body).
+# the strides of the levels, the body's channels, and the blueprint of its spiking layers (None = a plain body).
 HEADS = Registry[Body]("segmentation head")
 
 
@@ -30,7 +30,7 @@ class SegmentationHead(nn.Module):
         reductions: stride of each level of the backbone.
         width: channels of the head's layers.
         num_classes: K.
-        neuron: makes the neurons of a spiking head, in group "head"; None = a plain head, with ReLU.
+        blueprint: makes the neurons and norms of a spiking head, in group "head"; None = a plain head, with ReLU.
 
     Raises:
         UserError: an unknown name.
@@ -43,10 +43,10 @@ class SegmentationHead(nn.Module):
         reductions: Sequence[int],
         width: int,
         num_classes: int,
-        neuron: NeuronFactory | None = None,
+        blueprint: Blueprint | None = None,
     ) -> None:
         super().__init__()
-        self.body = HEADS[name](channels, reductions, width, neuron)
+        self.body = HEADS[name](channels, reductions, width, blueprint)
         self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -60,10 +60,10 @@ class FCN(nn.Module):
     """Two 3x3 convolutions on the last level: the end of a fully convolutional network (arXiv 1411.4038)."""
 
     def __init__(
-        self, channels: Sequence[int], reductions: Sequence[int], width: int, neuron: NeuronFactory | None
+        self, channels: Sequence[int], reductions: Sequence[int], width: int, blueprint: Blueprint | None
     ) -> None:
         super().__init__()
-        self.convs = nn.Sequential(conv_layer(channels[-1], width, neuron), conv_layer(width, width, neuron))
+        self.convs = nn.Sequential(conv_layer(channels[-1], width, blueprint), conv_layer(width, width, blueprint))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """From the levels to a map at the stride of the last level."""
@@ -78,15 +78,15 @@ class SemanticFPN(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], reductions: Sequence[int], width: int, neuron: NeuronFactory | None
+        self, channels: Sequence[int], reductions: Sequence[int], width: int, blueprint: Blueprint | None
     ) -> None:
         super().__init__()
-        self.pyramid = Pyramid(channels, reductions, width, pyramid_strides(reductions), neuron)
+        self.pyramid = Pyramid(channels, reductions, width, pyramid_strides(reductions), blueprint)
         self.steps = nn.ModuleList(
-            nn.ModuleList(conv_layer(width, width, neuron) for _ in range(max(1, level)))
+            nn.ModuleList(conv_layer(width, width, blueprint) for _ in range(max(1, level)))
             for level in range(len(self.pyramid.strides))
         )
-        self.upsampling = _upsampling(neuron)
+        self.upsampling = _upsampling(blueprint)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """From the levels to the sum, at the pyramid's finest stride."""
@@ -106,13 +106,13 @@ class UPerNet(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], reductions: Sequence[int], width: int, neuron: NeuronFactory | None
+        self, channels: Sequence[int], reductions: Sequence[int], width: int, blueprint: Blueprint | None
     ) -> None:
         super().__init__()
-        self.pooling = PyramidPooling(channels[-1], width, neuron)
-        self.pyramid = Pyramid([*channels[:-1], width], reductions, width, pyramid_strides(reductions), neuron)
-        self.fuse = conv_layer(len(self.pyramid.strides) * width, width, neuron)
-        self.upsampling = _upsampling(neuron)
+        self.pooling = PyramidPooling(channels[-1], width, blueprint)
+        self.pyramid = Pyramid([*channels[:-1], width], reductions, width, pyramid_strides(reductions), blueprint)
+        self.fuse = conv_layer(len(self.pyramid.strides) * width, width, blueprint)
+        self.upsampling = _upsampling(blueprint)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """From the levels to one map, at the pyramid's finest stride."""
@@ -130,15 +130,15 @@ class PyramidPooling(nn.Module):
     Args:
         in_channels: C.
         width: channels of the output.
-        neuron: makes the neurons; None = plain layers.
+        blueprint: makes the neurons and norms; None = plain layers.
     """
 
     BINS = (1, 2, 3, 6)
 
-    def __init__(self, in_channels: int, width: int, neuron: NeuronFactory | None = None) -> None:
+    def __init__(self, in_channels: int, width: int, blueprint: Blueprint | None = None) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(conv_layer(in_channels, width, neuron, kernel_size=1) for _ in self.BINS)
-        self.fuse = conv_layer(in_channels + len(self.BINS) * width, width, neuron)
+        self.branches = nn.ModuleList(conv_layer(in_channels, width, blueprint, kernel_size=1) for _ in self.BINS)
+        self.fuse = conv_layer(in_channels + len(self.BINS) * width, width, blueprint)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., C, H, W] -> [..., width, H, W]``."""
@@ -164,5 +164,5 @@ def pyramid_strides(reductions: Sequence[int]) -> list[int]:
     return strides
 
 
-def _upsampling(neuron: NeuronFactory | None) -> str:
-    return "bilinear" if neuron is None else "nearest"  # "nearest" keeps spikes 0 or 1
+def _upsampling(blueprint: Blueprint | None) -> str:
+    return "bilinear" if blueprint is None else "nearest"  # "nearest" keeps spikes 0 or 1

@@ -1,4 +1,4 @@
-"""Spiking attention. Tokens are [T, B, C, N], channels first."""
+"""Spiking attention over maps or tokens [T, B, C, *S], channels first. Every position is a token."""
 
 from typing import ClassVar
 
@@ -6,24 +6,21 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers.conv import SpikingLinear
-from step_ahsar.layers.factory import NeuronFactory
+from step_ahsar.layers.blueprint import Blueprint
+from step_ahsar.layers.conv import SpikingLinear, stream_neuron
 
 
-class SpikingSelfAttention(nn.Module):
-    """Spiking self-attention (SSA), without softmax (Spikformer, arXiv 2209.15425, eq. 13-15).
+class SpikingAttention(nn.Module):
+    """Base of attentions: q, k and v (each linear, norm, neuron), their product with a neuron, and a projection.
 
-    .. math::
-        q, k, v = \\mathrm{SN}(\\mathrm{BN}(\\mathrm{Linear}(x))), \\qquad
-        \\mathrm{SN}(\\mathrm{BN}(\\mathrm{Linear}(\\mathrm{SN}(q k^\\top v \\cdot scale))))
-
-    The product of the three matrices is computed in the cheaper of its two orders. The result is the same.
+    ``[T, B, C, *S] -> [T, B, C, *S]``. With membrane shortcuts a neuron on the stream comes first, and the projection
+    has none: the output is a membrane. A subclass implements :meth:`product`.
 
     Args:
         dim: channels C, a multiple of ``heads``.
         heads: attention heads.
-        neuron: makes the neurons.
-        scale: factor on the product, before the attention's neuron.
+        blueprint: makes the layers.
+        scale: factor in front of the product's neuron.
         qkv_bias: bias of the linear layers of q, k and v.
 
     Raises:
@@ -31,69 +28,94 @@ class SpikingSelfAttention(nn.Module):
     """
 
     folds_into_weights: ClassVar[bool] = False  # the factor is not part of a state dict
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    default_scale: ClassVar[float] = 0.125
 
     def __init__(
-        self, dim: int, heads: int, neuron: NeuronFactory, *, scale: float = 0.125, qkv_bias: bool = False
+        self, dim: int, heads: int, blueprint: Blueprint, *, scale: float | None = None, qkv_bias: bool = False
     ) -> None:
         super().__init__()
         if not scale > 0:
             raise UserError(f"the scale of an attention product must be > 0, got {scale:g}")
         self.heads = _check_heads(dim, heads)
-        self.scale = scale
-        self.q = SpikingLinear(dim, dim, neuron("attention", dim), bias=qkv_bias)
-        self.k = SpikingLinear(dim, dim, neuron("attention", dim), bias=qkv_bias)
-        self.v = SpikingLinear(dim, dim, neuron("attention", dim), bias=qkv_bias)
-        self.neuron = neuron.behind_attention(dim)
-        self.proj = SpikingLinear(dim, dim, neuron("attention", dim))
+        self.scale = self.default_scale if scale is None else scale
+        self.stream = stream_neuron(blueprint, "attention", dim)
+        for name in self.inputs:
+            self.add_module(name, SpikingLinear(dim, dim, blueprint, "attention", bias=qkv_bias))
+        self.neuron = blueprint.new_neuron_behind_attention(self.product_channels(dim))
+        self.proj = SpikingLinear(dim, dim, blueprint, "attention", ends_branch=True)
+
+    def product_channels(self, dim: int) -> int:
+        """Channels of the input of the product's neuron."""
+        return dim
+
+    def product(self, *inputs: Tensor) -> Tensor:
+        """The product's spikes [T, B, C, N] from q, k and v, spikes by head [T, B, h, d, N]."""
+        raise NotImplementedError(f"{type(self).__name__} lacks product()")
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C, N] -> spikes [T, B, C, N]``."""
-        q, k, v = (by_head(layer(x), self.heads) for layer in (self.q, self.k, self.v))
-        channels, tokens = q.shape[-2:]
-        product = (v @ k.mT) @ q if channels <= tokens else v @ (k.mT @ q)
-        return self.proj(self.neuron(joined(product) * self.scale))
+        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        shape = x.shape
+        x = self.stream(rearrange(x, "t b c ... -> t b c (...)"))
+        inputs = (by_head(getattr(self, name)(x), self.heads) for name in self.inputs)
+        return self.proj(self.product(*inputs)).view(shape)
 
     def fold_scale(self, scale: float) -> None:
-        """Divides the input of the attention's neuron by ``scale`` > 0."""
+        """Divides the input of the product's neuron by ``scale`` > 0."""
         self.scale /= float(scale)
 
 
-class TokenQKAttention(nn.Module):
+class SpikingSelfAttention(SpikingAttention):
+    """Spiking self-attention (SSA), without softmax (Spikformer, arXiv 2209.15425, eq. 13-15).
+
+    .. math::
+        q, k, v = \\mathrm{SN}(\\mathrm{BN}(\\mathrm{Linear}(x))), \\qquad
+        \\mathrm{SN}(\\mathrm{BN}(\\mathrm{Linear}(\\mathrm{SN}(q k^\\top v \\cdot scale))))
+
+    The product of the three matrices is computed in the cheaper of its two orders. The result is the same. Arguments:
+    :class:`SpikingAttention`.
+    """
+
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
+        channels, tokens = q.shape[-2:]
+        product = (v @ k.mT) @ q if channels <= tokens else v @ (k.mT @ q)
+        return self.neuron(joined(product) * self.scale)
+
+
+class SpikeDrivenAttention(SpikingAttention):
+    """SDSA-1, which needs no multiplication (Spike-driven Transformer, arXiv 2307.01694, eq. 6 and 7).
+
+    In each channel a neuron reads the number of tokens at which k and v both fire. Its spikes mask q. Arguments:
+    :class:`SpikingAttention`; the published scale is 1.
+    """
+
+    default_scale: ClassVar[float] = 1.0
+
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
+        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
+        coincidences = reduce(k * v, "t b h d n -> t b (h d) 1", "sum") * self.scale
+        return joined(q) * self.neuron(coincidences)
+
+
+class TokenQKAttention(SpikingAttention):
     """Q-K token attention (QKFormer, arXiv 2403.16552, eq. 5-7): linear in tokens and channels.
 
     Each head sums its q over the channels of the head. A neuron turns the sum into a binary mask over the tokens, by
-    which k is multiplied.
-
-    Args:
-        dim: channels C, a multiple of ``heads``.
-        heads: attention heads, each with its own mask.
-        neuron: makes the neurons.
-        scale: factor on the sum.
-
-    Raises:
-        UserError: ``dim`` is not a multiple of ``heads``.
+    which k is multiplied. There is no v. Arguments: :class:`SpikingAttention`; the published scale is 1.
     """
 
-    folds_into_weights: ClassVar[bool] = False  # the factor is not part of a state dict
+    inputs: ClassVar[tuple[str, ...]] = ("q", "k")
+    default_scale: ClassVar[float] = 1.0
 
-    def __init__(self, dim: int, heads: int, neuron: NeuronFactory, *, scale: float = 1.0) -> None:
-        super().__init__()
-        self.heads = _check_heads(dim, heads)
-        self.scale = scale
-        self.q = SpikingLinear(dim, dim, neuron("attention", dim), bias=False)
-        self.k = SpikingLinear(dim, dim, neuron("attention", dim), bias=False)
-        self.neuron = neuron.behind_attention(heads)
-        self.proj = SpikingLinear(dim, dim, neuron("attention", dim))
+    def product_channels(self, dim: int) -> int:
+        """One mask for each head."""
+        return self.heads
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C, N] -> spikes [T, B, C, N]``."""
-        q, k = (by_head(layer(x), self.heads) for layer in (self.q, self.k))
+    def product(self, q: Tensor, k: Tensor) -> Tensor:  # type: ignore[override]
+        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
         mask = self.neuron(reduce(q, "t b h d n -> t b h n", "sum") * self.scale)
-        return self.proj(joined(rearrange(mask, "t b h n -> t b h 1 n") * k))
-
-    def fold_scale(self, scale: float) -> None:
-        """Divides the input of the attention's neuron by ``scale`` > 0."""
-        self.scale /= float(scale)
+        return joined(rearrange(mask, "t b h n -> t b h 1 n") * k)
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:

@@ -1,35 +1,40 @@
-"""The transformer block: attention and MLP on a residual stream of spike counts."""
+"""The transformer block: a token mixer and a channel mixer on a residual stream."""
 
-from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers.conv import SpikingLinear
-from step_ahsar.layers.factory import NeuronFactory
+from step_ahsar.layers.blueprint import Blueprint
+from step_ahsar.layers.conv import SpikingLinear, stream_neuron
 
 
 class MLP(nn.Module):
-    """Two spiking linear layers, ``C -> ratio * C -> C``. ``[T, B, C, N] -> spikes [T, B, C, N]``."""
+    """Two spiking linear layers, ``C -> ratio * C -> C``. ``[T, B, C, *S] -> [T, B, C, *S]``.
 
-    def __init__(self, dim: int, neuron: NeuronFactory, *, ratio: float = 4.0) -> None:
+    With membrane shortcuts a neuron on the stream comes first, and the second layer has none: its output is a membrane.
+    """
+
+    def __init__(self, dim: int, blueprint: Blueprint, *, ratio: float = 4.0) -> None:
         super().__init__()
         hidden = int(dim * ratio)
         if hidden < 1:
             raise UserError(f"an MLP of {dim} channels cannot have {ratio:g} times as many hidden ones")
-        self.fc1 = SpikingLinear(dim, hidden, neuron("mlp", hidden))
-        self.fc2 = SpikingLinear(hidden, dim, neuron("mlp", dim))
+        self.stream = stream_neuron(blueprint, "mlp", dim)
+        self.fc1 = SpikingLinear(dim, hidden, blueprint, "mlp")
+        self.fc2 = SpikingLinear(hidden, dim, blueprint, "mlp", ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C, N] -> [T, B, C, N]``."""
-        return self.fc2(self.fc1(x))
+        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        return self.fc2(self.fc1(self.stream(x)))
 
 
 class Block(nn.Module):
-    """``x + attn(x)``, then ``x + mlp(x)``. Spikes are added to the stream, so its values are integers.
+    """``x + attn(x)``, then ``x + mlp(x)``.
+
+    With spike shortcuts spikes are added to the stream, so its values are integers; else membranes are.
 
     Args:
-        attn: attention over tokens [T, B, C, N].
-        mlp: of the same shapes.
+        attn: the token mixer.
+        mlp: the channel mixer.
     """
 
     def __init__(self, attn: nn.Module, mlp: nn.Module) -> None:
@@ -39,7 +44,5 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``. Every position is a token."""
-        tokens = rearrange(x, "t b c ... -> t b c (...)")
-        tokens = tokens + self.attn(tokens)
-        tokens = tokens + self.mlp(tokens)
-        return tokens.view_as(x)
+        x = x + self.attn(x)
+        return x + self.mlp(x)

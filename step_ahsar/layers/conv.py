@@ -1,77 +1,103 @@
 """The building blocks of every model: convolution or linear layer, norm, neuron."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 
+from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.pool import MaxPool
-
-CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
-NORM: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+from step_ahsar.neurons import normalised
+from step_ahsar.neurons.norms import Norm
 
 
 class SpikingConv(nn.Module):
-    """Convolution, batch norm, neuron, and optionally a max pool (kernel 3, stride 2) before or after the neuron.
+    """Convolution, norm and neuron, and optionally a max pool (kernel 3, stride 2) before or after the neuron.
 
     ``[T, B, C_in, *S] -> spikes [T, B, C_out, *S']``. Convolution, norm and pool treat every time step alike; their
     input is [T*B, ...]. Initial weights are PyTorch's default, as in the papers' public code.
 
+    Without a neuron the output is the norm's, membranes. A pre-activation layer of the papers (neuron, convolution,
+    norm) is such a layer behind a neuron: of the layer before it, or :class:`StreamNeuron` on a residual stream.
+
     Args:
         in_channels: C_in.
         out_channels: C_out.
-        neuron: the spiking neuron.
+        blueprint: makes convolution, norm and neuron.
+        group: the neuron's group; None = no neuron.
         ndim: spatial dimensions, 2 for images and 1 for sequences and tokens.
         kernel_size: odd; the padding keeps the size.
         stride: of the convolution.
+        groups: of the convolution; C_in = depthwise.
         bias: whether the convolution has a bias.
         pool: whether there is a pool, which halves the size.
         pool_first: pool the norm's output instead of the spikes.
+        ends_branch: whether the output is added to a residual stream. If the blueprint's shortcuts add membranes, the
+            layer then has no neuron.
     """
 
     folds_into_weights: ClassVar[bool] = True
+
+    neuron: nn.Module | None
+    norm: Norm
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        neuron: nn.Module,
+        blueprint: Blueprint,
+        group: str | None,
         *,
         ndim: int = 2,
         kernel_size: int = 3,
         stride: int = 1,
+        groups: int = 1,
         bias: bool = False,
         pool: bool = False,
         pool_first: bool = False,
+        ends_branch: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = CONV[ndim](
-            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
+        if ends_branch and blueprint.membrane_shortcut:
+            group = None
+        neuron = None if group is None else blueprint.new_neuron(group, out_channels)
+        self.conv = blueprint.new_conv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            ndim=ndim,
+            stride=stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=bias,
         )
-        self.norm = NORM[ndim](out_channels)
+        self.norm = blueprint.new_norm(out_channels, ndim=ndim, branches=1 + (ends_branch and neuron is None))
         self.neuron = neuron
         self.pool = MaxPool() if pool else None
         self.pool_first = pool_first
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
-        steps = len(x)
         x = self._convolve(x)
-        if self.pool is not None and self.pool_first:
-            return self.neuron(over_time(self.pool(self.norm(x)), steps))
-        x = self.neuron(over_time(x, steps), self.norm)
-        if self.pool is not None:
-            x = over_time(self.pool(rearrange(x, "t b ... -> (t b) ...")), steps)
-        return x
+        if self.neuron is None:
+            return self._pool(normalised(self.norm, x))
+        if self.pool_first:
+            return self.neuron(self._pool(normalised(self.norm, x)))
+        return self._pool(self.neuron(x, self.norm))
 
     def _convolve(self, x: Tensor) -> Tensor:
-        """``[T, B, C_in, *S] -> [T*B, C_out, *S']``."""
+        """``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
         if x.stride(0):
-            return self.conv(rearrange(x, "t b ... -> (t b) ..."))
+            return over_time(self.conv(rearrange(x, "t b ... -> (t b) ...")), len(x))
         # x is one image expanded over time. The convolution is the same at every time step and is computed once.
-        return repeat(self.conv(x[0]), "b ... -> (t b) ...", t=len(x))
+        return repeat(self.conv(x[0]), "b ... -> t b ...", t=len(x))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if self.pool is None:
+            return x
+        return over_time(self.pool(rearrange(x, "t b ... -> (t b) ...")), len(x))
 
     @torch.no_grad()
     def fold_scale(self, scale: float) -> None:
@@ -86,15 +112,63 @@ def over_time(x: Tensor, steps: int) -> Tensor:
 
 
 class SpikingLinear(SpikingConv):
-    """Linear, batch norm, neuron, over tokens: ``[T, B, C_in, N] -> spikes [T, B, C_out, N]``.
+    """Linear, norm and neuron over tokens: ``[T, B, C_in, *S] -> spikes [T, B, C_out, *S]``. Every position is a token.
 
     The channels come before the tokens, so the linear layer is a convolution of kernel size 1. As for the linear layers
     in the papers' public code, initial weights are drawn from a truncated normal distribution of standard deviation
     0.02, and the initial bias is 0.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, neuron: nn.Module, *, bias: bool = True) -> None:
-        super().__init__(in_channels, out_channels, neuron, ndim=1, kernel_size=1, bias=bias)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        blueprint: Blueprint,
+        group: str | None,
+        *,
+        bias: bool = True,
+        ends_branch: bool = False,
+    ) -> None:
+        options: dict[str, Any] = {"ndim": 1, "kernel_size": 1, "bias": bias, "ends_branch": ends_branch}
+        super().__init__(in_channels, out_channels, blueprint, group, **options)
         trunc_normal_(self.conv.weight, std=0.02)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C_in, *S] -> [T, B, C_out, *S]``."""
+        tokens = rearrange(x, "t b c ... -> t b c (...)")
+        return super().forward(tokens).view(*x.shape[:2], -1, *x.shape[3:])
+
+
+class StreamNeuron(nn.Module):
+    """A neuron that reads the residual stream, where a model's shortcuts add membranes.
+
+    There is no norm in front of it, and what it receives is also read by the shortcut. So it owns a gain, initially 1,
+    into which AHSAR's scale is folded.
+
+    Args:
+        blueprint: makes the neuron.
+        group: its group.
+        channels: C.
+    """
+
+    folds_into_weights: ClassVar[bool] = False  # the gain is not part of a state dict
+
+    def __init__(self, blueprint: Blueprint, group: str, channels: int) -> None:
+        super().__init__()
+        self.neuron = blueprint.new_neuron(group, channels)
+        self.gain = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Membranes ``[T, B, C, *S]`` to spikes of the same shape."""
+        return self.neuron(x if self.gain == 1 else x * self.gain)
+
+    def fold_scale(self, scale: float) -> None:
+        """Divides the neuron's input by ``scale`` > 0."""
+        self.gain /= float(scale)
+
+
+def stream_neuron(blueprint: Blueprint, group: str, channels: int) -> nn.Module:
+    """What comes first in a branch: a :class:`StreamNeuron`, or nothing where shortcuts add spikes."""
+    return StreamNeuron(blueprint, group, channels) if blueprint.membrane_shortcut else nn.Identity()

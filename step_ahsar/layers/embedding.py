@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers.conv import SpikingConv
-from step_ahsar.layers.factory import NeuronFactory
+from step_ahsar.layers.blueprint import Blueprint
+from step_ahsar.layers.conv import SpikingConv, stream_neuron
 
 
 class PatchSplitting(nn.Module):
     """Spiking patch splitting with a relative position (Spikformer, arXiv 2209.15425, section 3.2).
 
     Four 3x3 stages of D/8, D/4, D/2 and D channels, then ``x + position(x)``.
-    ``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``, integers 0 to 2.
+    ``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``, integers 0 to 2. With membrane shortcuts (Spike-driven
+    Transformer, arXiv 2307.01694, eq. 2 to 4) the last stage has no neuron, and the position reads the membrane through
+    one: the output is a membrane.
 
     Args:
         in_chans: channels of the input.
         dim: D, a multiple of 8.
-        neuron: makes the neurons.
+        blueprint: makes the layers.
         ndim: spatial dimensions.
         pools: which of the four stages halve the size.
         pool_first: pool before the neuron rather than after it.
@@ -32,7 +34,7 @@ class PatchSplitting(nn.Module):
         self,
         in_chans: int,
         dim: int,
-        neuron: NeuronFactory,
+        blueprint: Blueprint,
         *,
         ndim: int = 2,
         pools: Sequence[bool] = (False, False, True, True),
@@ -46,16 +48,71 @@ class PatchSplitting(nn.Module):
         widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
         self.stages = nn.Sequential(
             *(
-                SpikingConv(before, after, neuron("stem", after), ndim=ndim, pool=bool(pool), pool_first=pool_first)
-                for before, after, pool in zip(widths, widths[1:], pools, strict=False)
+                SpikingConv(
+                    before,
+                    after,
+                    blueprint,
+                    "stem",
+                    ndim=ndim,
+                    pool=bool(pool),
+                    pool_first=pool_first,
+                    ends_branch=i == 3,
+                )
+                for i, (before, after, pool) in enumerate(zip(widths, widths[1:], pools, strict=False))
             )
         )
-        self.position = SpikingConv(dim, dim, neuron("stem", dim), ndim=ndim)
+        self.stream = stream_neuron(blueprint, "stem", dim)
+        self.position = SpikingConv(dim, dim, blueprint, "stem", ndim=ndim, ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""
         x = self.stages(x)
-        return x + self.position(x)
+        return x + self.position(self.stream(x))
+
+
+class ConvStem(nn.Module):
+    """Five 3x3 convolutions of D/8, D/4, D/2, D and D channels (Spikingformer, arXiv 2304.11954, section 4.2).
+
+    ``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``. With membrane shortcuts the last one has no neuron: the output
+    is a membrane.
+
+    Args:
+        in_chans: channels of the input.
+        dim: D, a multiple of 8.
+        blueprint: makes the layers.
+        ndim: spatial dimensions.
+        pools: which of the four convolutions behind the first have a pool in front, which halves the size.
+
+    Raises:
+        UserError: ``dim`` is not a multiple of 8, or ``pools`` is not four flags.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        blueprint: Blueprint,
+        *,
+        ndim: int = 2,
+        pools: Sequence[bool] = (False, False, True, True),
+    ) -> None:
+        super().__init__()
+        if dim % 8:
+            raise UserError(f"this stem starts with dim / 8 channels: dim must be a multiple of 8, got {dim}")
+        if len(pools) != 4:
+            raise UserError(f"pools must be four flags, one for each convolution behind the first, got {list(pools)}")
+        widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
+        self.stages = nn.Sequential(
+            *(
+                SpikingConv(before, after, blueprint, "stem", ndim=ndim, pool=bool(pool))
+                for before, after, pool in zip(widths, widths[1:], pools, strict=False)
+            ),
+            SpikingConv(dim, dim, blueprint, "stem", ndim=ndim, ends_branch=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""
+        return self.stages(x)
 
 
 @dataclass(frozen=True)
@@ -85,7 +142,7 @@ class DeformedShortcutEmbedding(nn.Module):
         in_chans: channels of the input.
         dim: channels of the output.
         plan: widths and pools.
-        neuron: makes the neurons.
+        blueprint: makes the layers.
         ndim: spatial dimensions.
         pool_first: pool before the neuron rather than after it.
 
@@ -98,7 +155,7 @@ class DeformedShortcutEmbedding(nn.Module):
         in_chans: int,
         dim: int,
         plan: EmbeddingPlan,
-        neuron: NeuronFactory,
+        blueprint: Blueprint,
         *,
         ndim: int = 2,
         pool_first: bool = True,
@@ -115,7 +172,7 @@ class DeformedShortcutEmbedding(nn.Module):
             layers = []
             for divisor, pool in convs:
                 after = dim // divisor
-                conv = SpikingConv(width, after, neuron("stem", after), ndim=ndim, pool=pool, pool_first=pool_first)
+                conv = SpikingConv(width, after, blueprint, "stem", ndim=ndim, pool=pool, pool_first=pool_first)
                 layers.append(conv)
                 width = after
             return nn.Sequential(*layers)
@@ -124,7 +181,7 @@ class DeformedShortcutEmbedding(nn.Module):
         stride = EmbeddingPlan((), plan.main).stride
         self.stem = branch(in_chans, plan.stem)
         self.main = branch(width, plan.main)
-        self.shortcut = SpikingConv(width, dim, neuron("stem", dim), ndim=ndim, kernel_size=1, stride=stride)
+        self.shortcut = SpikingConv(width, dim, blueprint, "stem", ndim=ndim, kernel_size=1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""

@@ -13,7 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from step_ahsar import internals
 from step_ahsar.errors import UserError
-from step_ahsar.neurons import own_parameters
+from step_ahsar.layers import Blueprint
+from step_ahsar.layers.blueprint import Shortcut
+from step_ahsar.neurons import NORMS, own_parameters
 
 
 class SpikingTransformer(nn.Module):
@@ -27,10 +29,16 @@ class SpikingTransformer(nn.Module):
     Sequences may have any length. Zeros are appended up to the next multiple of ``stride``; every token then still
     covers at least one sample of the sequence, so no token has to be masked.
 
-    A subclass builds its layers, implements :meth:`levels` (and :meth:`embed` if there are layers before the first
-    level), fills ``feature_info``, and calls :meth:`reset_classifier` at the end of its constructor.
+    With membrane shortcuts the stream, the pooled features and the intermediate features are membranes.
+
+    A subclass builds its layers with ``self.blueprint``, implements :meth:`levels` (and :meth:`embed` if there are
+    layers before the first level), fills ``feature_info``, and calls :meth:`reset_classifier` at the end of its
+    constructor. Its constructor takes what is its own, and passes all other arguments on.
 
     Args:
+        stride: the factor by which all layers together shrink the input; height and width must be multiples of it.
+        num_features: channels of the last level.
+        shortcut: what shortcuts add, "spike" or "membrane".
         in_chans: channels of the input.
         num_classes: outputs of the head; 0 = no head, the output is pooled features.
         img_size: H and W (one number for a square), or L; None = not known. It is only checked: any valid size can be
@@ -39,8 +47,13 @@ class SpikingTransformer(nn.Module):
         per_step: keep the time axis in logits and intermediate features instead of averaging over it.
         global_pool: "avg", or "" for features that are not pooled, without a head.
         ndim: 2 for images, 1 for sequences.
-        stride: the factor by which all layers together shrink the input; height and width must be multiples of it.
-        num_features: channels of the last level.
+        norm: name of the norm: "bn", "tdbn" or "tebn". A model with "tebn" is bound to its ``time_steps``.
+        neuron: name of the spiking neuron.
+        backend: the library that simulates it.
+        threshold: firing threshold of every neuron except those behind an attention product or sum; None = the neuron's
+            default.
+        attn_threshold: threshold of the neurons behind an attention product or sum; None = half of ``threshold``.
+        neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
 
     Raises:
         UserError: an argument out of range, or an input shape that the model cannot take.
@@ -51,15 +64,22 @@ class SpikingTransformer(nn.Module):
     def __init__(
         self,
         *,
-        in_chans: int,
-        num_classes: int,
-        img_size: int | Sequence[int] | None,
-        time_steps: int,
-        per_step: bool,
-        global_pool: str,
-        ndim: int,
         stride: int,
         num_features: int,
+        shortcut: Shortcut = "spike",
+        in_chans: int = 3,
+        num_classes: int = 10,
+        img_size: int | Sequence[int] | None = None,
+        time_steps: int = 4,
+        per_step: bool = False,
+        global_pool: str = "avg",
+        ndim: int = 2,
+        norm: str = "bn",
+        neuron: str = "lif",
+        backend: str = "torch",
+        threshold: float | None = None,
+        attn_threshold: float | None = None,
+        **neuron_options: Any,
     ) -> None:
         super().__init__()
         if isinstance(time_steps, bool) or not isinstance(time_steps, int) or time_steps < 1:
@@ -77,6 +97,9 @@ class SpikingTransformer(nn.Module):
         self.stride = stride
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
+        self.blueprint = Blueprint(
+            neuron, backend, threshold, attn_threshold, neuron_options, time_steps, NORMS.check(norm), shortcut
+        )
         if img_size is not None:
             self.check_size(img_size)
 

@@ -11,8 +11,10 @@ from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cf
 from torch import nn
 
 from step_ahsar.errors import UserError
+from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.paths import zoo_dir
 
+_FROM_SUBCLASS = ("stride", "num_features", "shortcut")  # arguments of the base class that a family decides
 _WEIGHT_SOURCES = ("url", "file", "state_dict", "hf_hub_id")
 
 # Arguments that timm's users and timm's train.py pass to any model, with the value at which they have no effect.
@@ -47,9 +49,12 @@ def model_arguments(name: str) -> dict[str, Any] | None:
     """
     if name not in _models:
         return None
-    model = _models[name].model
-    parameters, types = inspect.signature(model).parameters.values(), get_type_hints(model.__init__)
-    return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+    found: dict[str, Any] = {}
+    for cls in (_models[name].model, SpikingTransformer):
+        types = get_type_hints(cls.__init__)
+        named = (p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY)
+        found = {each: types[each] for each in named if each not in _FROM_SUBCLASS} | found
+    return found
 
 
 def register_family(family: str, model: type[nn.Module], first_conv: str) -> None:

@@ -16,7 +16,6 @@ from step_ahsar.layers import (
     Block,
     DeformedShortcutEmbedding,
     EmbeddingPlan,
-    NeuronFactory,
     SpikingSelfAttention,
     TokenQKAttention,
 )
@@ -66,12 +65,6 @@ class QKFormer(SpikingTransformer):
         pool_first: pool before the neuron (conv, norm, pool, neuron), as in the paper, or after it.
         attn_scale: factor on the product of the spiking self-attention.
         mlp_ratio: hidden channels of the MLP, divided by the stage's channels.
-        neuron: name of the spiking neuron.
-        backend: the library that simulates it.
-        threshold: firing threshold of every neuron except those behind an attention product or sum; None = the neuron's
-            default.
-        attn_threshold: threshold of the neurons behind an attention product or sum; None = half of ``threshold``.
-        neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
     """
 
     def __init__(
@@ -81,21 +74,10 @@ class QKFormer(SpikingTransformer):
         depths: Sequence[int] = (1, 1, 2),
         heads: int = 8,
         form: str = "cifar",
-        in_chans: int = 3,
-        num_classes: int = 10,
-        img_size: int | Sequence[int] | None = None,
-        time_steps: int = 4,
-        ndim: int = 2,
         pool_first: bool = True,
         attn_scale: float = 0.125,
         mlp_ratio: float = 4.0,
-        per_step: bool = False,
-        global_pool: str = "avg",
-        neuron: str = "lif",
-        backend: str = "torch",
-        threshold: float | None = None,
-        attn_threshold: float | None = None,
-        **neuron_options: Any,
+        **common: Any,
     ) -> None:
         if form not in EMBEDDINGS:
             raise unknown("form of QKFormer", form, EMBEDDINGS)
@@ -103,19 +85,9 @@ class QKFormer(SpikingTransformer):
             raise UserError(f"dims and depths must be >= 1 and of equal number, got {list(dims)} and {list(depths)}")
         first, later = EMBEDDINGS[form]
         plans = [first, *[later] * (len(dims) - 1)]
-        super().__init__(
-            in_chans=in_chans,
-            num_classes=num_classes,
-            img_size=img_size,
-            time_steps=time_steps,
-            per_step=per_step,
-            global_pool=global_pool,
-            ndim=ndim,
-            stride=prod(plan.stride for plan in plans),
-            num_features=dims[-1],
-        )
+        super().__init__(stride=prod(plan.stride for plan in plans), num_features=dims[-1], **common)
         self.form = form
-        make = NeuronFactory(neuron, backend, threshold, attn_threshold, neuron_options, time_steps)
+        make = self.blueprint
 
         def attention(stage: int) -> nn.Module:
             if stage == len(dims) - 1:
@@ -125,13 +97,15 @@ class QKFormer(SpikingTransformer):
         self.stages = nn.ModuleList()
         self.feature_info = []
         reduction = 1
-        for i, ((before, dim), depth, plan) in enumerate(zip(pairwise([in_chans, *dims]), depths, plans, strict=True)):
-            patch_embed = DeformedShortcutEmbedding(before, dim, plan, make, ndim=ndim, pool_first=pool_first)
+        for i, ((before, dim), depth, plan) in enumerate(
+            zip(pairwise([self.in_chans, *dims]), depths, plans, strict=True)
+        ):
+            patch_embed = DeformedShortcutEmbedding(before, dim, plan, make, ndim=self.ndim, pool_first=pool_first)
             blocks = [Block(attention(i), MLP(dim, make, ratio=mlp_ratio)) for _ in range(depth)]
             self.stages.append(Stage(patch_embed, blocks))
             reduction *= plan.stride
             self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{i}"})
-        self.reset_classifier(num_classes)
+        self.reset_classifier(self.num_classes)
 
     @property
     def levels(self) -> nn.ModuleList:

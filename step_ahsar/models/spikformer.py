@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers import MLP, Block, NeuronFactory, PatchSplitting, SpikingSelfAttention
+from step_ahsar.layers import MLP, Block, PatchSplitting, SpikingSelfAttention
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._registry import register_family
 
@@ -28,12 +28,6 @@ class Spikformer(SpikingTransformer):
         qkv_bias: bias of the linear layers of q, k and v.
         attn_scale: factor on the attention product.
         mlp_ratio: hidden channels of the MLP, divided by ``dim``.
-        neuron: name of the spiking neuron.
-        backend: the library that simulates it.
-        threshold: firing threshold of every neuron except those behind an attention product; None = the neuron's
-            default.
-        attn_threshold: threshold of the neurons behind an attention product; None = half of ``threshold``.
-        neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
     """
 
     def __init__(
@@ -42,39 +36,18 @@ class Spikformer(SpikingTransformer):
         dim: int = 384,
         depth: int = 4,
         heads: int = 12,
-        in_chans: int = 3,
-        num_classes: int = 10,
-        img_size: int | Sequence[int] | None = None,
-        time_steps: int = 4,
-        ndim: int = 2,
         pools: Sequence[bool] = (False, False, True, True),
         pool_first: bool = False,
         qkv_bias: bool = True,
         attn_scale: float = 0.125,
         mlp_ratio: float = 4.0,
-        per_step: bool = False,
-        global_pool: str = "avg",
-        neuron: str = "lif",
-        backend: str = "torch",
-        threshold: float | None = None,
-        attn_threshold: float | None = None,
-        **neuron_options: Any,
+        **common: Any,
     ) -> None:
         if depth < 1:
             raise UserError(f"depth must be >= 1, got {depth}")
-        super().__init__(
-            in_chans=in_chans,
-            num_classes=num_classes,
-            img_size=img_size,
-            time_steps=time_steps,
-            per_step=per_step,
-            global_pool=global_pool,
-            ndim=ndim,
-            stride=2 ** sum(map(bool, pools)),
-            num_features=dim,
-        )
-        make = NeuronFactory(neuron, backend, threshold, attn_threshold, neuron_options, time_steps)
-        self.patch_embed = PatchSplitting(in_chans, dim, make, ndim=ndim, pools=pools, pool_first=pool_first)
+        super().__init__(stride=2 ** sum(map(bool, pools)), num_features=dim, **common)
+        make = self.blueprint
+        self.patch_embed = PatchSplitting(self.in_chans, dim, make, ndim=self.ndim, pools=pools, pool_first=pool_first)
         self.blocks = nn.ModuleList(
             Block(
                 SpikingSelfAttention(dim, heads, make, scale=attn_scale, qkv_bias=qkv_bias),
@@ -83,7 +56,7 @@ class Spikformer(SpikingTransformer):
             for _ in range(depth)
         )
         self.feature_info = [{"num_chs": dim, "reduction": self.stride, "module": f"blocks.{i}"} for i in range(depth)]
-        self.reset_classifier(num_classes)
+        self.reset_classifier(self.num_classes)
 
     @property
     def levels(self) -> nn.ModuleList:

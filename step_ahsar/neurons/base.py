@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from step_ahsar import internals
 from step_ahsar.errors import UserError
+from step_ahsar.neurons.norms import normalised
 
 GROUPS = ("stem", "attention", "mlp", "head")
 _MANY_PASSES = 100  # more than anyone accumulates gradients over before an update
@@ -152,15 +153,14 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
 
     def simulate_normed(self, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
         """:meth:`simulate` of ``norm(x)``. A subclass may do both in one pass."""
-        normed = norm(rearrange(x, "t b ... -> (t b) ..."))
-        return self.simulate(rearrange(normed, "(t b) ... -> t b ...", t=len(x)))
+        return self.simulate(normalised(norm, x))
 
     def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """``x: [T, B, ...]`` to spikes of the same shape and dtype.
 
         Args:
             x: input currents.
-            norm: a norm that is applied to the input first, over [T*B, ...].
+            norm: a norm that is applied to the input first, see :mod:`step_ahsar.neurons.norms`.
         """
         if x.ndim < 2:
             raise UserError(f"{type(self).__name__} takes [T, B, ...], got shape {list(x.shape)}")

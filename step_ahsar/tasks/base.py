@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from step_ahsar.config import Config
 from step_ahsar.errors import UserError
-from step_ahsar.layers import NeuronFactory
+from step_ahsar.layers import Blueprint
 from step_ahsar.neurons import neuron_kind
 from step_ahsar.registry import Registry
 from step_ahsar.tasks.losses import Loss
@@ -95,12 +95,12 @@ class Metrics(ABC):
         """The metrics over all batches, by name, each in [0, 1]. Undefined ones are left out."""
 
 
-def head_neurons(config: Config) -> NeuronFactory:
+def head_neurons(config: Config) -> Blueprint:
     """The factory of a spiking head's neurons, which are those of ``config.model``."""
     model = config.model
     known = neuron_kind(model.neuron, model.backend, model.base).options or {}
     options = model.neuron_options() | {name: value for name, value in model.args.items() if name in known}
-    return NeuronFactory(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)
+    return Blueprint(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)
 
 
 TASKS = Registry[type[Task]]("task")

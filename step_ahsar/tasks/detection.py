@@ -66,7 +66,7 @@ class Detection(Task):
             channels=head.channels,
             anchor_scale=head.anchor_scale,
             score_threshold=head.score_threshold,
-            neuron=head_neurons(self.config) if head.spiking else None,
+            blueprint=head_neurons(self.config) if head.spiking else None,
         )
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Sequence[Found]) -> Tensor:

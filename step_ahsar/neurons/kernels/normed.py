@@ -17,15 +17,17 @@ from step_ahsar import internals
 from step_ahsar.neurons.kernels.compiling import run_pass
 from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, heaviside, number, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
+from step_ahsar.neurons.norms import TemporalEffectiveNorm, TemporalEffectiveNorm1d, TemporalEffectiveNorm2d
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
+_FUSED = (nn.BatchNorm1d, nn.BatchNorm2d, TemporalEffectiveNorm1d, TemporalEffectiveNorm2d)
 
 
 def can_fuse(norm: nn.Module, x: Tensor) -> TypeGuard[Norm]:
     """Whether ``norm`` can be part of the pass over ``x: [T, B, C, ...]``; if not, it runs before it, as a module."""
     return (
         isinstance(norm, Norm)
-        and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
+        and type(norm) in _FUSED
         and norm.training
         and norm.affine
         and norm.running_mean is not None
@@ -40,14 +42,18 @@ def can_fuse(norm: nn.Module, x: Tensor) -> TypeGuard[Norm]:
 def normed_multi_step(
     dynamics: Dynamics, x: Tensor, norm: Norm, params: Mapping[str, Tensor], alpha: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Runs a neuron over ``norm(x)``, with x: [T, B, C, ...] and a norm that takes [T*B, C, ...].
+    """Runs a neuron over ``norm(x)``, with x: [T, B, C, ...].
 
     Returns:
         spikes (x's shape and dtype) and their number (0-d fp32, detached).
     """
+    step_scale = None
+    if isinstance(norm, TemporalEffectiveNorm):
+        norm.check_steps(x)
+        step_scale = norm.step_scale
     mean, var = _statistics(norm, x.detach().flatten(0, 1))
     spikes, count = _NormedMultiStep.apply(
-        dynamics, tuple(params), x, norm.weight, norm.bias, mean, var, norm.eps, alpha, *params.values()
+        dynamics, tuple(params), x, norm.weight, norm.bias, step_scale, mean, var, norm.eps, alpha, *params.values()
     )
     return spikes, count
 
@@ -71,6 +77,7 @@ class _NormedMultiStep(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
+        step_scale: Tensor | None,
         mean: Tensor,
         var: Tensor,
         eps: float,
@@ -79,9 +86,9 @@ class _NormedMultiStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         scale = torch.rsqrt(var.to(working_dtype(x.dtype)) + eps)
         by_name = dict(zip(names, (p.data for p in params), strict=True))
-        affine = _affine(weight, bias, mean, scale)
-        spikes, count = run_pass(_forward_pass, (dynamics,), _by_channel(x), affine, by_name)
-        ctx.save_for_backward(x, weight, bias, mean, scale, alpha, *params)
+        affine = _affine(weight, bias, mean, scale, step_scale)
+        spikes, count = run_pass(_forward_pass, (dynamics, step_scale is not None), _by_channel(x), affine, by_name)
+        ctx.save_for_backward(x, weight, bias, step_scale, mean, scale, alpha, *params)
         ctx.dynamics, ctx.names = dynamics, names
         ctx.mark_non_differentiable(count)
         return spikes.view(x.shape), count
@@ -89,21 +96,22 @@ class _NormedMultiStep(torch.autograd.Function):
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, scale, alpha, *params = ctx.saved_tensors
-        needed = ctx.needs_input_grad[9:]
+        x, weight, bias, step_scale, mean, scale, alpha, *params = ctx.saved_tensors
+        needed = ctx.needs_input_grad[10:]
         learnt = tuple(name for name, need in zip(ctx.names, needed, strict=True) if need)
         grad_x, grad_weight, grad_bias, *grads = run_pass(
             _backward_pass,
-            (ctx.dynamics, learnt),
+            (ctx.dynamics, step_scale is not None, learnt),
             _by_channel(x),
-            _affine(weight, bias, mean, scale),
-            (weight.detach(), mean, scale),
+            _affine(weight, bias, mean, scale, step_scale),
+            (weight.detach(), bias.detach(), mean, scale),
             dict(zip(ctx.names, (p.data for p in params), strict=True)),
             alpha,
             _by_channel(grad),
         )
+        grad_steps = None if step_scale is None else grads.pop(0).to(step_scale.dtype)
         by_name = dict(zip(learnt, grads, strict=True))
-        norm_grads = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
+        norm_grads = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), grad_steps
         param_grads = (by_name.get(name) for name in ctx.names)
         return None, None, grad_x.view(x.shape), *norm_grads, None, None, None, None, *param_grads
 
@@ -113,19 +121,26 @@ def _by_channel(x: Tensor) -> Tensor:
     return x.contiguous().view(*x.shape[:3], -1).data
 
 
-def _affine(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Factor and offset, [C], with which the norm is ``x * factor + offset``."""
+def _affine(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor, step_scale: Tensor | None) -> tuple[Tensor, ...]:
+    """Factor and offset, [C], with which the norm is ``x * factor + offset``, and its step_scale, [T, 1, 1, 1]."""
     factor = weight.detach() * scale
-    return factor, bias.detach() - mean * factor
+    steps = () if step_scale is None else (step_scale.detach().view(-1, 1, 1, 1),)
+    return factor, bias.detach() - mean * factor, *steps
 
 
-def _normed(x: Tensor, affine: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    factor, offset = (a[:, None] for a in affine)
-    return (x.to(working_dtype(x.dtype)) * factor + offset).unbind(0)
+def _normed(x: Tensor, affine: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    factor, offset = (a[:, None] for a in affine[:2])
+    normed = x.to(working_dtype(x.dtype)) * factor + offset
+    for steps in affine[2:]:
+        normed = normed * steps
+    return normed.unbind(0)
+
+
+# In the following passes ``per_step`` says whether the norm has a step_scale. Each case has compiled graphs of its own.
 
 
 def _forward_pass(
-    dynamics: Dynamics, x: Tensor, affine: tuple[Tensor, Tensor], params: dict[str, Tensor]
+    dynamics: Dynamics, per_step: bool, x: Tensor, affine: tuple[Tensor, ...], params: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     spikes = dynamics.unroll(_normed(x, affine), None, heaviside, params)[: len(x)]
     return torch.stack(spikes).to(x.dtype), number(spikes)
@@ -133,20 +148,26 @@ def _forward_pass(
 
 def _backward_pass(
     dynamics: Dynamics,
+    per_step: bool,
     learnt: tuple[str, ...],
     x: Tensor,
-    affine: tuple[Tensor, Tensor],
-    norm: tuple[Tensor, Tensor, Tensor],
+    affine: tuple[Tensor, ...],
+    norm: tuple[Tensor, Tensor, Tensor, Tensor],
     params: dict[str, Tensor],
     alpha: Tensor,
     grad_spikes: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, of the norm's weight and bias, then of the learnt parameters."""
+    """Gradients of x, of the norm's weight, bias and step_scale (if any), then of the learnt parameters."""
     work = working_dtype(x.dtype)
     grads = dynamics.pull_back(_normed(x, affine), None, params, learnt, alpha, grad_spikes.to(work).unbind(0), None)
     steps, grad_steps = x.to(work).unbind(0), grads[: len(x)]
-    weight, mean, scale = (v[:, None] for v in norm)
+    weight, bias, mean, scale = (v[:, None] for v in norm)
     centred = [(step - mean) * scale for step in steps]
+    grad_step_scale: tuple[Tensor, ...] = ()
+    if per_step:
+        of_steps = [(g * (c * weight + bias)).sum() for g, c in zip(grad_steps, centred, strict=True)]
+        grad_step_scale = (torch.stack(of_steps),)
+        grad_steps = tuple(g * p for g, p in zip(grad_steps, affine[2].unbind(0), strict=True))
     # Sums over time and positions are part of the pass that makes the gradients; the sum over the batch follows.
     grad_bias = reduce(torch.add, grad_steps).sum(-1).sum(0)
     grad_weight = reduce(torch.add, (g * c for g, c in zip(grad_steps, centred, strict=True))).sum(-1).sum(0)
@@ -156,4 +177,4 @@ def _backward_pass(
         grad_weight[:, None] / n,
     )  # from the batch's mean and variance, which depend on x
     grad = [(g - shift - c * slope) * (weight * scale) for g, c in zip(grad_steps, centred, strict=True)]
-    return torch.stack(grad).to(x.dtype), grad_weight, grad_bias, *grads[len(x) :]
+    return torch.stack(grad).to(x.dtype), grad_weight, grad_bias, *grad_step_scale, *grads[len(x) :]

@@ -4,7 +4,7 @@ from torch import nn
 
 from step_ahsar.ahsar import controller_of, fold, is_regulated, regulate
 from step_ahsar.errors import UserError
-from step_ahsar.layers import SpikingConv
+from step_ahsar.layers import Blueprint, SpikingConv
 from step_ahsar.neurons import SpikingNeuron, create_neuron, list_neurons, neuron_kind
 
 timm = pytest.importorskip("timm")
@@ -103,7 +103,8 @@ def test_what_cannot_be_folded_is_named():
     class Odd(type(create_neuron("lif"))):
         scales_with_input = False
 
-    model = nn.Sequential(SpikingConv(3, 3, Odd()))
+    model = nn.Sequential(SpikingConv(3, 3, Blueprint(), "mlp"))
+    model[0].neuron = Odd()
     regulate(model)
     with pytest.raises(UserError, match=r"layer '0\.neuron' cannot be folded: for 'lif', scaling the input is not"):
         fold(model)

@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 import step_ahsar.models  # noqa: F401
 from step_ahsar.errors import UserError
 from step_ahsar.heads.detection import DETECTIONS, STRIDES, Detector, _roi_align
-from step_ahsar.layers import NeuronFactory
+from step_ahsar.layers import Blueprint
 from step_ahsar.neurons import SpikingNeuron, list_neurons
 
 HEADS = ("fcos", "retinanet", "faster_rcnn", "mask_rcnn")
@@ -29,8 +29,8 @@ def build(head="fcos", model=MODELS[1], spiking=False, classes=3, **options):
     body = timm.create_model(
         model, in_chans=1, img_size=64, time_steps=T, features_only=True, per_step=spiking, neuron="lif"
     )
-    neuron = NeuronFactory(time_steps=T) if spiking else None
-    return Detector(head, body, classes, channels=32, neuron=neuron, **options)
+    neuron = Blueprint(time_steps=T) if spiking else None
+    return Detector(head, body, classes, channels=32, blueprint=neuron, **options)
 
 
 def target(boxes=(), labels=(), crowd=None, size=64):

@@ -9,7 +9,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from step_ahsar.errors import UserError
 from step_ahsar.heads.pyramid import Pyramid, resize
-from step_ahsar.layers import NeuronFactory
+from step_ahsar.layers import Blueprint
 
 HIERARCHY = {"channels": [8, 16, 32], "reductions": [4, 8, 16]}
 SINGLE = {"channels": [8, 8], "reductions": [16, 16]}
@@ -36,8 +36,8 @@ def test_on_a_hierarchy_it_is_torchvisions_feature_pyramid():
 @pytest.mark.parametrize("backbone", [HIERARCHY, SINGLE])
 @pytest.mark.parametrize("strides", [[4, 8, 16], [2, 4, 8, 16, 32, 64], [32], [1]])
 def test_every_stride_has_its_map(spiking, backbone, strides):
-    neuron, time = (NeuronFactory(threshold=0.3), (3,)) if spiking else (None, ())
-    maps = Pyramid(**backbone, out_channels=6, strides=strides, neuron=neuron)(levels(**backbone, time=time))
+    neuron, time = (Blueprint(threshold=0.3), (3,)) if spiking else (None, ())
+    maps = Pyramid(**backbone, out_channels=6, strides=strides, blueprint=neuron)(levels(**backbone, time=time))
     assert [tuple(x.shape) for x in maps] == [(*time, 2, 6, 64 // s, 64 // s) for s in strides]
     if spiking:
         assert {value for x in maps for value in x.unique().tolist()} <= {0.0, 1.0}
@@ -68,7 +68,7 @@ def test_coarser_maps_reach_finer_ones_and_not_the_other_way():
 
 
 def test_spiking_layers_are_of_group_head_and_every_weight_learns():
-    pyramid = Pyramid(**HIERARCHY, out_channels=6, strides=[2, 4, 8, 16, 32], neuron=NeuronFactory("ahsar"))
+    pyramid = Pyramid(**HIERARCHY, out_channels=6, strides=[2, 4, 8, 16, 32], blueprint=Blueprint("ahsar"))
     neurons = [m for m in pyramid.modules() if hasattr(m, "threshold_scale")]
     assert len(neurons) == 11  # a lateral and an output for each of 5 maps, one transposed convolution
     assert all(n.group == "head" and n.threshold_scale is not None for n in neurons)

@@ -6,14 +6,14 @@ from torch import nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.heads.segmentation import PyramidPooling, SegmentationHead, SemanticFPN, pyramid_strides
-from step_ahsar.layers import NeuronFactory
+from step_ahsar.layers import Blueprint
 
 # reductions of the backbones' levels: qkformer_3_64, _imagenet_3_64, _dvs_2_64, spikformer_2_64, _imagenet_2_64
 REDUCTIONS = [(1, 2, 4), (4, 8, 16), (8, 16), (4, 4), (16, 16)]
 
 
 def head(name, reductions, spiking=False, neuron="lif"):
-    factory = NeuronFactory(neuron, threshold=0.3) if spiking else None
+    factory = Blueprint(neuron, threshold=0.3) if spiking else None
     return SegmentationHead(name, [8] * len(reductions), reductions, 6, 5, factory)
 
 
@@ -56,7 +56,7 @@ def test_the_classifier_sees_the_mean_over_time():
 
 
 def test_spikes_stay_spikes_on_their_way_through_a_semantic_fpn():
-    body = SemanticFPN([8, 8, 8], (4, 8, 16), 6, NeuronFactory(threshold=0.3))
+    body = SemanticFPN([8, 8, 8], (4, 8, 16), 6, Blueprint(threshold=0.3))
     merged = body(levels((4, 8, 16), time=(2,)))
     assert set(merged.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}  # a sum of three maps of spikes
     assert merged.max() > 0

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers import MLP, Block, NeuronFactory, SpikingSelfAttention, TokenQKAttention
+from step_ahsar.layers import MLP, Block, Blueprint, SpikingSelfAttention, TokenQKAttention
 
 # layers stay in training mode: fresh weights are small, and only a norm by batch statistics makes them fire
-LIVELY = NeuronFactory(threshold=0.2)
+LIVELY = Blueprint(threshold=0.2)
 
 
 def spikes(*shape: int) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_self_attention_is_q_k_transposed_v(tokens: int) -> None:
 
 def test_token_attention_masks_the_tokens_of_k() -> None:
     torch.manual_seed(0)
-    attn = TokenQKAttention(32, 4, NeuronFactory(threshold=0.2, attn_threshold=0.5))
+    attn = TokenQKAttention(32, 4, Blueprint(threshold=0.2, attn_threshold=0.5))
     x = spikes(3, 2, 32, 10)
     q, k = attn.q(x), attn.k(x).detach().clone()
     for head in range(4):
@@ -44,9 +44,9 @@ def test_token_attention_masks_the_tokens_of_k() -> None:
 @pytest.mark.parametrize("kind", [SpikingSelfAttention, TokenQKAttention])
 def test_folding_a_scale_equals_scaling_the_threshold(kind: type[torch.nn.Module]) -> None:
     torch.manual_seed(0)
-    scaled = kind(16, 2, NeuronFactory(threshold=0.2, attn_threshold=0.5))
+    scaled = kind(16, 2, Blueprint(threshold=0.2, attn_threshold=0.5))
     folded = copy.deepcopy(scaled)
-    scaled.neuron = NeuronFactory(attn_threshold=0.5 * 1.7).behind_attention(16)
+    scaled.neuron = Blueprint(attn_threshold=0.5 * 1.7).new_neuron_behind_attention(16)
     x = spikes(4, 2, 16, 9)
     assert not torch.equal(folded(x), scaled(x))
     folded.fold_scale(1.7)  # type: ignore[operator]
@@ -61,7 +61,7 @@ def test_heads_must_divide_the_channels(kind: type[torch.nn.Module], heads: int)
 
 
 def test_groups_and_thresholds() -> None:
-    block = Block(SpikingSelfAttention(16, 2, NeuronFactory(threshold=0.6)), MLP(16, NeuronFactory(threshold=0.6)))
+    block = Block(SpikingSelfAttention(16, 2, Blueprint(threshold=0.6)), MLP(16, Blueprint(threshold=0.6)))
     neurons = {name: m for name, m in block.named_modules() if hasattr(m, "group")}
     assert {name: (m.group, m.threshold) for name, m in neurons.items()} == {
         "attn.q.neuron": ("attention", 0.6),

@@ -3,13 +3,13 @@ import copy
 import pytest
 import torch
 
-from step_ahsar.layers import SpikingConv, SpikingLinear
+from step_ahsar.layers import Blueprint, SpikingConv, SpikingLinear
 from step_ahsar.neurons import create_neuron
 
 
 def conv(**options: object) -> SpikingConv:
     torch.manual_seed(0)
-    return SpikingConv(3, 8, create_neuron("lif", threshold=0.3), **options)  # type: ignore[arg-type]
+    return SpikingConv(3, 8, Blueprint(threshold=0.3), "stem", **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_folding_a_scale_equals_scaling_the_threshold(scale: float, pool_first: 
 
 
 def test_linear_is_a_linear_layer_per_token() -> None:
-    layer = SpikingLinear(6, 5, create_neuron("if", threshold=0.1)).eval()
+    layer = SpikingLinear(6, 5, Blueprint("if", threshold=0.1), "mlp").eval()
     x = torch.randn(2, 3, 6, 4)
     currents = torch.nn.functional.linear(x.mT, layer.conv.weight[..., 0], layer.conv.bias).mT
     spikes = layer(x)

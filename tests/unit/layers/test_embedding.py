@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers import DeformedShortcutEmbedding, EmbeddingPlan, NeuronFactory, PatchSplitting, SpikingConv
+from step_ahsar.layers import Blueprint, DeformedShortcutEmbedding, EmbeddingPlan, PatchSplitting, SpikingConv
 
-LIVELY = NeuronFactory(threshold=0.3)
+LIVELY = Blueprint(threshold=0.3)
 
 
 @pytest.mark.parametrize(

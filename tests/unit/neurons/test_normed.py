@@ -6,32 +6,34 @@ import pytest
 import torch
 from torch import nn
 
-from step_ahsar.neurons import create_neuron
+from step_ahsar.neurons import NORMS, create_neuron, create_norm, normalised
 from step_ahsar.neurons.kernels import can_fuse, compiling
 
 
 def run(neuron, norm, x, fused):
     """Spikes, running statistics, gradients of x, norm and neuron."""
     neuron, norm, x = copy.deepcopy(neuron), copy.deepcopy(norm), x.clone().requires_grad_()
-    spikes = neuron(x, norm) if fused else neuron(norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+    spikes = neuron(x, norm) if fused else neuron(normalised(norm, x))
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(x)
     (spikes * weight).sum().backward()
     return spikes, *norm.buffers(), x.grad, *(p.grad for p in (*norm.parameters(), *neuron.parameters()))
 
 
-def pair(shape, name="lif", dtype=torch.float64, **options):
+def pair(shape, name="lif", dtype=torch.float64, norm="bn", momentum=0.1):
     torch.manual_seed(0)
-    norm = (nn.BatchNorm2d if len(shape) == 5 else nn.BatchNorm1d)(shape[2], dtype=dtype, **options)
+    norm = create_norm(norm, shape[2], ndim=len(shape) - 3, time_steps=shape[0]).to(dtype)
+    norm.momentum = momentum
     for parameter in norm.parameters():
         nn.init.uniform_(parameter, 0.3, 1.5)
     nn.init.uniform_(norm.running_mean, -1, 1)
     return create_neuron(name, threshold=0.7).to(dtype), norm, torch.randn(shape, dtype=dtype) * 2 + 1
 
 
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["lif", "plif"])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 6, 7), (1, 8, 2, 9), (16, 2, 3, 4), (3, 4, 5, 1, 1)])
-def test_equals_norm_then_neuron(shape, name):
-    neuron, norm, x = pair(shape, name)
+def test_equals_norm_then_neuron(shape, name, norm):
+    neuron, norm, x = pair(shape, name, norm=norm)
     assert can_fuse(norm, x)
     for got, expected in zip(run(neuron, norm, x, True), run(neuron, norm, x, False), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
@@ -85,12 +87,13 @@ def test_half_precision():
 
 
 @pytest.mark.skipif(not compiling._compiler_available("cpu"), reason="no C++ compiler: there is nothing to compare")
-def test_one_compiled_graph_with_the_same_numbers(monkeypatch):
+@pytest.mark.parametrize("kind", ["bn", "tebn"])
+def test_one_compiled_graph_with_the_same_numbers(monkeypatch, kind):
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "1")
     compiling._compiled.cache_clear()
     torch._dynamo.utils.counters.clear()
     for shape in ((2, 4, 8, 3, 5), (2, 3, 5, 7), (2, 6, 4, 2, 2)):
-        neuron, norm, x = pair(shape, dtype=torch.float32)
+        neuron, norm, x = pair(shape, dtype=torch.float32, norm=kind)
         compiled = run(neuron, norm, x, True)
         monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
         eager = run(neuron, norm, x, True)

@@ -1,0 +1,105 @@
+"""What the layers of a model have in common: chosen once for the whole model, handed down to every layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from step_ahsar.errors import UserError
+from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, neuron_kind
+from step_ahsar.neurons.norms import Norm
+from step_ahsar.neurons.randomness import own_stream
+
+Shortcut = Literal["spike", "membrane"]
+
+CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Makes the neurons, norms and convolutions of one model.
+
+    Args:
+        neuron: neuron of the registry.
+        backend: the library that simulates it.
+        threshold: firing threshold of every neuron except those behind an attention product; None = the neuron's
+            default.
+        attn_threshold: threshold of the neuron behind the attention product; None = half of ``threshold``, the
+            published ratio (1 and 0.5).
+        options: further options of the neuron (tau, surrogate, alpha, ...), which the registry validates.
+        time_steps: T, for neurons and norms with parameters for each time step.
+        norm: norm of the registry, see :mod:`step_ahsar.neurons.norms`.
+        shortcut: what the residual stream adds: "spike" = branches end with a neuron (SEW), "membrane" = branches begin
+            with a neuron and end with a norm (MS).
+    """
+
+    neuron: str = "lif"
+    backend: str = "torch"
+    threshold: float | None = None
+    attn_threshold: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    time_steps: int | None = None
+    norm: str = "bn"
+    shortcut: Shortcut = "spike"
+    _made: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+
+    @property
+    def kind(self) -> NeuronKind:
+        """The registry's facts about the neuron."""
+        return neuron_kind(self.neuron, self.backend, self.options.get("base"))
+
+    @property
+    def membrane_shortcut(self) -> bool:
+        """Whether the residual stream adds membranes."""
+        return self.shortcut == "membrane"
+
+    # -- neurons -------------------------------------------------------------------------------------------------------
+
+    def new_neuron(self, group: str, channels: int) -> SpikingNeuron:
+        """A neuron of ``group`` ("stem", "attention", "mlp" or "head") for inputs [T, B, channels, ...]."""
+        return self._new_neuron(group, channels, self.threshold)
+
+    def new_neuron_behind_attention(self, channels: int) -> SpikingNeuron:
+        """The neuron behind an attention product, with the threshold ``attn_threshold``."""
+        threshold = self.attn_threshold
+        return self._new_neuron("attention", channels, self._threshold / 2 if threshold is None else threshold)
+
+    @property
+    def _threshold(self) -> float:
+        """The threshold of most neurons, as a number."""
+        threshold = self.kind.threshold if self.threshold is None else self.threshold
+        if threshold is None:
+            raise UserError(f"the default threshold of neuron {self.neuron!r} is not known; set one")
+        return threshold
+
+    def _new_neuron(self, group: str, channels: int, threshold: float | None) -> SpikingNeuron:
+        known = self.kind.options or {}
+        sizes = {"time_steps": self.time_steps, "channels": channels}
+        options = {name: size for name, size in sizes.items() if name in known} | dict(self.options)
+        if threshold is not None:
+            options["threshold"] = threshold
+        number, self._made[0] = self._made[0], self._made[0] + 1
+        with own_stream(number):
+            return create_neuron(self.neuron, self.backend, group=group, **options)
+
+    # -- weights and norms ---------------------------------------------------------------------------------------------
+
+    def new_conv(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, ndim: int, **options: Any
+    ) -> nn.Conv1d | nn.Conv2d:
+        """A convolution with PyTorch's initial weights, of 1 or 2 spatial dimensions."""
+        return CONV[ndim](in_channels, out_channels, kernel_size, **options)
+
+    def new_norm(self, channels: int, *, ndim: int, branches: int = 1) -> Norm:
+        """A norm of [T, B, channels, *S].
+
+        Args:
+            channels: C.
+            ndim: spatial dimensions of the norm's input.
+            branches: how many outputs of such norms are added, which tdBN takes into account.
+        """
+        threshold = self._threshold if self.norm == "tdbn" else 1.0
+        return create_norm(
+            self.norm, channels, ndim=ndim, time_steps=self.time_steps, threshold=threshold, branches=branches
+        )
