@@ -13,7 +13,6 @@ from step_ahsar.config import Config, ModelConfig
 from step_ahsar.data import DatasetSpec, Size, model_input
 from step_ahsar.errors import UserError
 from step_ahsar.models import SpikingTransformer
-from step_ahsar.neurons import list_neurons
 from step_ahsar.tasks import Task, create_task
 
 
@@ -85,8 +84,6 @@ def try_building(config: Config, spec: DatasetSpec) -> None:
     task = create_task(config, [str(i) for i in range(spec.num_classes or 2)])
     in_chans, size = model_input(config, spec)
     sizes = [each for each in (size, config.data.test_size) if each is not None]
-    # The backend is imported first, because its module could not compute its constants on the device "meta".
-    list_neurons(config.model.backend)
     try:
         with torch.device("meta"):
             build_model(config.model, task, in_chans or 1, sizes, spec.ndim)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import nn
+from torch.nn.init import trunc_normal_
 
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, neuron_kind
@@ -32,6 +33,8 @@ class Blueprint:
         norm: norm of the registry, see :mod:`step_ahsar.neurons.norms`.
         shortcut: what the residual stream adds: "spike" = branches end with a neuron (SEW), "membrane" = branches begin
             with a neuron and end with a norm (MS).
+        conv_std: standard deviation of the initial weights of convolutions; None = PyTorch's default.
+        linear_std: the same for linear layers, over tokens.
     """
 
     neuron: str = "lif"
@@ -42,6 +45,8 @@ class Blueprint:
     time_steps: int | None = None
     norm: str = "bn"
     shortcut: Shortcut = "spike"
+    conv_std: float | None = None
+    linear_std: float | None = 0.02
     _made: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @property
@@ -86,10 +91,19 @@ class Blueprint:
     # -- weights and norms ---------------------------------------------------------------------------------------------
 
     def new_conv(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, ndim: int, **options: Any
+        self, in_channels: int, out_channels: int, kernel_size: int, *, ndim: int, linear: bool = False, **options: Any
     ) -> nn.Conv1d | nn.Conv2d:
-        """A convolution with PyTorch's initial weights, of 1 or 2 spatial dimensions."""
-        return CONV[ndim](in_channels, out_channels, kernel_size, **options)
+        """A convolution of 1 or 2 spatial dimensions with its initial weights; ``linear`` if it stands for a linear layer.
+
+        Weights with a given standard deviation are drawn from a truncated normal distribution, and biases are 0.
+        """
+        conv = CONV[ndim](in_channels, out_channels, kernel_size, **options)
+        std = self.linear_std if linear else self.conv_std
+        if std is not None:
+            trunc_normal_(conv.weight, std=std)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        return conv
 
     def new_norm(self, channels: int, *, ndim: int, branches: int = 1) -> Norm:
         """A norm of [T, B, channels, *S].

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
-from torch.nn.init import trunc_normal_
 
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.pool import MaxPool
@@ -17,7 +16,7 @@ class SpikingConv(nn.Module):
     """Convolution, norm and neuron, and optionally a max pool (kernel 3, stride 2) before or after the neuron.
 
     ``[T, B, C_in, *S] -> spikes [T, B, C_out, *S']``. Convolution, norm and pool treat every time step alike; their
-    input is [T*B, ...]. Initial weights are PyTorch's default, as in the papers' public code.
+    input is [T*B, ...].
 
     Without a neuron the output is the norm's, membranes. A pre-activation layer of the papers (neuron, convolution,
     norm) is such a layer behind a neuron: of the layer before it, or :class:`StreamNeuron` on a residual stream.
@@ -36,6 +35,7 @@ class SpikingConv(nn.Module):
         pool_first: pool the norm's output instead of the spikes.
         ends_branch: whether the output is added to a residual stream. If the blueprint's shortcuts add membranes, the
             layer then has no neuron.
+        linear: whether it stands for a linear layer, whose initial weights may differ.
     """
 
     folds_into_weights: ClassVar[bool] = True
@@ -58,6 +58,7 @@ class SpikingConv(nn.Module):
         pool: bool = False,
         pool_first: bool = False,
         ends_branch: bool = False,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         if ends_branch and blueprint.membrane_shortcut:
@@ -72,6 +73,7 @@ class SpikingConv(nn.Module):
             padding=kernel_size // 2,
             groups=groups,
             bias=bias,
+            linear=linear,
         )
         self.norm = blueprint.new_norm(out_channels, ndim=ndim, branches=1 + (ends_branch and neuron is None))
         self.neuron = neuron
@@ -114,9 +116,7 @@ def over_time(x: Tensor, steps: int) -> Tensor:
 class SpikingLinear(SpikingConv):
     """Linear, norm and neuron over tokens: ``[T, B, C_in, *S] -> spikes [T, B, C_out, *S]``. Every position is a token.
 
-    The channels come before the tokens, so the linear layer is a convolution of kernel size 1. As for the linear layers
-    in the papers' public code, initial weights are drawn from a truncated normal distribution of standard deviation
-    0.02, and the initial bias is 0.
+    The channels come before the tokens, so the linear layer is a convolution of kernel size 1.
     """
 
     def __init__(
@@ -129,11 +129,8 @@ class SpikingLinear(SpikingConv):
         bias: bool = True,
         ends_branch: bool = False,
     ) -> None:
-        options: dict[str, Any] = {"ndim": 1, "kernel_size": 1, "bias": bias, "ends_branch": ends_branch}
-        super().__init__(in_channels, out_channels, blueprint, group, **options)
-        trunc_normal_(self.conv.weight, std=0.02)
-        if self.conv.bias is not None:
-            nn.init.zeros_(self.conv.bias)
+        options: dict[str, Any] = {"bias": bias, "ends_branch": ends_branch}
+        super().__init__(in_channels, out_channels, blueprint, group, ndim=1, kernel_size=1, linear=True, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C_in, *S] -> [T, B, C_out, *S]``."""

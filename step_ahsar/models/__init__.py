@@ -3,6 +3,16 @@
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._registry import list_models, model_arguments
 from step_ahsar.models.qkformer import QKFormer
+from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
+from step_ahsar.models.spikingformer import Spikingformer
 
-__all__ = ["QKFormer", "Spikformer", "SpikingTransformer", "list_models", "model_arguments"]
+__all__ = [
+    "QKFormer",
+    "SpikeDrivenTransformer",
+    "Spikformer",
+    "SpikingTransformer",
+    "Spikingformer",
+    "list_models",
+    "model_arguments",
+]

@@ -1,6 +1,6 @@
 """The base class of the spiking transformers: inputs over time, feature levels, the head, timm's interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,9 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from step_ahsar import internals
 from step_ahsar.errors import UserError
-from step_ahsar.layers import Blueprint
-from step_ahsar.layers.blueprint import Shortcut
-from step_ahsar.neurons import NORMS, own_parameters
+from step_ahsar.layers import Blueprint, StreamNeuron
+from step_ahsar.neurons import NORMS, neuron_kind, own_parameters
 
 
 class SpikingTransformer(nn.Module):
@@ -32,13 +31,14 @@ class SpikingTransformer(nn.Module):
     With membrane shortcuts the stream, the pooled features and the intermediate features are membranes.
 
     A subclass builds its layers with ``self.blueprint``, implements :meth:`levels` (and :meth:`embed` if there are
-    layers before the first level), fills ``feature_info``, and calls :meth:`reset_classifier` at the end of its
-    constructor. Its constructor takes what is its own, and passes all other arguments on.
+    layers before the first level), fills ``feature_info``, and calls :meth:`build_head` at the end of its constructor.
+    Its constructor takes what is its own, and passes all other arguments on.
 
     Args:
         stride: the factor by which all layers together shrink the input; height and width must be multiples of it.
         num_features: channels of the last level.
-        shortcut: what shortcuts add, "spike" or "membrane".
+        design: what the family decides about its layers: fields of :class:`Blueprint`, such as ``shortcut``.
+        published: options of the published neuron, for neurons that have them and unless they are given.
         in_chans: channels of the input.
         num_classes: outputs of the head; 0 = no head, the output is pooled features.
         img_size: H and W (one number for a square), or L; None = not known. It is only checked: any valid size can be
@@ -66,7 +66,8 @@ class SpikingTransformer(nn.Module):
         *,
         stride: int,
         num_features: int,
-        shortcut: Shortcut = "spike",
+        design: Mapping[str, Any] | None = None,
+        published: Mapping[str, Any] | None = None,
         in_chans: int = 3,
         num_classes: int = 10,
         img_size: int | Sequence[int] | None = None,
@@ -97,8 +98,10 @@ class SpikingTransformer(nn.Module):
         self.stride = stride
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
+        known = neuron_kind(neuron, backend, neuron_options.get("base")).options or {}
+        options = {name: value for name, value in (published or {}).items() if name in known} | neuron_options
         self.blueprint = Blueprint(
-            neuron, backend, threshold, attn_threshold, neuron_options, time_steps, NORMS.check(norm), shortcut
+            neuron, backend, threshold, attn_threshold, options, time_steps, NORMS.check(norm), **(design or {})
         )
         if img_size is not None:
             self.check_size(img_size)
@@ -113,6 +116,11 @@ class SpikingTransformer(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """What comes before the first level. ``[T, B, in_chans, *S] -> [T, B, C, *S']``."""
         return x
+
+    def build_head(self, *, neuron: bool = False) -> None:
+        """The last layers: the classifier, and with ``neuron`` a neuron that reads the pooled membranes before it."""
+        self.head_neuron = StreamNeuron(self.blueprint, "head", self.num_features) if neuron else nn.Identity()
+        self.reset_classifier(self.num_classes)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +138,7 @@ class SpikingTransformer(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """``[T, B, C, *S]`` to logits; with ``pre_logits`` to pooled features."""
         if self.global_pool == "avg":
-            x = reduce(x, "t b c ... -> t b c", "mean")
+            x = self.head_neuron(reduce(x, "t b c ... -> t b c", "mean"))
         if not self.per_step:
             x = reduce(x, "t ... -> ...", "mean")
         return x if pre_logits else self.head(x)
@@ -239,6 +247,8 @@ class SpikingTransformer(nn.Module):
         pruned = last + 1 < len(self.levels)
         del self.levels[last + 1 :]
         self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+        if pruned:
+            self.head_neuron = nn.Identity()  # it was made for the channels of the last level
         if prune_head or pruned:
             self.reset_classifier(0, "")
         return take

@@ -14,7 +14,7 @@ from step_ahsar.errors import UserError
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.paths import zoo_dir
 
-_FROM_SUBCLASS = ("stride", "num_features", "shortcut")  # arguments of the base class that a family decides
+_FROM_SUBCLASS = ("stride", "num_features", "design", "published")  # arguments of the base class that a family decides
 _WEIGHT_SOURCES = ("url", "file", "state_dict", "hf_hub_id")
 
 # Arguments that timm's users and timm's train.py pass to any model, with the value at which they have no effect.
@@ -50,10 +50,10 @@ def model_arguments(name: str) -> dict[str, Any] | None:
     if name not in _models:
         return None
     found: dict[str, Any] = {}
-    for cls in (_models[name].model, SpikingTransformer):
+    for cls in (each for each in _models[name].model.__mro__ if issubclass(each, SpikingTransformer)):
         types = get_type_hints(cls.__init__)
         named = (p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY)
-        found = {each: types[each] for each in named if each not in _FROM_SUBCLASS} | found
+        found |= {each: types[each] for each in named if each not in (*_FROM_SUBCLASS, *found)}
     return found
 
 

@@ -105,7 +105,7 @@ class QKFormer(SpikingTransformer):
             self.stages.append(Stage(patch_embed, blocks))
             reduction *= plan.stride
             self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{i}"})
-        self.reset_classifier(self.num_classes)
+        self.build_head()
 
     @property
     def levels(self) -> nn.ModuleList:

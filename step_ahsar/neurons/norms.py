@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
@@ -90,7 +91,8 @@ def normalised(norm: nn.Module, x: Tensor) -> Tensor:
     """``norm(x)`` for ``x: [T, B, C, *S]``, whether the norm takes time steps or [T*B, C, *S]."""
     if isinstance(norm, TemporalEffectiveNorm):
         return norm(x)
-    return norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    normed = norm(rearrange(x, "t b ... -> (t b) ..."))
+    return rearrange(normed, "(t b) ... -> t b ...", t=len(x))
 
 
 @NORMS.register("bn")

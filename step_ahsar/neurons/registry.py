@@ -10,6 +10,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+import torch
+
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.neurons.base import GROUPS, SpikingNeuron
 from step_ahsar.neurons.randomness import own_stream
@@ -180,7 +182,9 @@ def _load(backend: str) -> None:
     if backend not in list_backends():
         raise unknown("backend", backend, list_backends())
     if backend in _modules():
-        import_module(_modules()[backend])
+        # On the device "meta", on which a model may be created, a module could not compute its constants.
+        with torch.device("cpu"):
+            import_module(_modules()[backend])
 
 
 @cache
