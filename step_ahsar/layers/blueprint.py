@@ -93,7 +93,7 @@ class Blueprint:
     def new_conv(
         self, in_channels: int, out_channels: int, kernel_size: int, *, ndim: int, linear: bool = False, **options: Any
     ) -> nn.Conv1d | nn.Conv2d:
-        """A convolution of 1 or 2 spatial dimensions with its initial weights; ``linear`` if it stands for a linear layer.
+        """A convolution of 1 or 2 spatial dimensions. It is ``linear`` if it stands for a linear layer over tokens.
 
         Weights with a given standard deviation are drawn from a truncated normal distribution, and biases are 0.
         """

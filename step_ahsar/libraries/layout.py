@@ -23,7 +23,7 @@ class Link:
         ours: paths of :class:`SpikingConv` layers here; several if the other model joins their channels in one layer.
         conv: path of the convolution or linear layer there.
         norm: path of the norm there.
-        neuron: path of the neuron there.
+        neuron: path of the neuron there; None if the layer has none.
         bias: whether the convolution there has a bias.
         axes: number of axes of size 1 at the end of the weight there (linear 0, Conv1d 1, Conv2d 2); None if the weight
             has the same shape as here.
@@ -32,7 +32,7 @@ class Link:
     ours: tuple[str, ...]
     conv: str
     norm: str
-    neuron: str
+    neuron: str | None
     bias: bool = False
     axes: int | None = None
 
@@ -43,17 +43,20 @@ class Layout:
 
     Args:
         links: all layers with weights, except the head, whose keys are the same.
-        attention: paths there of the neurons behind the attention's product, by their paths here.
+        apart: paths there of the neurons that belong to no convolution (behind the attention's product, on the
+            residual stream), by their paths here.
     """
 
     links: list[Link] = field(default_factory=list)
-    attention: dict[str, str] = field(default_factory=dict)
+    apart: dict[str, str] = field(default_factory=dict)
 
     def neurons(self) -> Iterator[tuple[str, str]]:
         """Path here and path there of every neuron."""
         for link in self.links:
-            yield from ((f"{path}.neuron", link.neuron) for path in link.ours)
-        yield from self.attention.items()
+            if link.neuron is not None:
+                for path in link.ours:
+                    yield f"{path}.neuron", link.neuron
+        yield from self.apart.items()
 
 
 def _nothing(neuron: SpikingNeuron, there: str) -> dict[str, Tensor]:

@@ -24,6 +24,8 @@ class Spikformer(ColumnarTransformer):
         attn_scale: factor on the attention product.
     """
 
+    patch_embed: PatchSplitting
+
     def __init__(
         self,
         *,

@@ -20,7 +20,7 @@ ALLOWED = {
     "files": set(),
     "internals": set(),
     "registry": {"errors"},
-    "neurons": {"errors", "internals"},
+    "neurons": {"errors", "internals", "registry"},
     "layers": {"errors", "internals", "neurons"},
     "models": {"errors", "internals", "paths", "neurons", "layers"},
     "libraries": {"errors", "neurons", "layers", "models"},

@@ -1,4 +1,4 @@
-"""``spikformer`` and ``qkformer`` of SpikingJelly 2.0's ``activation_based.model``.
+"""``spikformer``, ``qkformer`` and ``spike_driven_transformer`` of SpikingJelly 2.0's ``activation_based.model``.
 
 Spikformer pools before the neuron, QKFormer has the ImageNet form.
 """
@@ -8,6 +8,7 @@ from typing import Any
 from step_ahsar.errors import UserError
 from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images, check_pools, check_scales
 from step_ahsar.models.qkformer import QKFormer, Stage
+from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
 
 
@@ -54,11 +55,36 @@ def _qkformer(model: QKFormer, layout: Layout) -> None:
                 layout.links.append(Link((f"{block}.mlp.fc{n}",), *names, bias=True))
 
 
+def _sdt(model: SpikeDrivenTransformer, layout: Layout) -> None:
+    check_images(model, "spikingjelly")
+    embed, links = "patch_embed", layout.links
+    for i in range(3):
+        stage = f"{embed}.stages.{i}"
+        links.append(Link((stage,), f"{stage}.0", f"{stage}.1", f"{stage}.2", bias=True))
+    final, position = f"{embed}.final_stage", f"{embed}.rpe"
+    links.append(Link((f"{embed}.stages.3",), f"{final}.0", f"{final}.1", None, bias=True))
+    links.append(Link((f"{embed}.position",), f"{position}_conv", f"{position}_bn", None))
+    layout.apart[f"{embed}.stream.neuron"] = f"{embed}.final_lif"
+    for i in range(len(model.blocks)):
+        attn, mlp = f"blocks.{i}.attn", f"blocks.{i}.mlp"
+        for name in ("q", "k", "v", "proj"):
+            neuron = None if name == "proj" else f"{attn}.{name}_lif"
+            links.append(
+                Link((f"{attn}.{name}",), f"{attn}.{name}_conv", f"{attn}.{name}_bn", neuron, name == "proj", 2)
+            )
+        links.append(Link((f"{mlp}.fc1",), f"{mlp}.fc1", f"{mlp}.bn1", f"{mlp}.lif2", bias=True, axes=2))
+        links.append(Link((f"{mlp}.fc2",), f"{mlp}.fc2", f"{mlp}.bn2", None, bias=True, axes=2))
+        layout.apart[f"{attn}.stream.neuron"] = f"{attn}.shortcut_lif"
+        layout.apart[f"{attn}.neuron"] = f"{attn}.attn_lif"
+        layout.apart[f"{mlp}.stream.neuron"] = f"{mlp}.lif1"
+    layout.apart["head_neuron.neuron"] = "head_lif"
+
+
 def _attention(layout: Layout, here: str, there: str, joined: str) -> None:
     ours = [f"{here}.{letter}" for letter in joined]
     layout.links.append(_numbered(*ours, there=f"{there}.{joined}_conv_bn", neuron=f"{there}.{joined}_lif"))
     layout.links.append(_numbered(f"{here}.proj", there=f"{there}.proj_conv_bn", neuron=f"{there}.proj_lif"))
-    layout.attention[f"{here}.neuron"] = f"{there}.attn_lif"
+    layout.apart[f"{here}.neuron"] = f"{there}.attn_lif"
 
 
 def _numbered(*ours: str, there: str, neuron: str, bias: bool = False) -> Link:
@@ -72,5 +98,7 @@ def _attributes(neuron: Any, there: str) -> dict[str, Any]:
 
 
 LAYOUTS = ModelLayouts(
-    models={Spikformer: _spikformer, QKFormer: _qkformer}, neurons=("if", "lif"), attributes=_attributes
+    models={Spikformer: _spikformer, QKFormer: _qkformer, SpikeDrivenTransformer: _sdt},
+    neurons=("if", "lif"),
+    attributes=_attributes,
 )
