@@ -35,10 +35,10 @@ class SpikingAttention(nn.Module):
         self, dim: int, heads: int, blueprint: Blueprint, *, scale: float | None = None, qkv_bias: bool = False
     ) -> None:
         super().__init__()
-        if not scale > 0:
-            raise UserError(f"the scale of an attention product must be > 0, got {scale:g}")
         self.heads = _check_heads(dim, heads)
         self.scale = self.default_scale if scale is None else scale
+        if not self.scale > 0:
+            raise UserError(f"the scale of an attention product must be > 0, got {self.scale:g}")
         self.stream = stream_neuron(blueprint, "attention", dim)
         for name in self.inputs:
             self.add_module(name, SpikingLinear(dim, dim, blueprint, "attention", bias=qkv_bias))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, get_type_hints
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar import internals
