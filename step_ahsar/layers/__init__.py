@@ -10,7 +10,7 @@ from step_ahsar.layers.attention import (
     SpikingSelfAttention,
     TokenQKAttention,
 )
-from step_ahsar.layers.block import MLP, Block
+from step_ahsar.layers.block import MLP, Block, DepthwiseMixer
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.conv import SpikingConv, SpikingLinear, StreamNeuron, stream_neuron
 from step_ahsar.layers.embedding import ConvStem, DeformedShortcutEmbedding, EmbeddingPlan, PatchSplitting
@@ -21,6 +21,7 @@ __all__ = [
     "Blueprint",
     "ConvStem",
     "DeformedShortcutEmbedding",
+    "DepthwiseMixer",
     "EmbeddingPlan",
     "PatchSplitting",
     "SpikeDrivenAttention",

@@ -4,27 +4,38 @@ from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import SpikingLinear, stream_neuron
+from step_ahsar.layers.conv import SpikingConv, SpikingLinear, stream_neuron
 
 
 class MLP(nn.Module):
     """Two spiking linear layers, ``C -> ratio * C -> C``. ``[T, B, C, *S] -> [T, B, C, *S]``.
 
     With membrane shortcuts a neuron on the stream comes first, and the second layer has none: its output is a membrane.
+
+    Args:
+        dim: channels C.
+        blueprint: makes the layers.
+        ratio: hidden channels, divided by C.
+        inner_shortcut: whether, with a ratio of 1, each of the two layers has a membrane shortcut of its own.
     """
 
-    def __init__(self, dim: int, blueprint: Blueprint, *, ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, blueprint: Blueprint, *, ratio: float = 4.0, inner_shortcut: bool = False) -> None:
         super().__init__()
         hidden = int(dim * ratio)
         if hidden < 1:
             raise UserError(f"an MLP of {dim} channels cannot have {ratio:g} times as many hidden ones")
+        self.inner_shortcut = inner_shortcut and hidden == dim and blueprint.membrane_shortcut
         self.stream = stream_neuron(blueprint, "mlp", dim)
-        self.fc1 = SpikingLinear(dim, hidden, blueprint, "mlp")
+        self.fc1 = SpikingLinear(dim, hidden, blueprint, "mlp", ends_branch=self.inner_shortcut)
+        self.hidden = stream_neuron(blueprint, "mlp", dim) if self.inner_shortcut else nn.Identity()
         self.fc2 = SpikingLinear(hidden, dim, blueprint, "mlp", ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""
-        return self.fc2(self.fc1(self.stream(x)))
+        hidden = self.fc1(self.stream(x))
+        if self.inner_shortcut:
+            return hidden + self.fc2(self.hidden(x + hidden))
+        return self.fc2(hidden)
 
 
 class Block(nn.Module):
@@ -33,16 +44,40 @@ class Block(nn.Module):
     With spike shortcuts spikes are added to the stream, so its values are integers; else membranes are.
 
     Args:
-        attn: the token mixer.
+        attn: the token mixer; None = there is none.
         mlp: the channel mixer.
     """
 
-    def __init__(self, attn: nn.Module, mlp: nn.Module) -> None:
+    def __init__(self, attn: nn.Module | None, mlp: nn.Module) -> None:
         super().__init__()
         self.attn = attn
         self.mlp = mlp
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``. Every position is a token."""
-        x = x + self.attn(x)
+        if self.attn is not None:
+            x = x + self.attn(x)
         return x + self.mlp(x)
+
+
+class DepthwiseMixer(nn.Module):
+    """A depthwise convolution as a token mixer. ``[T, B, C, *S] -> [T, B, C, *S]``.
+
+    Args:
+        dim: channels C.
+        kernel_size: odd.
+        blueprint: makes the layers.
+        ndim: spatial dimensions.
+    """
+
+    def __init__(self, dim: int, kernel_size: int, blueprint: Blueprint, *, ndim: int = 2) -> None:
+        super().__init__()
+        self.stream = stream_neuron(blueprint, "attention", dim)
+        self.mix = SpikingConv(
+            dim, dim, blueprint, "attention",
+            ndim=ndim, kernel_size=kernel_size, groups=dim, bias=True, ends_branch=True,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        return self.mix(self.stream(x))

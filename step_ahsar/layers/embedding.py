@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import SpikingConv, stream_neuron
+from step_ahsar.layers.conv import SpikingConv, StreamNeuron, stream_neuron
 
 
 class PatchSplitting(nn.Module):
@@ -115,28 +116,37 @@ class ConvStem(nn.Module):
         return self.stages(x)
 
 
+Shrinks = Literal["pool", "stride"] | None
+
+
 @dataclass(frozen=True)
 class EmbeddingPlan:
-    """Widths and pools of one :class:`DeformedShortcutEmbedding`: (divisor, pool) for each 3x3 convolution.
+    """The layers of one :class:`DeformedShortcutEmbedding`.
 
-    A divisor n stands for ``dim / n`` output channels. ``stem`` lies before the fork of main branch and shortcut,
-    ``main`` is the main branch. Each pool halves the size.
+    Args:
+        stem: 3x3 convolutions before the fork of main branch and shortcut, each as (divisor, shrinks): it has
+            ``dim / divisor`` output channels, and its size is halved by a max pool ("pool"), by its stride ("stride"),
+            or not (None).
+        main: the same for the main branch.
+        shortcut: how the 1x1 shortcut shrinks, by its stride or by a max pool, which halves the size.
     """
 
-    stem: tuple[tuple[int, bool], ...]
-    main: tuple[tuple[int, bool], ...]
+    stem: tuple[tuple[int, Shrinks], ...]
+    main: tuple[tuple[int, Shrinks], ...]
+    shortcut: Literal["stride", "pool"] = "stride"
 
     @property
     def stride(self) -> int:
         """The factor by which the size shrinks."""
-        return 2 ** sum(pool for _, pool in self.stem + self.main)
+        return 2 ** sum(shrinks is not None for _, shrinks in self.stem + self.main)
 
 
 class DeformedShortcutEmbedding(nn.Module):
     """Spiking patch embedding with a deformed shortcut (SPEDS; QKFormer, arXiv 2403.16552, section 3.4).
 
-    ``stem``, then the sum of the ``main`` branch and a strided 1x1 shortcut.
-    ``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``, integers 0 to 2.
+    ``stem``, then the sum of the ``main`` branch and a 1x1 shortcut. ``[T, B, in_chans, *S] -> [T, B, dim, *S /
+    stride]``, integers 0 to 2. With membrane shortcuts both branches end without a neuron, and the output is a
+    membrane; an embedding without a stem then reads its input through a neuron.
 
     Args:
         in_chans: channels of the input.
@@ -168,20 +178,31 @@ class DeformedShortcutEmbedding(nn.Module):
                     f"{divisor}, got {dim}"
                 )
 
-        def branch(width: int, convs: Sequence[tuple[int, bool]]) -> nn.Sequential:
-            layers = []
-            for divisor, pool in convs:
+        def branch(width: int, convs: Sequence[tuple[int, Shrinks]], ends: bool) -> list[nn.Module]:
+            layers: list[nn.Module] = []
+            for i, (divisor, shrinks) in enumerate(convs, start=1):
                 after = dim // divisor
-                conv = SpikingConv(width, after, blueprint, "stem", ndim=ndim, pool=pool, pool_first=pool_first)
+                conv = SpikingConv(
+                    width, after, blueprint, "stem",
+                    ndim=ndim, stride=2 if shrinks == "stride" else 1, pool=shrinks == "pool", pool_first=pool_first,
+                    ends_branch=ends and i == len(convs),
+                )  # fmt: skip
                 layers.append(conv)
                 width = after
-            return nn.Sequential(*layers)
+            return layers
 
         width = dim // plan.stem[-1][0] if plan.stem else in_chans
-        stride = EmbeddingPlan((), plan.main).stride
-        self.stem = branch(in_chans, plan.stem)
-        self.main = branch(width, plan.main)
-        self.shortcut = SpikingConv(width, dim, blueprint, "stem", ndim=ndim, kernel_size=1, stride=stride)
+        pooled, stride = plan.shortcut == "pool", EmbeddingPlan((), plan.main).stride
+        first = branch(in_chans, plan.stem, ends=False)
+        if not first and blueprint.membrane_shortcut:
+            first = [StreamNeuron(blueprint, "stem", width)]
+        self.stem = nn.Sequential(*first)
+        self.main = nn.Sequential(*branch(width, plan.main, ends=True))
+        self.shortcut = SpikingConv(
+            width, dim, blueprint, "stem",
+            ndim=ndim, kernel_size=1, stride=1 if pooled else stride, pool=pooled, pool_first=pool_first,
+            ends_branch=True,
+        )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""

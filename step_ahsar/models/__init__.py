@@ -2,12 +2,14 @@
 
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._registry import list_models, model_arguments
+from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
 
 __all__ = [
+    "MaxFormer",
     "QKFormer",
     "SpikeDrivenTransformer",
     "Spikformer",

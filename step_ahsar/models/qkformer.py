@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.layers import (
@@ -19,43 +19,30 @@ from step_ahsar.layers import (
     SpikingSelfAttention,
     TokenQKAttention,
 )
-from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._registry import register_family
+from step_ahsar.models._staged import StagedTransformer
 
-# Patch embeddings of the first and of every later stage; 3x3 convolutions as (dim / channels, pooled).
+# Patch embeddings of the first and of every later stage; 3x3 convolutions as (dim / channels, how it shrinks).
 EMBEDDINGS = {
     "cifar": (
-        EmbeddingPlan(stem=((2, False),), main=((1, False),)),
-        EmbeddingPlan(stem=(), main=((1, False), (1, True))),
+        EmbeddingPlan(stem=((2, None),), main=((1, None),)),
+        EmbeddingPlan(stem=(), main=((1, None), (1, "pool"))),
     ),
     "dvs": (
-        EmbeddingPlan(stem=((8, False), (4, True)), main=((2, True), (1, True))),
-        EmbeddingPlan(stem=(), main=((1, False), (1, True))),
+        EmbeddingPlan(stem=((8, None), (4, "pool")), main=((2, "pool"), (1, "pool"))),
+        EmbeddingPlan(stem=(), main=((1, None), (1, "pool"))),
     ),
     "imagenet": (
-        EmbeddingPlan(stem=((2, True),), main=((1, True), (1, False))),
-        EmbeddingPlan(stem=(), main=((1, True), (1, False))),
+        EmbeddingPlan(stem=((2, "pool"),), main=((1, "pool"), (1, None))),
+        EmbeddingPlan(stem=(), main=((1, "pool"), (1, None))),
     ),
 }
 
 
-class Stage(nn.Module):
-    """One level of the hierarchy: a patch embedding, then blocks. ``[T, B, C, *S] -> [T, B, C', *S']``."""
-
-    def __init__(self, patch_embed: DeformedShortcutEmbedding, blocks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.patch_embed = patch_embed
-        self.blocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C, *S] -> [T, B, C', *S']``."""
-        return self.blocks(self.patch_embed(x))
-
-
-class QKFormer(SpikingTransformer):
+class QKFormer(StagedTransformer):
     """Stages of decreasing resolution and increasing width. The last has spiking self-attention, the others token QKA.
 
-    Shapes and the general arguments: :class:`SpikingTransformer`. Each stage is a feature level.
+    Shapes and the general arguments: :class:`StagedTransformer`.
 
     Args:
         dims: channels of each stage.
@@ -94,28 +81,13 @@ class QKFormer(SpikingTransformer):
                 return SpikingSelfAttention(dims[stage], heads, make, scale=attn_scale)
             return TokenQKAttention(dims[stage], heads, make)
 
-        self.stages = nn.ModuleList()
-        self.feature_info = []
-        reduction = 1
         for i, ((before, dim), depth, plan) in enumerate(
             zip(pairwise([self.in_chans, *dims]), depths, plans, strict=True)
         ):
             patch_embed = DeformedShortcutEmbedding(before, dim, plan, make, ndim=self.ndim, pool_first=pool_first)
             blocks = [Block(attention(i), MLP(dim, make, ratio=mlp_ratio)) for _ in range(depth)]
-            self.stages.append(Stage(patch_embed, blocks))
-            reduction *= plan.stride
-            self.feature_info.append({"num_chs": dim, "reduction": reduction, "module": f"stages.{i}"})
+            self.add_stage(patch_embed, blocks, dim, plan.stride)
         self.build_head()
-
-    @property
-    def levels(self) -> nn.ModuleList:
-        """The stages."""
-        return self.stages
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, in timm's format."""
-        fine = [(r"^stages\.(\d+)\.patch_embed", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)]
-        return {"stem": r"^stages\.0\.patch_embed", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
 
 register_family("qkformer", QKFormer, first_conv="stages.0.patch_embed.stem.0.conv")

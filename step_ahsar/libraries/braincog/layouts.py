@@ -10,7 +10,8 @@ from torch import Tensor
 
 from step_ahsar.errors import UserError
 from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images, check_pools, check_scales
-from step_ahsar.models.qkformer import QKFormer, Stage
+from step_ahsar.models._staged import Stage
+from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.spikformer import Spikformer
 
 

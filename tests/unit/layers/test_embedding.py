@@ -24,7 +24,7 @@ def test_patch_splitting_of_a_sequence() -> None:
 
 def test_deformed_shortcut() -> None:
     torch.manual_seed(0)
-    plan = EmbeddingPlan(stem=((8, False), (4, True)), main=((2, True), (1, True)))
+    plan = EmbeddingPlan(stem=((8, None), (4, "pool")), main=((2, "pool"), (1, "pool")))
     embed = DeformedShortcutEmbedding(2, 16, plan, LIVELY).eval()
     assert plan.stride == 8
     assert [m.conv.out_channels for m in embed.modules() if isinstance(m, SpikingConv)] == [2, 4, 8, 16, 16]
@@ -41,7 +41,7 @@ def test_pools_come_before_the_neuron_when_asked() -> None:
     for pool_first in (False, True):
         layers = [
             *PatchSplitting(3, 16, LIVELY, pool_first=pool_first).stages,
-            *DeformedShortcutEmbedding(3, 8, EmbeddingPlan((), ((1, True),)), LIVELY, pool_first=pool_first).main,
+            *DeformedShortcutEmbedding(3, 8, EmbeddingPlan((), ((1, "pool"),)), LIVELY, pool_first=pool_first).main,
         ]
         assert all(layer.pool_first is pool_first for layer in layers)
 
@@ -52,4 +52,4 @@ def test_widths_that_do_not_divide() -> None:
     with pytest.raises(UserError, match="four flags"):
         PatchSplitting(3, 16, LIVELY, pools=(True, True))
     with pytest.raises(UserError, match="dim must be a multiple of 8, got 12"):
-        DeformedShortcutEmbedding(3, 12, EmbeddingPlan(((8, False),), ((1, False),)), LIVELY)
+        DeformedShortcutEmbedding(3, 12, EmbeddingPlan(((8, None),), ((1, None),)), LIVELY)
