@@ -43,8 +43,8 @@ class Layout:
 
     Args:
         links: all layers with weights, except the head, whose keys are the same.
-        apart: paths there of the neurons that belong to no convolution (behind the attention's product, on the
-            residual stream), by their paths here.
+        apart: paths here of the neurons that belong to no convolution (behind the attention's product, on the
+            residual stream, or a second one that reads what another one reads), by their paths there.
     """
 
     links: list[Link] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Layout:
             if link.neuron is not None:
                 for path in link.ours:
                     yield f"{path}.neuron", link.neuron
-        yield from self.apart.items()
+        yield from ((here, there) for there, here in self.apart.items())
 
 
 def _nothing(neuron: SpikingNeuron, there: str) -> dict[str, Tensor]:

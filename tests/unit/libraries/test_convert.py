@@ -17,6 +17,7 @@ from step_ahsar.neurons import SpikingNeuron
 
 sj_spikformer = pytest.importorskip("spikingjelly.activation_based.model.spikformer")
 sj_sdt = pytest.importorskip("spikingjelly.activation_based.model.spike_driven_transformer")
+sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
 sj_qkformer = pytest.importorskip("spikingjelly.activation_based.model.qkformer")
 reset_net = pytest.importorskip("spikingjelly.activation_based.functional").reset_net
 
@@ -58,10 +59,18 @@ def sdts(name: str, pools: str) -> tuple[nn.Module, nn.Module]:
     return ours, theirs.eval()
 
 
+def maxformers() -> tuple[nn.Module, nn.Module]:
+    ours = timm.create_model("maxformer_3_64", num_classes=7, heads=8).eval()
+    theirs = sj_maxformer.MaxFormer(T=4, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True, detach_reset=True)
+    return ours, theirs.eval()
+
+
 def pair(case: str) -> tuple[nn.Module, nn.Module, Tensor]:
     torch.manual_seed(0)
     if case == "qkformer":
         return *qkformers(), images(64)
+    if case == "maxformer":
+        return *maxformers(), images(32)
     if case == "sdt, stride 4":
         return *sdts("sdt_2_64", "0011"), images(32)
     if case == "sdt, stride 16":
@@ -91,7 +100,8 @@ def clear_biases_that_move(ours: nn.Module, theirs: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["spikformer, stride 4", "spikformer, stride 16", "qkformer", "sdt, stride 4", "sdt, stride 16"]
+    "case",
+    ["spikformer, stride 4", "spikformer, stride 16", "qkformer", "sdt, stride 4", "sdt, stride 16", "maxformer"],
 )
 @torch.no_grad()
 def test_same_logits_as_spikingjelly(case: str) -> None:
@@ -131,7 +141,7 @@ def test_spikingjellys_weights_in_ours(case: str) -> None:
     assert spread_over_images(logits) > 1e-3
 
 
-@pytest.mark.parametrize("case", ["spikformer, stride 16", "qkformer", "sdt, stride 16"])
+@pytest.mark.parametrize("case", ["spikformer, stride 16", "qkformer", "sdt, stride 16", "maxformer"])
 def test_there_and_back(case: str) -> None:
     ours, theirs, _ = pair(case)
     fill(ours)
@@ -172,7 +182,7 @@ def test_what_spikingjelly_has_not() -> None:
         convert("qkformer_3_64")
     with pytest.raises(UserError, match=r"neuron.threshold_scale' has no counterpart"):
         convert("spikformer_2_64", pool_first=True, neuron="ahsar")
-    with pytest.raises(UserError, match="known: QKFormer, SpikeDrivenTransformer, Spikformer"):
+    with pytest.raises(UserError, match="known: MaxFormer, QKFormer, SpikeDrivenTransformer, Spikformer"):
         convert_state_dict({}, nn.Linear(2, 2))
 
 
