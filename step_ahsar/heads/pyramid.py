@@ -107,7 +107,7 @@ def conv_layer(
     if blueprint is not None:
         layer = SpikingConv(in_channels, out_channels, blueprint, "head", kernel_size=kernel_size)
         if up:
-            layer.conv = _transposed(in_channels, out_channels)  # type: ignore[assignment]
+            layer.conv = _transposed(in_channels, out_channels)
         return layer
     conv = (
         _transposed(in_channels, out_channels)

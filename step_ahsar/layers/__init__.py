@@ -10,24 +10,37 @@ from step_ahsar.layers.attention import (
     SpikingSelfAttention,
     TokenQKAttention,
 )
-from step_ahsar.layers.block import MLP, Block, DepthwiseMixer
+from step_ahsar.layers.block import MLP, Block, ConvMLP, DepthwiseMixer, SeparableConv
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import SpikingConv, SpikingLinear, StreamNeuron, stream_neuron
-from step_ahsar.layers.embedding import ConvStem, DeformedShortcutEmbedding, EmbeddingPlan, PatchSplitting
+from step_ahsar.layers.conv import PlainConv, SpikingConv, SpikingLinear, StreamNeuron, stream_neuron
+from step_ahsar.layers.embedding import (
+    ConvStem,
+    DeformedShortcutEmbedding,
+    Downsampling,
+    EmbeddingPlan,
+    PatchSplitting,
+)
+from step_ahsar.layers.repconv import RepConv, SpikingRepConv
 
 __all__ = [
     "MLP",
     "Block",
     "Blueprint",
+    "ConvMLP",
     "ConvStem",
     "DeformedShortcutEmbedding",
     "DepthwiseMixer",
+    "Downsampling",
     "EmbeddingPlan",
     "PatchSplitting",
+    "PlainConv",
+    "RepConv",
+    "SeparableConv",
     "SpikeDrivenAttention",
     "SpikingAttention",
     "SpikingConv",
     "SpikingLinear",
+    "SpikingRepConv",
     "SpikingSelfAttention",
     "StreamNeuron",
     "TokenQKAttention",

@@ -1,5 +1,6 @@
 """Spiking attention over maps or tokens [T, B, C, *S], channels first. Every position is a token."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from einops import rearrange, reduce
@@ -20,8 +21,11 @@ class SpikingAttention(nn.Module):
         dim: channels C, a multiple of ``heads``.
         heads: attention heads.
         blueprint: makes the layers.
-        scale: factor in front of the product's neuron.
-        qkv_bias: bias of the linear layers of q, k and v.
+        scale: factor in front of the product's neuron; None = the published one.
+        qkv_bias: bias of the layers of q, k and v.
+        proj_bias: bias of the projection behind the product.
+        value_ratio: channels of v, divided by C.
+        layer: makes the layers of q, k, v and of the projection, as :class:`SpikingLinear` does.
 
     Raises:
         UserError: ``dim`` is not a multiple of ``heads``, or ``scale`` is not positive.
@@ -32,7 +36,16 @@ class SpikingAttention(nn.Module):
     default_scale: ClassVar[float] = 0.125
 
     def __init__(
-        self, dim: int, heads: int, blueprint: Blueprint, *, scale: float | None = None, qkv_bias: bool = False
+        self,
+        dim: int,
+        heads: int,
+        blueprint: Blueprint,
+        *,
+        scale: float | None = None,
+        qkv_bias: bool = False,
+        proj_bias: bool = True,
+        value_ratio: int = 1,
+        layer: Callable[..., nn.Module] = SpikingLinear,
     ) -> None:
         super().__init__()
         self.heads = _check_heads(dim, heads)
@@ -40,10 +53,12 @@ class SpikingAttention(nn.Module):
         if not self.scale > 0:
             raise UserError(f"the scale of an attention product must be > 0, got {self.scale:g}")
         self.stream = stream_neuron(blueprint, "attention", dim)
+        wide = value_ratio * dim
         for name in self.inputs:
-            self.add_module(name, SpikingLinear(dim, dim, blueprint, "attention", bias=qkv_bias))
-        self.neuron = blueprint.new_neuron_behind_attention(self.product_channels(dim))
-        self.proj = SpikingLinear(dim, dim, blueprint, "attention", ends_branch=True)
+            out = wide if name == "v" else dim
+            self.add_module(name, layer(dim, out, blueprint, "attention", bias=qkv_bias))
+        self.neuron = blueprint.new_neuron_behind_attention(self.product_channels(wide))
+        self.proj = layer(wide, dim, blueprint, "attention", bias=proj_bias, ends_branch=True)
 
     def product_channels(self, dim: int) -> int:
         """Channels of the input of the product's neuron."""
@@ -55,10 +70,10 @@ class SpikingAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""
-        shape = x.shape
-        x = self.stream(rearrange(x, "t b c ... -> t b c (...)"))
-        inputs = (by_head(getattr(self, name)(x), self.heads) for name in self.inputs)
-        return self.proj(self.product(*inputs)).view(shape)
+        space = x.shape[3:]
+        x = self.stream(x)
+        inputs = (by_head(as_tokens(getattr(self, name)(x)), self.heads) for name in self.inputs)
+        return self.proj(self.product(*inputs).unflatten(-1, space))
 
     def fold_scale(self, scale: float) -> None:
         """Divides the input of the product's neuron by ``scale`` > 0."""
@@ -116,6 +131,11 @@ class TokenQKAttention(SpikingAttention):
         """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
         mask = self.neuron(reduce(q, "t b h d n -> t b h n", "sum") * self.scale)
         return joined(rearrange(mask, "t b h n -> t b h 1 n") * k)
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """``[T, B, C, *S] -> [T, B, C, N]``."""
+    return rearrange(x, "t b c ... -> t b c (...)")
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import SpikingConv, SpikingLinear, stream_neuron
+from step_ahsar.layers.conv import PlainConv, SpikingConv, SpikingLinear, stream_neuron
 
 
 class MLP(nn.Module):
@@ -81,3 +81,64 @@ class DepthwiseMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""
         return self.mix(self.stream(x))
+
+
+class SeparableConv(nn.Module):
+    """Separable convolution as a token mixer (Meta-SpikeFormer, arXiv 2404.03663, section 3.2).
+
+    1x1 to 2C channels, depthwise, 1x1 back to C. ``[T, B, C, *S] -> membranes [T, B, C, *S]``.
+
+    Args:
+        dim: channels C.
+        kernel_size: of the depthwise convolution, odd.
+        blueprint: makes the layers.
+        ndim: spatial dimensions.
+        spiking_depthwise: whether a norm and a neuron follow the depthwise convolution (E-SpikeFormer). Without them
+            the last convolution multiplies real numbers.
+    """
+
+    def __init__(
+        self, dim: int, kernel_size: int, blueprint: Blueprint, *, ndim: int = 2, spiking_depthwise: bool = False
+    ) -> None:
+        super().__init__()
+        wide = 2 * dim
+        self.stream = stream_neuron(blueprint, "attention", dim)
+        self.expand = SpikingConv(dim, wide, blueprint, "attention", ndim=ndim, kernel_size=1)
+        self.mix: nn.Module
+        if spiking_depthwise:
+            self.mix = SpikingConv(
+                wide, wide, blueprint, "attention", ndim=ndim, kernel_size=kernel_size, groups=wide
+            )  # fmt: skip
+        else:
+            self.mix = PlainConv(
+                blueprint.new_conv(
+                    wide, wide, kernel_size, ndim=ndim, padding=kernel_size // 2, groups=wide, bias=False
+                )
+            )
+        self.project = SpikingConv(wide, dim, blueprint, "attention", ndim=ndim, kernel_size=1, ends_branch=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        return self.project(self.mix(self.expand(self.stream(x))))
+
+
+class ConvMLP(nn.Module):
+    """Two 3x3 convolutions as a channel mixer, ``C -> ratio * C -> C``. ``[T, B, C, *S] -> membranes [T, B, C, *S]``.
+
+    Args:
+        dim: channels C.
+        blueprint: makes the layers.
+        ratio: hidden channels, divided by C.
+        ndim: spatial dimensions.
+    """
+
+    def __init__(self, dim: int, blueprint: Blueprint, *, ratio: float = 4.0, ndim: int = 2) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.stream = stream_neuron(blueprint, "mlp", dim)
+        self.conv1 = SpikingConv(dim, hidden, blueprint, "mlp", ndim=ndim)
+        self.conv2 = SpikingConv(hidden, dim, blueprint, "mlp", ndim=ndim, ends_branch=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        return self.conv2(self.conv1(self.stream(x)))

@@ -42,6 +42,7 @@ class SpikingConv(nn.Module):
 
     neuron: nn.Module | None
     norm: Norm
+    conv: nn.Module
 
     def __init__(
         self,
@@ -136,6 +137,18 @@ class SpikingLinear(SpikingConv):
         """``[T, B, C_in, *S] -> [T, B, C_out, *S]``."""
         tokens = rearrange(x, "t b c ... -> t b c (...)")
         return super().forward(tokens).view(*x.shape[:2], -1, *x.shape[3:])
+
+
+class PlainConv(nn.Module):
+    """A convolution alone, the same at every time step. ``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
+        return over_time(self.conv(rearrange(x, "t b ... -> (t b) ...")), len(x))
 
 
 class StreamNeuron(nn.Module):

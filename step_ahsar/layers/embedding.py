@@ -208,3 +208,41 @@ class DeformedShortcutEmbedding(nn.Module):
         """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""
         x = self.stem(x)
         return self.main(x) + self.shortcut(x)
+
+
+class Downsampling(nn.Module):
+    """A convolution between two stages, on a stream of membranes. ``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        blueprint: makes the layers.
+        kernel_size: odd.
+        stride: of the convolution.
+        ndim: spatial dimensions.
+        first: whether it reads the model's input, in front of which there is no neuron.
+        bias: whether the convolution has a bias.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        blueprint: Blueprint,
+        *,
+        kernel_size: int = 3,
+        stride: int = 2,
+        ndim: int = 2,
+        first: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.stream = nn.Identity() if first else stream_neuron(blueprint, "stem", in_channels)
+        self.conv = SpikingConv(
+            in_channels, out_channels, blueprint, "stem",
+            ndim=ndim, kernel_size=kernel_size, stride=stride, bias=bias, ends_branch=True,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``."""
+        return self.conv(self.stream(x))

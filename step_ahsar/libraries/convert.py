@@ -131,9 +131,11 @@ def _take_theirs(left: StateDict, converted: StateDict, link: Link, model: nn.Mo
     for path, part in zip(link.ours, parts, strict=True):
         ours = model.get_submodule(path)
         assert isinstance(ours, SpikingConv)
+        conv = ours.conv
+        assert isinstance(conv, nn.Conv1d | nn.Conv2d)
         if link.axes is not None:
-            part["conv"] = part["conv"].reshape(*part["conv"].shape[:2], *ours.conv.weight.shape[2:])
-        _put(converted, f"{path}.conv", f"{path}.norm", part, bias=ours.conv.bias is not None)
+            part["conv"] = part["conv"].reshape(*part["conv"].shape[:2], *conv.weight.shape[2:])
+        _put(converted, f"{path}.conv", f"{path}.norm", part, bias=conv.bias is not None)
 
 
 def _take(state_dict: StateDict, conv: str, norm: str) -> StateDict:

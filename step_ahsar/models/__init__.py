@@ -3,6 +3,7 @@
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._registry import list_models, model_arguments
 from step_ahsar.models.maxformer import MaxFormer
+from step_ahsar.models.metaspikeformer import MetaSpikeFormer
 from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
@@ -10,6 +11,7 @@ from step_ahsar.models.spikingformer import Spikingformer
 
 __all__ = [
     "MaxFormer",
+    "MetaSpikeFormer",
     "QKFormer",
     "SpikeDrivenTransformer",
     "Spikformer",
