@@ -10,7 +10,7 @@ from step_ahsar.layers.attention import (
     SpikingSelfAttention,
     TokenQKAttention,
 )
-from step_ahsar.layers.block import MLP, Block, ConvMLP, DepthwiseMixer, SeparableConv
+from step_ahsar.layers.block import MLP, Block, ConvMLP, DepthwiseMixer, Residual, SeparableConv
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.conv import PlainConv, SpikingConv, SpikingLinear, StreamNeuron, stream_neuron
 from step_ahsar.layers.embedding import (
@@ -35,6 +35,7 @@ __all__ = [
     "PatchSplitting",
     "PlainConv",
     "RepConv",
+    "Residual",
     "SeparableConv",
     "SpikeDrivenAttention",
     "SpikingAttention",

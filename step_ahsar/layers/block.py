@@ -60,6 +60,18 @@ class Block(nn.Module):
         return x + self.mlp(x)
 
 
+class Residual(nn.Module):
+    """``x + branch(x)``. ``[T, B, C, *S] -> [T, B, C, *S]``."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        return x + self.branch(x)
+
+
 class DepthwiseMixer(nn.Module):
     """A depthwise convolution as a token mixer. ``[T, B, C, *S] -> [T, B, C, *S]``.
 

@@ -41,7 +41,8 @@ class RepConv(nn.Module):
         border = _affine(self.first_norm)[1].detach().to(inside.dtype)
         sizes = [size + 2 for size in inside.shape[2:]]
         padded = border.view(-1, *[1] * self.ndim).expand(*inside.shape[:2], *sizes).clone()
-        padded[..., *[slice(1, -1)] * self.ndim] = inside
+        within: Any = (..., *[slice(1, -1)] * self.ndim)
+        padded[within] = inside
         return self.last_norm(self.last(self.depthwise(padded)))
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._registry import list_models, model_arguments
+from step_ahsar.models.espikeformer import ESpikeFormer
 from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.metaspikeformer import MetaSpikeFormer
 from step_ahsar.models.qkformer import QKFormer
@@ -10,6 +11,7 @@ from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
 
 __all__ = [
+    "ESpikeFormer",
     "MaxFormer",
     "MetaSpikeFormer",
     "QKFormer",
