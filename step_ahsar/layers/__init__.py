@@ -12,7 +12,8 @@ from step_ahsar.layers.attention import (
 )
 from step_ahsar.layers.block import MLP, Block, ConvMLP, DepthwiseMixer, Residual, SeparableConv
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import PlainConv, SpikingConv, SpikingLinear, StreamNeuron, stream_neuron
+from step_ahsar.layers.conv import GainNeuron, PlainConv, SpikingConv, SpikingLinear, stream_neuron
+from step_ahsar.layers.dual_attention import DualSpikeAttention, GroupwiseMLP
 from step_ahsar.layers.embedding import (
     ConvStem,
     DeformedShortcutEmbedding,
@@ -31,7 +32,10 @@ __all__ = [
     "DeformedShortcutEmbedding",
     "DepthwiseMixer",
     "Downsampling",
+    "DualSpikeAttention",
     "EmbeddingPlan",
+    "GainNeuron",
+    "GroupwiseMLP",
     "PatchSplitting",
     "PlainConv",
     "RepConv",
@@ -43,7 +47,6 @@ __all__ = [
     "SpikingLinear",
     "SpikingRepConv",
     "SpikingSelfAttention",
-    "StreamNeuron",
     "TokenQKAttention",
     "stream_neuron",
 ]

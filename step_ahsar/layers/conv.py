@@ -19,7 +19,7 @@ class SpikingConv(nn.Module):
     input is [T*B, ...].
 
     Without a neuron the output is the norm's, membranes. A pre-activation layer of the papers (neuron, convolution,
-    norm) is such a layer behind a neuron: of the layer before it, or :class:`StreamNeuron` on a residual stream.
+    norm) is such a layer behind a neuron: of the layer before it, or :class:`GainNeuron` on a residual stream.
 
     Args:
         in_channels: C_in.
@@ -27,7 +27,8 @@ class SpikingConv(nn.Module):
         blueprint: makes convolution, norm and neuron.
         group: the neuron's group; None = no neuron.
         ndim: spatial dimensions, 2 for images and 1 for sequences and tokens.
-        kernel_size: odd; the padding keeps the size.
+        kernel_size: of the convolution.
+        padding: None = that which keeps the size, for an odd kernel.
         stride: of the convolution.
         groups: of the convolution; C_in = depthwise.
         bias: whether the convolution has a bias.
@@ -53,6 +54,7 @@ class SpikingConv(nn.Module):
         *,
         ndim: int = 2,
         kernel_size: int = 3,
+        padding: int | None = None,
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
@@ -71,7 +73,7 @@ class SpikingConv(nn.Module):
             kernel_size,
             ndim=ndim,
             stride=stride,
-            padding=kernel_size // 2,
+            padding=kernel_size // 2 if padding is None else padding,
             groups=groups,
             bias=bias,
             linear=linear,
@@ -151,11 +153,10 @@ class PlainConv(nn.Module):
         return over_time(self.conv(rearrange(x, "t b ... -> (t b) ...")), len(x))
 
 
-class StreamNeuron(nn.Module):
-    """A neuron that reads the residual stream, where a model's shortcuts add membranes.
+class GainNeuron(nn.Module):
+    """A neuron without a norm in front: on a residual stream of membranes, or behind a product.
 
-    There is no norm in front of it, and what it receives is also read by the shortcut. So it owns a gain, initially 1,
-    into which AHSAR's scale is folded.
+    What it receives may be read by a shortcut, too. So it owns a gain, initially 1, into which AHSAR's scale is folded.
 
     Args:
         blueprint: makes the neuron.
@@ -180,5 +181,5 @@ class StreamNeuron(nn.Module):
 
 
 def stream_neuron(blueprint: Blueprint, group: str, channels: int) -> nn.Module:
-    """What comes first in a branch: a :class:`StreamNeuron`, or nothing where shortcuts add spikes."""
-    return StreamNeuron(blueprint, group, channels) if blueprint.membrane_shortcut else nn.Identity()
+    """What comes first in a branch: a :class:`GainNeuron`, or nothing where shortcuts add spikes."""
+    return GainNeuron(blueprint, group, channels) if blueprint.membrane_shortcut else nn.Identity()

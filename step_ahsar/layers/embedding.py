@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import SpikingConv, StreamNeuron, stream_neuron
+from step_ahsar.layers.conv import GainNeuron, SpikingConv, stream_neuron
 
 
 class PatchSplitting(nn.Module):
@@ -195,7 +195,7 @@ class DeformedShortcutEmbedding(nn.Module):
         pooled, stride = plan.shortcut == "pool", EmbeddingPlan((), plan.main).stride
         first = branch(in_chans, plan.stem, ends=False)
         if not first and blueprint.membrane_shortcut:
-            first = [StreamNeuron(blueprint, "stem", width)]
+            first = [GainNeuron(blueprint, "stem", width)]
         self.stem = nn.Sequential(*first)
         self.main = nn.Sequential(*branch(width, plan.main, ends=True))
         self.shortcut = SpikingConv(

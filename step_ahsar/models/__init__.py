@@ -9,6 +9,7 @@ from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
+from step_ahsar.models.spikingresformer import SpikingResformer
 
 __all__ = [
     "ESpikeFormer",
@@ -17,6 +18,7 @@ __all__ = [
     "QKFormer",
     "SpikeDrivenTransformer",
     "Spikformer",
+    "SpikingResformer",
     "SpikingTransformer",
     "Spikingformer",
     "list_models",

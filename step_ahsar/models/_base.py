@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from step_ahsar import internals
 from step_ahsar.errors import UserError
-from step_ahsar.layers import Blueprint, StreamNeuron
+from step_ahsar.layers import Blueprint, GainNeuron
 from step_ahsar.neurons import NORMS, neuron_kind, own_parameters
 
 
@@ -117,9 +117,10 @@ class SpikingTransformer(nn.Module):
         """What comes before the first level. ``[T, B, in_chans, *S] -> [T, B, C, *S']``."""
         return x
 
-    def build_head(self, *, neuron: bool = False) -> None:
+    def build_head(self, *, neuron: bool = False, bias: bool = True) -> None:
         """The last layers: the classifier, and with ``neuron`` a neuron that reads the pooled membranes before it."""
-        self.head_neuron = StreamNeuron(self.blueprint, "head", self.num_features) if neuron else nn.Identity()
+        self.head_bias = bias
+        self.head_neuron = GainNeuron(self.blueprint, "head", self.num_features) if neuron else nn.Identity()
         self.reset_classifier(self.num_classes)
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -235,9 +236,10 @@ class SpikingTransformer(nn.Module):
         self.num_classes = num_classes
         self.head: nn.Module = nn.Identity()
         if num_classes:
-            self.head = linear = nn.Linear(self.num_features, num_classes)
+            self.head = linear = nn.Linear(self.num_features, num_classes, bias=self.head_bias)
             trunc_normal_(linear.weight, std=0.02)
-            nn.init.zeros_(linear.bias)
+            if self.head_bias:
+                nn.init.zeros_(linear.bias)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
