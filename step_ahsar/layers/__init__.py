@@ -21,6 +21,7 @@ from step_ahsar.layers.embedding import (
     EmbeddingPlan,
     PatchSplitting,
 )
+from step_ahsar.layers.quantise import LayerScale
 from step_ahsar.layers.repconv import RepConv, SpikingRepConv
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "EmbeddingPlan",
     "GainNeuron",
     "GroupwiseMLP",
+    "LayerScale",
     "PatchSplitting",
     "PlainConv",
     "RepConv",

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 from torch.nn.init import trunc_normal_
 
 from step_ahsar.errors import UserError
+from step_ahsar.layers.quantise import quantise
 from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, neuron_kind
 from step_ahsar.neurons.norms import Norm
 from step_ahsar.neurons.randomness import own_stream
 
+L = TypeVar("L", bound=nn.Module)
 Shortcut = Literal["spike", "membrane"]
 
 CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -35,6 +37,7 @@ class Blueprint:
             with a neuron and end with a norm (MS).
         conv_std: standard deviation of the initial weights of convolutions; None = PyTorch's default.
         linear_std: the same for linear layers, over tokens.
+        weight_bits: bits of the weights of convolutions and of the head; None = they are not quantised.
     """
 
     neuron: str = "lif"
@@ -47,6 +50,7 @@ class Blueprint:
     shortcut: Shortcut = "spike"
     conv_std: float | None = None
     linear_std: float | None = 0.02
+    weight_bits: int | None = None
     _made: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @property
@@ -103,7 +107,13 @@ class Blueprint:
             trunc_normal_(conv.weight, std=std)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
-        return conv
+        return self.quantised(conv)
+
+    def quantised(self, layer: L) -> L:
+        """The layer, with quantised weights if the model has them."""
+        if self.weight_bits is not None:
+            quantise(layer, self.weight_bits)
+        return layer
 
     def new_norm(self, channels: int, *, ndim: int, branches: int = 1) -> Norm:
         """A norm of [T, B, channels, *S].

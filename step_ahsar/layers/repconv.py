@@ -1,5 +1,6 @@
 """The re-parameterised convolution of the later spike-driven transformers."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,16 +23,17 @@ class RepConv(nn.Module):
     Args:
         in_channels: C_in.
         out_channels: C_out.
+        blueprint: makes the convolutions.
         ndim: spatial dimensions.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, ndim: int = 2) -> None:
+    def __init__(self, in_channels: int, out_channels: int, blueprint: Blueprint, *, ndim: int = 2) -> None:
         super().__init__()
-        conv, norm = CONV[ndim], _NORM[ndim]
-        self.first = conv(in_channels, in_channels, 1, bias=False)
+        conv, norm = partial(blueprint.new_conv, ndim=ndim, bias=False), _NORM[ndim]
+        self.first = conv(in_channels, in_channels, 1)
         self.first_norm = norm(in_channels)
-        self.depthwise = conv(in_channels, in_channels, 3, groups=in_channels, bias=False)
-        self.last = conv(in_channels, out_channels, 1, bias=False)
+        self.depthwise = conv(in_channels, in_channels, 3, groups=in_channels)
+        self.last = conv(in_channels, out_channels, 1)
         self.last_norm = norm(out_channels)
         self.ndim = ndim
 
@@ -82,4 +84,4 @@ class SpikingRepConv(SpikingConv):
         self, in_channels: int, out_channels: int, blueprint: Blueprint, group: str | None, **options: Any
     ) -> None:
         super().__init__(in_channels, out_channels, blueprint, group, kernel_size=1, **options)
-        self.conv = RepConv(in_channels, out_channels, ndim=options.get("ndim", 2))
+        self.conv = RepConv(in_channels, out_channels, blueprint, ndim=options.get("ndim", 2))

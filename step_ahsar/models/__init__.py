@@ -6,6 +6,7 @@ from step_ahsar.models.espikeformer import ESpikeFormer
 from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.metaspikeformer import MetaSpikeFormer
 from step_ahsar.models.qkformer import QKFormer
+from step_ahsar.models.qsd import QSDTransformer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
@@ -16,6 +17,7 @@ __all__ = [
     "MaxFormer",
     "MetaSpikeFormer",
     "QKFormer",
+    "QSDTransformer",
     "SpikeDrivenTransformer",
     "Spikformer",
     "SpikingResformer",

@@ -240,6 +240,7 @@ class SpikingTransformer(nn.Module):
             trunc_normal_(linear.weight, std=0.02)
             if self.head_bias:
                 nn.init.zeros_(linear.bias)
+            self.blueprint.quantised(linear)
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True

@@ -10,7 +10,7 @@ from step_ahsar.layers import Blueprint, RepConv, SpikingRepConv
 def lively(ndim: int) -> RepConv:
     """In float64, with norms that do something."""
     torch.manual_seed(0)
-    conv = RepConv(5, 7, ndim=ndim).double()
+    conv = RepConv(5, 7, Blueprint(), ndim=ndim).double()
     for norm in (conv.first_norm, conv.last_norm):
         for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
             nn.init.uniform_(tensor, 0.5, 1.5)
