@@ -21,6 +21,7 @@ from step_ahsar.layers.embedding import (
     EmbeddingPlan,
     PatchSplitting,
 )
+from step_ahsar.layers.experts import ExpertsAttention, ExpertsMLP
 from step_ahsar.layers.quantise import LayerScale
 from step_ahsar.layers.repconv import RepConv, SpikingRepConv
 
@@ -35,6 +36,8 @@ __all__ = [
     "Downsampling",
     "DualSpikeAttention",
     "EmbeddingPlan",
+    "ExpertsAttention",
+    "ExpertsMLP",
     "GainNeuron",
     "GroupwiseMLP",
     "LayerScale",

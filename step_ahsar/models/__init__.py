@@ -8,6 +8,7 @@ from step_ahsar.models.metaspikeformer import MetaSpikeFormer
 from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.qsd import QSDTransformer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
+from step_ahsar.models.semm import SEMMSpikformer
 from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
 from step_ahsar.models.spikingresformer import SpikingResformer
@@ -18,6 +19,7 @@ __all__ = [
     "MetaSpikeFormer",
     "QKFormer",
     "QSDTransformer",
+    "SEMMSpikformer",
     "SpikeDrivenTransformer",
     "Spikformer",
     "SpikingResformer",

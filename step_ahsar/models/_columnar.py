@@ -36,11 +36,13 @@ class ColumnarTransformer(SpikingTransformer):
         super().__init__(num_features=dim, **common)
         self.dim, self.depth, self.heads, self.mlp_ratio = dim, depth, heads, mlp_ratio
 
-    def build_blocks(self, attention: Callable[..., nn.Module], **options: Any) -> None:
-        """Blocks of ``attention(dim, heads, blueprint, **options)`` and an MLP."""
+    def build_blocks(
+        self, attention: Callable[..., nn.Module], mlp: Callable[..., nn.Module] = MLP, **options: Any
+    ) -> None:
+        """Blocks of ``attention(dim, heads, blueprint, **options)`` and ``mlp(dim, blueprint, ratio=mlp_ratio)``."""
         make = self.blueprint
         self.blocks = nn.ModuleList(
-            Block(attention(self.dim, self.heads, make, **options), MLP(self.dim, make, ratio=self.mlp_ratio))
+            Block(attention(self.dim, self.heads, make, **options), mlp(self.dim, make, ratio=self.mlp_ratio))
             for _ in range(self.depth)
         )
         self.feature_info = [
