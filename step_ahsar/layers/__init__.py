@@ -22,6 +22,7 @@ from step_ahsar.layers.embedding import (
     PatchSplitting,
 )
 from step_ahsar.layers.experts import ExpertsAttention, ExpertsMLP
+from step_ahsar.layers.local import LearnedPool, LocalModule, ParityAttention
 from step_ahsar.layers.quantise import LayerScale
 from step_ahsar.layers.repconv import RepConv, SpikingRepConv
 
@@ -41,6 +42,9 @@ __all__ = [
     "GainNeuron",
     "GroupwiseMLP",
     "LayerScale",
+    "LearnedPool",
+    "LocalModule",
+    "ParityAttention",
     "PatchSplitting",
     "PlainConv",
     "RepConv",

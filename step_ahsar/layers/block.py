@@ -16,19 +16,22 @@ class MLP(nn.Module):
         dim: channels C.
         blueprint: makes the layers.
         ratio: hidden channels, divided by C.
+        bias: bias of both layers.
         inner_shortcut: whether, with a ratio of 1, each of the two layers has a membrane shortcut of its own.
     """
 
-    def __init__(self, dim: int, blueprint: Blueprint, *, ratio: float = 4.0, inner_shortcut: bool = False) -> None:
+    def __init__(
+        self, dim: int, blueprint: Blueprint, *, ratio: float = 4.0, bias: bool = True, inner_shortcut: bool = False
+    ) -> None:
         super().__init__()
         hidden = int(dim * ratio)
         if hidden < 1:
             raise UserError(f"an MLP of {dim} channels cannot have {ratio:g} times as many hidden ones")
         self.inner_shortcut = inner_shortcut and hidden == dim and blueprint.membrane_shortcut
         self.stream = stream_neuron(blueprint, "mlp", dim)
-        self.fc1 = SpikingLinear(dim, hidden, blueprint, "mlp", ends_branch=self.inner_shortcut)
+        self.fc1 = SpikingLinear(dim, hidden, blueprint, "mlp", bias=bias, ends_branch=self.inner_shortcut)
         self.hidden = stream_neuron(blueprint, "mlp", dim) if self.inner_shortcut else nn.Identity()
-        self.fc2 = SpikingLinear(hidden, dim, blueprint, "mlp", ends_branch=True)
+        self.fc2 = SpikingLinear(hidden, dim, blueprint, "mlp", bias=bias, ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""

@@ -9,6 +9,7 @@ from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.qsd import QSDTransformer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.semm import SEMMSpikformer
+from step_ahsar.models.sglformer import SGLFormer
 from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
 from step_ahsar.models.spikingresformer import SpikingResformer
@@ -20,6 +21,7 @@ __all__ = [
     "QKFormer",
     "QSDTransformer",
     "SEMMSpikformer",
+    "SGLFormer",
     "SpikeDrivenTransformer",
     "Spikformer",
     "SpikingResformer",

@@ -37,6 +37,7 @@ class SpikingTransformer(nn.Module):
     Args:
         stride: the factor by which all layers together shrink the input; height and width must be multiples of it.
         num_features: channels of the last level.
+        multiple: height and width must be multiples of it; None = of the stride.
         design: what the family decides about its layers: fields of :class:`Blueprint`, such as ``shortcut``.
         published: options of the published neuron, for neurons that have them and unless they are given.
         in_chans: channels of the input.
@@ -66,6 +67,7 @@ class SpikingTransformer(nn.Module):
         *,
         stride: int,
         num_features: int,
+        multiple: int | None = None,
         design: Mapping[str, Any] | None = None,
         published: Mapping[str, Any] | None = None,
         in_chans: int = 3,
@@ -95,7 +97,7 @@ class SpikingTransformer(nn.Module):
         self.per_step = per_step
         self.global_pool = global_pool
         self.ndim = ndim
-        self.stride = stride
+        self.stride, self.multiple = stride, multiple or stride
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
         known = neuron_kind(neuron, backend, neuron_options.get("base")).options or {}
@@ -193,8 +195,8 @@ class SpikingTransformer(nn.Module):
             size = f"{self.in_chans}, {'H, W' if self.ndim == 2 else 'L'}"
             raise UserError(f"{type(self).__name__} takes [B, {size}] or [T, B, {size}], got {list(x.shape)}")
         self.check_size(x.shape[-self.ndim :])
-        if self.ndim == 1 and x.shape[-1] % self.stride:
-            x = F.pad(x, (0, -x.shape[-1] % self.stride))
+        if self.ndim == 1 and x.shape[-1] % self.multiple:
+            x = F.pad(x, (0, -x.shape[-1] % self.multiple))
         return x if has_time else x.expand(self.time_steps, *x.shape)
 
     def check_size(self, size: int | Sequence[int]) -> None:
@@ -202,12 +204,12 @@ class SpikingTransformer(nn.Module):
         size = (size,) * self.ndim if isinstance(size, int) else tuple(size)
         name, given = type(self).__name__, "x".join(str(n) for n in size)
         if len(size) == self.ndim and all(n > 0 for n in size):
-            if self.ndim == 1 or all(n % self.stride == 0 for n in size):
+            if self.ndim == 1 or all(n % self.multiple == 0 for n in size):
                 return
-            below = max(size[0] // self.stride, 1) * self.stride
-            fitting = " or ".join(f"{n}x{n}" for n in (below, below + self.stride))
+            below = max(size[0] // self.multiple, 1) * self.multiple
+            fitting = " or ".join(f"{n}x{n}" for n in (below, below + self.multiple))
             raise UserError(
-                f"{name} cannot take size {given}: height and width must be multiples of {self.stride}, such as "
+                f"{name} cannot take size {given}: height and width must be multiples of {self.multiple}, such as "
                 f"{fitting}"
             )
         wanted = "a height and a width, both > 0" if self.ndim == 2 else "a length, one number > 0"

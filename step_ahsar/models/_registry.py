@@ -14,7 +14,13 @@ from step_ahsar.errors import UserError
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.paths import zoo_dir
 
-_FROM_SUBCLASS = ("stride", "num_features", "design", "published")  # arguments of the base class that a family decides
+_FROM_SUBCLASS = (
+    "stride",
+    "multiple",
+    "num_features",
+    "design",
+    "published",
+)  # arguments of the base class that a family decides
 _WEIGHT_SOURCES = ("url", "file", "state_dict", "hf_hub_id")
 
 # Arguments that timm's users and timm's train.py pass to any model, with the value at which they have no effect.

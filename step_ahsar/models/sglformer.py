@@ -1,0 +1,95 @@
+"""SGLFormer: Spiking Global-Local-Fusion Transformer (Zhang et al., 2024, doi 10.3389/fnins.2024.1371290).
+
+Variants, facts and deviations: ``zoo/sglformer`` in the repository, ``step_ahsar/zoo/sglformer`` in the wheel.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from step_ahsar.errors import UserError
+from step_ahsar.layers import (
+    MLP,
+    Block,
+    LearnedPool,
+    LocalModule,
+    ParityAttention,
+    Residual,
+    SpikingConv,
+    SpikingSelfAttention,
+)
+from step_ahsar.models._columnar import ColumnarTransformer
+from step_ahsar.models._registry import register_family
+
+
+class SGLFormer(ColumnarTransformer):
+    """A stem, a local block, then ``depth`` global blocks, on a stream of spikes.
+
+    Arguments: :class:`ColumnarTransformer`.
+
+    Args:
+        divisors: channels of the stem's five 3x3 convolutions, as divisors of ``dim``.
+        pools: which of them pool, between norm and neuron.
+        attn_scale: factor on the attention product.
+        bias: bias of the projection and of the MLP in global blocks. No other convolution has one.
+        learnt_pool: pool by learnt weights over positions and time steps, as published for CIFAR and events. The model
+            then takes inputs of ``img_size`` and ``time_steps`` alone, and has no logits for each time step.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 2,
+        heads: int = 16,
+        divisors: Sequence[int] = (6, 4, 2, 1, 1),
+        pools: Sequence[bool] = (False, False, False, True, True),
+        attn_scale: float = 0.125,
+        bias: bool = False,
+        learnt_pool: bool = False,
+        **common: Any,
+    ) -> None:
+        stride = 2 ** sum(map(bool, pools))
+        # Attention by parity needs an even number of tokens along each axis.
+        super().__init__(depth=depth, heads=heads, stride=stride, multiple=2 * stride, **common)
+        make, dim, ndim = self.blueprint, self.dim, self.ndim
+        if len(divisors) != len(pools) or any(divisor < 1 or dim % divisor for divisor in divisors):
+            raise UserError(f"divisors must divide dim {dim}, one for each of {len(pools)} pools, got {list(divisors)}")
+        widths = [self.in_chans, *(dim // divisor for divisor in divisors)]
+        self.patch_embed = nn.Sequential(
+            *(
+                SpikingConv(before, after, make, "stem", ndim=ndim, pool=bool(pool), pool_first=True)
+                for before, after, pool in zip(widths, widths[1:], pools, strict=False)
+            )
+        )
+
+        def block(attention: type[SpikingSelfAttention], bias: bool) -> nn.Module:
+            mixer = attention(dim, self.heads, make, scale=attn_scale, proj_bias=bias)
+            return Block(mixer, MLP(dim, make, ratio=self.mlp_ratio, bias=bias))
+
+        local = Residual(LocalModule(dim, make, ratio=self.mlp_ratio, ndim=ndim))
+        first = nn.Sequential(local, block(ParityAttention, bias=False))
+        self.blocks = nn.ModuleList([first, *(block(SpikingSelfAttention, bias) for _ in range(depth))])
+        self.feature_info = [
+            {"num_chs": dim, "reduction": stride, "module": f"blocks.{i}"} for i in range(len(self.blocks))
+        ]
+        self.learnt_pool = self._learnt_pool(common.get("img_size")) if learnt_pool else None
+        self.build_head()
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """``[T, B, C, *S]`` to logits; with ``pre_logits`` to pooled features."""
+        if self.learnt_pool is None or not self.global_pool:
+            return super().forward_head(x, pre_logits)
+        pooled = self.learnt_pool(x)
+        return pooled if pre_logits else self.head(pooled)
+
+    def _learnt_pool(self, img_size: int | Sequence[int] | None) -> LearnedPool:
+        if img_size is None or self.per_step:
+            raise UserError("learnt_pool needs img_size, and has no logits for each time step (per_step)")
+        size = [img_size] * self.ndim if isinstance(img_size, int) else list(img_size)
+        tokens = prod(-(-n // self.multiple) * self.multiple // self.stride for n in size)
+        return LearnedPool(self.dim, self.time_steps, tokens)
+
+
+register_family("sglformer", SGLFormer, first_conv="patch_embed.0.conv")
