@@ -43,7 +43,7 @@ class FiringRateMeter:
         for name, neuron in self._neurons.items():
 
             def count(_: nn.Module, __: object, spikes: Tensor, name: str = name) -> None:
-                self._count(name, spikes.detach())
+                self._count(name, spikes.detach().abs() if self._neurons[name].signed else spikes.detach())
 
             self._hooks.append(neuron.register_forward_hook(count))
         return self

@@ -22,12 +22,14 @@ class Sensor:
     Attributes:
         observed: number of spikes, and of neurons times time steps, since the controller last read them, [2] fp32; None
             without a controller.
+        signed: whether spikes may be negative. They count as spikes.
         max_spikes: the most spikes that one neuron emits in one time step; firing rates are divided by it.
         trained: whether a forward pass in training was counted since the controller last looked.
         evaluated: whether the layer ran in eval mode since the controller last looked.
     """
 
     training: bool
+    signed: ClassVar[bool] = False
     max_spikes: float = 1.0
     observed: Tensor | None = None
     trained: bool = False
@@ -49,7 +51,8 @@ class Sensor:
         elif self._counts():
             self.trained = True
             if count is None:
-                count = spikes.detach().sum(dtype=torch.float32)
+                counted = spikes.detach().abs() if self.signed else spikes.detach()
+                count = counted.sum(dtype=torch.float32)
             self.observed[0] += count.detach() / self.max_spikes
             self.observed[1] += spikes.numel()
 

@@ -30,7 +30,7 @@ def _spikformer(model: Spikformer, layout: Layout) -> None:
         here, there = f"blocks.{i}", f"block.{i}"
         for part in ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2"):
             layout.links.append(_named(f"{here}.{part}", f"{there}.{part}", "linear", bias=True, axes=0))
-        layout.apart[f"{there}.attn.attn_lif"] = f"{here}.attn.neuron"
+        layout.apart[f"{here}.attn.neuron"] = f"{there}.attn.attn_lif"
 
 
 def _qkformer(model: QKFormer, layout: Layout) -> None:
@@ -52,7 +52,7 @@ def _qkformer(model: QKFormer, layout: Layout) -> None:
             for letter in letters:
                 layout.links.append(_named(f"{block}.attn.{letter}", f"{there}.{attention}.{letter}", "conv"))
             layout.links.append(_named(f"{block}.attn.proj", f"{there}.{attention}.proj", "conv", bias=True))
-            layout.apart[f"{there}.{attention}.attn_lif"] = f"{block}.attn.neuron"
+            layout.apart[f"{block}.attn.neuron"] = f"{there}.{attention}.attn_lif"
             for n in (1, 2):
                 conv, norm, lif = (f"{there}.mlp.fc_{part}{n}" for part in ("conv", "bn", "lif"))
                 layout.links.append(Link((f"{block}.mlp.fc{n}",), conv, norm, lif, bias=True, axes=2))

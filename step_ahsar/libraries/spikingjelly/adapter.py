@@ -260,6 +260,24 @@ class NILIF(ILIF, ours.NILIF):
         return super().run(x) / self.max_count
 
 
+@register_neuron("ternary_if", backend="spikingjelly")
+class TernaryIF(SteppedNeuron, ours.TernaryIF):
+    """Ternary integrate-and-fire."""
+
+    node_class = "TernaryIFNode"
+    function = "ternary_if_step"
+
+
+@register_neuron("ternary_lif", backend="spikingjelly")
+class TernaryLIF(SteppedNeuron, ours.TernaryLIF):
+    """Ternary leaky integrate-and-fire: with decay_input."""
+
+    node_class = "TernaryLIFNode"
+    function = "ternary_lif_step"
+    takes = ("tau",)
+    constants: ClassVar = {"decay_input": True}
+
+
 class ParallelNeuron(NodeNeuron, SpikingJellyNeuron):
     """A neuron that calls a module of SpikingJelly, for all time steps, with this neuron's weights."""
 

@@ -31,6 +31,7 @@ from step_ahsar.neurons.equations.leaky import (
 )
 from step_ahsar.neurons.equations.parallel import masked_psn_weight, psn_step, sliding_psn_weight
 from step_ahsar.neurons.equations.reset import Fire, Reset, hard_reset, soft_reset
+from step_ahsar.neurons.equations.ternary import ternary_if_step, ternary_lif_step
 
 __all__ = [
     "HDLIF_REST",
@@ -57,4 +58,6 @@ __all__ = [
     "qif_step",
     "sliding_psn_weight",
     "soft_reset",
+    "ternary_if_step",
+    "ternary_lif_step",
 ]

@@ -30,6 +30,7 @@ class Dynamics:
         detach_reset: no gradient through the spike in the reset.
         unroll_steps: most time steps in one graph.
         compiled: whether to compile; False for an equation so long that compiling it takes minutes.
+        signed: whether spikes may be negative.
     """
 
     step: Step
@@ -39,6 +40,7 @@ class Dynamics:
     detach_reset: bool
     unroll_steps: int = UNROLL
     compiled: bool = True
+    signed: bool = False
 
     def unroll(self, xs: tuple[Tensor, ...], state: State | None, fire: Fire, params: Mapping[str, Tensor]) -> list:
         """Spikes of each step in ``xs`` and then the last state, as one flat list."""
@@ -79,8 +81,22 @@ class Dynamics:
         pull_back = torch.func.vjp(run, *xs, *(params[name] for name in learnt), *(state or ()))[1]
         return pull_back((*grad_spikes, *(grad_state or ())))
 
-    def _reset(self, v: Tensor, s: Tensor, threshold: Tensor, v_reset: Tensor | float | None = None) -> Tensor:
-        return _RESETS[self.reset](v, s.detach() if self.detach_reset else s, threshold, v_reset)
+    def number(self, spikes: Sequence[Tensor]) -> Tensor:
+        """Number of spikes in all time steps, 0-d fp32. The sum over time is part of the pass that makes the spikes."""
+        counted = [each.abs() for each in spikes] if self.signed else spikes
+        return functools.reduce(torch.add, counted).sum(dtype=torch.float32)
+
+    def _reset(
+        self,
+        v: Tensor,
+        s: Tensor,
+        threshold: Tensor,
+        v_reset: Tensor | float | None = None,
+        fired: Tensor | None = None,
+    ) -> Tensor:
+        if self.detach_reset:
+            s, fired = s.detach(), None if fired is None else fired.detach()
+        return _RESETS[self.reset](v, s, threshold, v_reset, fired)
 
     def fire(self, alpha: Tensor) -> Fire:
         """The Heaviside step whose derivative is the surrogate."""
@@ -98,11 +114,6 @@ class Dynamics:
 
 
 _RESETS: dict[str, Reset] = {"hard": equations.hard_reset, "soft": equations.soft_reset}
-
-
-def number(spikes: Sequence[Tensor]) -> Tensor:
-    """Number of spikes in all time steps, 0-d fp32. The sum over time is part of the pass that makes the spikes."""
-    return functools.reduce(torch.add, spikes).sum(dtype=torch.float32)
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

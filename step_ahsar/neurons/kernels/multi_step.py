@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from step_ahsar.neurons.kernels.compiling import run_pass
-from step_ahsar.neurons.kernels.dynamics import GRID, Dynamics, State, number, working_dtype
+from step_ahsar.neurons.kernels.dynamics import GRID, Dynamics, State, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
 from step_ahsar.neurons.surrogate import heaviside
 
@@ -75,7 +75,7 @@ def _plain(
     start = None if state is None else tuple(v.reshape(shape[1:]) for v in state)
     out = dynamics.unroll(x.to(work).reshape(shape).unbind(0), start, fire, params)
     spikes = torch.stack(out[: len(x)]).view(x.shape)
-    count = spikes.detach().sum(dtype=torch.float32)
+    count = dynamics.number(tuple(s.detach() for s in out[: len(x)]))
     return spikes.to(x.dtype), count, tuple(v.reshape(x.shape[1:]) for v in out[len(x) :]) if keep_state else ()
 
 
@@ -145,7 +145,7 @@ def _forward_pass(
     work = working_dtype(x.dtype)
     out = dynamics.unroll(x.to(work).unbind(0), state, heaviside, params)
     spikes = torch.stack(out[: len(x)])
-    return spikes.to(x.dtype), number(out[: len(x)]), *(out[len(x) :] if hand_out else ())
+    return spikes.to(x.dtype), dynamics.number(out[: len(x)]), *(out[len(x) :] if hand_out else ())
 
 
 def _backward_pass(

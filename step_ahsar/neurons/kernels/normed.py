@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from step_ahsar import internals
 from step_ahsar.neurons.kernels.compiling import run_pass
-from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, heaviside, number, working_dtype
+from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, heaviside, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
 from step_ahsar.neurons.norms import TemporalEffectiveNorm, TemporalEffectiveNorm1d, TemporalEffectiveNorm2d
 
@@ -143,7 +143,7 @@ def _forward_pass(
     dynamics: Dynamics, per_step: bool, x: Tensor, affine: tuple[Tensor, ...], params: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     spikes = dynamics.unroll(_normed(x, affine), None, heaviside, params)[: len(x)]
-    return torch.stack(spikes).to(x.dtype), number(spikes)
+    return torch.stack(spikes).to(x.dtype), dynamics.number(spikes)
 
 
 def _backward_pass(

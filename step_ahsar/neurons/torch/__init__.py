@@ -7,6 +7,7 @@ from step_ahsar.neurons.torch.gated import GLIF, HDLIF
 from step_ahsar.neurons.torch.integer import ILIF, NILIF
 from step_ahsar.neurons.torch.leaky import CLIF, CUBALIF, IF, KLIF, LIF, PLIF
 from step_ahsar.neurons.torch.parallel import PSN, MaskedPSN, ParallelNeuron, SlidingPSN
+from step_ahsar.neurons.torch.ternary import TernaryIF, TernaryLIF
 
 __all__ = [
     "CLIF",
@@ -30,6 +31,8 @@ __all__ = [
     "ParallelNeuron",
     "Rouser",
     "SlidingPSN",
+    "TernaryIF",
+    "TernaryLIF",
     "TorchNeuron",
     "check_tau",
 ]

@@ -118,7 +118,9 @@ class TorchNeuron(SpikingNeuron):
 
     def _dynamics(self) -> Dynamics:
         reset = self.reset, self.detach_reset
-        return Dynamics(type(self).step, self.rest, self.surrogate, *reset, self.unroll_steps, self.compiled)
+        return Dynamics(
+            type(self).step, self.rest, self.surrogate, *reset, self.unroll_steps, self.compiled, self.signed
+        )
 
     def _run(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, Tensor, State]:
         return multi_step(self._dynamics(), x, self.step_parameters(x), scalar(self.alpha, x), state, keep_state)
