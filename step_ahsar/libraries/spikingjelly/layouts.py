@@ -12,6 +12,8 @@ from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images
 from step_ahsar.models._staged import Stage
 from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.maxformer import MaxFormer
+from step_ahsar.models.maxformer import MaxFormer
+from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer
@@ -84,6 +86,78 @@ def _sdt(model: SpikeDrivenTransformer, layout: Layout) -> None:
         layout.apart[f"{attn}.neuron"] = f"{attn}.attn_lif"
         layout.apart[f"{mlp}.stream.neuron"] = f"{mlp}.lif1"
     layout.apart["head_neuron.neuron"] = "head_lif"
+
+
+def _maxformer(model: MaxFormer, layout: Layout) -> None:
+    check_images(model, "spikingjelly")
+    check_scales(model, "SpikingJelly")
+    if model.form != "cifar" or len(model.stages) != 3:
+        raise UserError("SpikingJelly's Max-Former of the authors' form is that for CIFAR, with three stages")
+    links, apart, first = layout.links, layout.apart, "stages.0.patch_embed"
+    links.append(Link((f"{first}.stem.0",), "patch_embed1.conv", "patch_embed1.bn", "patch_embed1.branch.0"))
+    apart["patch_embed1.shortcut.0"] = f"{first}.stem.0.neuron"  # both read the same membrane
+    for ours, there in (("main.0", "branch"), ("shortcut", "shortcut")):
+        links.append(Link((f"{first}.{ours}",), f"patch_embed1.{there}.1", f"patch_embed1.{there}.2", None))
+    for s in (2, 3):
+        here, there = f"stages.{s - 1}.patch_embed", f"patch_embed{s}"
+        apart[f"{there}.lif1"] = f"{here}.stem.0.neuron"
+        links.append(Link((f"{here}.main.0",), f"{there}.conv1", f"{there}.bn1", f"{there}.lif2"))
+        links.append(Link((f"{here}.main.1",), f"{there}.conv2", f"{there}.bn2", None))
+        links.append(Link((f"{here}.shortcut",), f"{there}.shortcut.0", f"{there}.shortcut.1", None))
+    for s, stage in enumerate(model.stages, start=1):
+        assert isinstance(stage, Stage)
+        for j in range(len(stage.blocks)):
+            here, there = f"stages.{s - 1}.blocks.{j}", f"stage{s}.{j}"
+            if s == 2:
+                apart[f"{there}.lif"] = f"{here}.attn.stream.neuron"
+                links.append(Link((f"{here}.attn.mix",), f"{there}.dwconv", f"{there}.bn", None, bias=True))
+            elif s == 3:
+                attn, joined = f"{there}.attn", tuple(f"{here}.attn.{letter}" for letter in "qkv")
+                apart[f"{attn}.input_lif"] = f"{here}.attn.stream.neuron"
+                apart[f"{attn}.attn_lif"] = f"{here}.attn.neuron"
+                links.append(Link(joined, f"{attn}.qkv.0", f"{attn}.qkv.1", f"{attn}.qkv_lif"))
+                links.append(Link((f"{here}.attn.proj",), f"{attn}.proj.0", f"{attn}.proj.1", None, bias=True))
+            mlp = there if s == 1 else f"{there}.mlp"
+            apart[f"{mlp}.lif1"] = f"{here}.mlp.stream.neuron"
+            links.append(Link((f"{here}.mlp.fc1",), f"{mlp}.fc1", f"{mlp}.bn1", f"{mlp}.lif2", bias=True, axes=2))
+            links.append(Link((f"{here}.mlp.fc2",), f"{mlp}.fc2", f"{mlp}.bn2", None, bias=True, axes=2))
+    apart["head_lif"] = "head_neuron.neuron"
+
+
+def _maxformer(model: MaxFormer, layout: Layout) -> None:
+    check_images(model, "spikingjelly")
+    check_scales(model, "SpikingJelly")
+    if model.form != "cifar" or len(model.stages) != 3:
+        raise UserError("SpikingJelly's Max-Former of the authors' form is that for CIFAR, with three stages")
+    links, apart, first = layout.links, layout.apart, "stages.0.patch_embed"
+    links.append(Link((f"{first}.stem.0",), "patch_embed1.conv", "patch_embed1.bn", "patch_embed1.branch.0"))
+    apart["patch_embed1.shortcut.0"] = f"{first}.stem.0.neuron"  # both read the same membrane
+    for ours, there in (("main.0", "branch"), ("shortcut", "shortcut")):
+        links.append(Link((f"{first}.{ours}",), f"patch_embed1.{there}.1", f"patch_embed1.{there}.2", None))
+    for s in (2, 3):
+        here, there = f"stages.{s - 1}.patch_embed", f"patch_embed{s}"
+        apart[f"{there}.lif1"] = f"{here}.stem.0.neuron"
+        links.append(Link((f"{here}.main.0",), f"{there}.conv1", f"{there}.bn1", f"{there}.lif2"))
+        links.append(Link((f"{here}.main.1",), f"{there}.conv2", f"{there}.bn2", None))
+        links.append(Link((f"{here}.shortcut",), f"{there}.shortcut.0", f"{there}.shortcut.1", None))
+    for s, stage in enumerate(model.stages, start=1):
+        assert isinstance(stage, Stage)
+        for j in range(len(stage.blocks)):
+            here, there = f"stages.{s - 1}.blocks.{j}", f"stage{s}.{j}"
+            if s == 2:
+                apart[f"{there}.lif"] = f"{here}.attn.stream.neuron"
+                links.append(Link((f"{here}.attn.mix",), f"{there}.dwconv", f"{there}.bn", None, bias=True))
+            elif s == 3:
+                attn, joined = f"{there}.attn", tuple(f"{here}.attn.{letter}" for letter in "qkv")
+                apart[f"{attn}.input_lif"] = f"{here}.attn.stream.neuron"
+                apart[f"{attn}.attn_lif"] = f"{here}.attn.neuron"
+                links.append(Link(joined, f"{attn}.qkv.0", f"{attn}.qkv.1", f"{attn}.qkv_lif"))
+                links.append(Link((f"{here}.attn.proj",), f"{attn}.proj.0", f"{attn}.proj.1", None, bias=True))
+            mlp = there if s == 1 else f"{there}.mlp"
+            apart[f"{mlp}.lif1"] = f"{here}.mlp.stream.neuron"
+            links.append(Link((f"{here}.mlp.fc1",), f"{mlp}.fc1", f"{mlp}.bn1", f"{mlp}.lif2", bias=True, axes=2))
+            links.append(Link((f"{here}.mlp.fc2",), f"{mlp}.fc2", f"{mlp}.bn2", None, bias=True, axes=2))
+    apart["head_lif"] = "head_neuron.neuron"
 
 
 def _maxformer(model: MaxFormer, layout: Layout) -> None:

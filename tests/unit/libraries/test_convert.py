@@ -19,6 +19,8 @@ sj_spikformer = pytest.importorskip("spikingjelly.activation_based.model.spikfor
 sj_sdt = pytest.importorskip("spikingjelly.activation_based.model.spike_driven_transformer")
 sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
 sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
+sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
+sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
 sj_qkformer = pytest.importorskip("spikingjelly.activation_based.model.qkformer")
 reset_net = pytest.importorskip("spikingjelly.activation_based.functional").reset_net
 
@@ -72,10 +74,26 @@ def maxformers() -> tuple[nn.Module, nn.Module]:
     return ours, theirs.eval()
 
 
+def maxformers() -> tuple[nn.Module, nn.Module]:
+    ours = timm.create_model("maxformer_3_64", num_classes=7, heads=8).eval()
+    theirs = sj_maxformer.MaxFormer(T=4, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True, detach_reset=True)
+    return ours, theirs.eval()
+
+
+def maxformers() -> tuple[nn.Module, nn.Module]:
+    ours = timm.create_model("maxformer_3_64", num_classes=7, heads=8).eval()
+    theirs = sj_maxformer.MaxFormer(T=4, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True, detach_reset=True)
+    return ours, theirs.eval()
+
+
 def pair(case: str) -> tuple[nn.Module, nn.Module, Tensor]:
     torch.manual_seed(0)
     if case == "qkformer":
         return *qkformers(), images(64)
+    if case == "maxformer":
+        return *maxformers(), images(32)
+    if case == "maxformer":
+        return *maxformers(), images(32)
     if case == "maxformer":
         return *maxformers(), images(32)
     if case == "maxformer":
