@@ -36,7 +36,7 @@ ROUNDED = {  # the same equation in another order of operations: see the modules
     ("cubalif", "sinabs"),
 }
 RESETS = {"hard": hard_reset, "soft": soft_reset}
-DECAYED = ("lif", "plif", "klif")  # tau divides the input too
+DECAYED = ("lif", "plif", "klif", "ternary_lif")  # tau divides the input too
 
 every_pair = pytest.mark.parametrize(("name", "backend"), PAIRS)
 each_precision = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])

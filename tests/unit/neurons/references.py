@@ -168,6 +168,20 @@ def hdlif(x, n):
     return over_time(flat, [0.0, 0.0, 0.0, -0.1], step).view(x.shape)
 
 
+def both(v):
+    """A spike of either sign, whose membrane goes to 0."""
+    s = Spike.apply(v - 1, "sigmoid") - Spike.apply(-v - 1, "sigmoid")
+    return s, torch.where(s.detach() != 0, 0.0, v)
+
+
+def ternary_if(x, n):
+    return over_time(x, [0.0], lambda t, x, v: both(v + x))
+
+
+def ternary_lif(x, n):
+    return over_time(x, [0.0], lambda t, x, v: both(v + (x - v) / 2))
+
+
 def psn(x, n):
     return Spike.apply(torch.einsum("ts,s...->t...", n.weight, x) + n.bias.view(-1, *[1] * (x.ndim - 1)), "atan")
 

@@ -25,6 +25,8 @@ OWN = {
     "qif": COMMON - {"reset"} | {"tau", "v_rest", "v_reset", "a0", "v_c"},
     "rouser": COMMON | {"channels", "tau"},
     "sliding_psn": {"threshold", "surrogate", "alpha", "order"},
+    "ternary_if": COMMON,
+    "ternary_lif": COMMON | {"tau"},
 }
 
 
@@ -66,7 +68,7 @@ def test_all_are_listed():
         ("hodgkin_huxley", {"dt": float("nan")}, "dt must be > 0, got nan"),
         *(
             (name, {"tau": 1.0}, r"tau must be > 1, got 1.0")
-            for name in ("klif", "clif", "eif", "ilif", "rouser", "ltmd")
+            for name in ("klif", "clif", "eif", "ilif", "rouser", "ltmd", "ternary_lif")
         ),
         ("glif", {"time_steps": 4, "tau": 1.0}, "tau must be > 1"),
         ("hdlif", {"time_steps": 4, "channels": 2, "tau": 1.0}, "tau must be > 1"),
