@@ -25,6 +25,8 @@ from step_ahsar.layers.experts import ExpertsAttention, ExpertsMLP
 from step_ahsar.layers.local import LearnedPool, LocalModule, ParityAttention
 from step_ahsar.layers.quantise import LayerScale
 from step_ahsar.layers.repconv import RepConv, SpikingRepConv
+from step_ahsar.layers.temporal import TemporalAttention, TemporalInteraction
+from step_ahsar.layers.wavelet import WaveletMixer
 
 __all__ = [
     "MLP",
@@ -56,6 +58,9 @@ __all__ = [
     "SpikingLinear",
     "SpikingRepConv",
     "SpikingSelfAttention",
+    "TemporalAttention",
+    "TemporalInteraction",
     "TokenQKAttention",
+    "WaveletMixer",
     "stream_neuron",
 ]

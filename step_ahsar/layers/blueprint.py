@@ -9,7 +9,7 @@ from torch.nn.init import trunc_normal_
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.quantise import quantise
-from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, neuron_kind
+from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, list_neurons, neuron_kind
 from step_ahsar.neurons.norms import Norm
 from step_ahsar.neurons.randomness import own_stream
 
@@ -65,14 +65,35 @@ class Blueprint:
 
     # -- neurons -------------------------------------------------------------------------------------------------------
 
-    def new_neuron(self, group: str, channels: int) -> SpikingNeuron:
-        """A neuron of ``group`` ("stem", "attention", "mlp" or "head") for inputs [T, B, channels, ...]."""
-        return self._new_neuron(group, channels, self.threshold)
+    def new_neuron(self, group: str, channels: int, *, factor: float = 1.0) -> SpikingNeuron:
+        """A neuron of ``group`` ("stem", "attention", "mlp" or "head") for inputs [T, B, channels, ...].
+
+        Args:
+            group: its group.
+            channels: of its input.
+            factor: its threshold, divided by that of most neurons.
+        """
+        threshold = self.threshold if factor == 1 else self._threshold * factor
+        return self._new_neuron(group, self.neuron, self.backend, self.options, channels, threshold)
 
     def new_neuron_behind_attention(self, channels: int) -> SpikingNeuron:
         """The neuron behind an attention product, with the threshold ``attn_threshold``."""
-        threshold = self.attn_threshold
-        return self._new_neuron("attention", channels, self._threshold / 2 if threshold is None else threshold)
+        threshold = self._threshold / 2 if self.attn_threshold is None else self.attn_threshold
+        return self._new_neuron("attention", self.neuron, self.backend, self.options, channels, threshold)
+
+    def new_signed_neuron(self, group: str, channels: int) -> SpikingNeuron:
+        """A ternary integrate-and-fire neuron, for inputs whose sign carries information.
+
+        It has the model's threshold and those of the model's options that it knows, and is regulated if the model's
+        neuron is. It runs on the model's backend if this has such a neuron, else on "torch".
+        """
+        backend = self.backend if "ternary_if" in list_neurons(self.backend) else "torch"
+        known = neuron_kind("ternary_if", backend).options or {}
+        options = {name: value for name, value in self.options.items() if name in known}
+        name = "ternary_if"
+        if self.kind.regulated:
+            name, options = self.neuron, {**options, "base": name}
+        return self._new_neuron(group, name, backend, options, channels, self.threshold)
 
     @property
     def _threshold(self) -> float:
@@ -82,15 +103,23 @@ class Blueprint:
             raise UserError(f"the default threshold of neuron {self.neuron!r} is not known; set one")
         return threshold
 
-    def _new_neuron(self, group: str, channels: int, threshold: float | None) -> SpikingNeuron:
-        known = self.kind.options or {}
+    def _new_neuron(
+        self,
+        group: str,
+        name: str,
+        backend: str,
+        options: Mapping[str, Any],
+        channels: int,
+        threshold: float | None,
+    ) -> SpikingNeuron:
+        known = neuron_kind(name, backend, options.get("base")).options or {}
         sizes = {"time_steps": self.time_steps, "channels": channels}
-        options = {name: size for name, size in sizes.items() if name in known} | dict(self.options)
+        given = {name: size for name, size in sizes.items() if name in known} | dict(options)
         if threshold is not None:
-            options["threshold"] = threshold
+            given["threshold"] = threshold
         number, self._made[0] = self._made[0], self._made[0] + 1
         with own_stream(number):
-            return create_neuron(self.neuron, self.backend, group=group, **options)
+            return create_neuron(name, backend, group=group, **given)
 
     # -- weights and norms ---------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.pool import MaxPool
-from step_ahsar.neurons import normalised
+from step_ahsar.neurons import SpikingNeuron, normalised
 from step_ahsar.neurons.norms import Norm
 
 
@@ -37,6 +37,8 @@ class SpikingConv(nn.Module):
         ends_branch: whether the output is added to a residual stream. If the blueprint's shortcuts add membranes, the
             layer then has no neuron.
         linear: whether it stands for a linear layer, whose initial weights may differ.
+        signed: whether the neuron emits spikes of both signs.
+        conv: a module [N, C_in, *S] -> [N, C_out, *S'] in place of the convolution; None = a convolution.
     """
 
     folds_into_weights: ClassVar[bool] = True
@@ -62,12 +64,15 @@ class SpikingConv(nn.Module):
         pool_first: bool = False,
         ends_branch: bool = False,
         linear: bool = False,
+        signed: bool = False,
+        conv: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if ends_branch and blueprint.membrane_shortcut:
             group = None
-        neuron = None if group is None else blueprint.new_neuron(group, out_channels)
-        self.conv = blueprint.new_conv(
+        new_neuron = blueprint.new_signed_neuron if signed else blueprint.new_neuron
+        neuron = None if group is None else new_neuron(group, out_channels)
+        self.conv = conv or blueprint.new_conv(
             in_channels,
             out_channels,
             kernel_size,
@@ -159,21 +164,26 @@ class GainNeuron(nn.Module):
     What it receives may be read by a shortcut, too. So it owns a gain, initially 1, into which AHSAR's scale is folded.
 
     Args:
-        blueprint: makes the neuron.
-        group: its group.
-        channels: C.
+        neuron: the neuron.
     """
 
     folds_into_weights: ClassVar[bool] = False  # the gain is not part of a state dict
 
-    def __init__(self, blueprint: Blueprint, group: str, channels: int) -> None:
+    def __init__(self, neuron: SpikingNeuron) -> None:
         super().__init__()
-        self.neuron = blueprint.new_neuron(group, channels)
+        self.neuron = neuron
         self.gain = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Membranes ``[T, B, C, *S]`` to spikes of the same shape."""
-        return self.neuron(x if self.gain == 1 else x * self.gain)
+        return self.neuron(self._scaled(x))
+
+    def foresee(self, x: Tensor) -> Tensor:
+        """The spikes of :meth:`forward`, which are not counted and start no hook."""
+        return self.neuron.simulate(self._scaled(x))[0]
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.gain == 1 else x * self.gain
 
     def fold_scale(self, scale: float) -> None:
         """Divides the neuron's input by ``scale`` > 0."""
@@ -182,4 +192,4 @@ class GainNeuron(nn.Module):
 
 def stream_neuron(blueprint: Blueprint, group: str, channels: int) -> nn.Module:
     """What comes first in a branch: a :class:`GainNeuron`, or nothing where shortcuts add spikes."""
-    return GainNeuron(blueprint, group, channels) if blueprint.membrane_shortcut else nn.Identity()
+    return GainNeuron(blueprint.new_neuron(group, channels)) if blueprint.membrane_shortcut else nn.Identity()

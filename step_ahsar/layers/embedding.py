@@ -195,7 +195,7 @@ class DeformedShortcutEmbedding(nn.Module):
         pooled, stride = plan.shortcut == "pool", EmbeddingPlan((), plan.main).stride
         first = branch(in_chans, plan.stem, ends=False)
         if not first and blueprint.membrane_shortcut:
-            first = [GainNeuron(blueprint, "stem", width)]
+            first = [GainNeuron(blueprint.new_neuron("stem", width))]
         self.stem = nn.Sequential(*first)
         self.main = nn.Sequential(*branch(width, plan.main, ends=True))
         self.shortcut = SpikingConv(

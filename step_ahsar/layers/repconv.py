@@ -83,5 +83,5 @@ class SpikingRepConv(SpikingConv):
     def __init__(
         self, in_channels: int, out_channels: int, blueprint: Blueprint, group: str | None, **options: Any
     ) -> None:
-        super().__init__(in_channels, out_channels, blueprint, group, kernel_size=1, **options)
-        self.conv = RepConv(in_channels, out_channels, blueprint, ndim=options.get("ndim", 2))
+        conv = RepConv(in_channels, out_channels, blueprint, ndim=options.get("ndim", 2))
+        super().__init__(in_channels, out_channels, blueprint, group, conv=conv, **options)

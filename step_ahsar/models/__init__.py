@@ -13,6 +13,8 @@ from step_ahsar.models.sglformer import SGLFormer
 from step_ahsar.models.spikformer import Spikformer
 from step_ahsar.models.spikingformer import Spikingformer
 from step_ahsar.models.spikingresformer import SpikingResformer
+from step_ahsar.models.swformer import SWformer
+from step_ahsar.models.tim import TIMSpikformer
 
 __all__ = [
     "ESpikeFormer",
@@ -22,11 +24,13 @@ __all__ = [
     "QSDTransformer",
     "SEMMSpikformer",
     "SGLFormer",
+    "SWformer",
     "SpikeDrivenTransformer",
     "Spikformer",
     "SpikingResformer",
     "SpikingTransformer",
     "Spikingformer",
+    "TIMSpikformer",
     "list_models",
     "model_arguments",
 ]

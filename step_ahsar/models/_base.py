@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from math import prod
 from typing import Any
 
 import torch
@@ -105,8 +106,7 @@ class SpikingTransformer(nn.Module):
         self.blueprint = Blueprint(
             neuron, backend, threshold, attn_threshold, options, time_steps, NORMS.check(norm), **(design or {})
         )
-        if img_size is not None:
-            self.check_size(img_size)
+        self.img_size = None if img_size is None else self.check_size(img_size)
 
     # -- for subclasses -----------------------------------------------------------------------------------------------
 
@@ -119,10 +119,28 @@ class SpikingTransformer(nn.Module):
         """What comes before the first level. ``[T, B, in_chans, *S] -> [T, B, C, *S']``."""
         return x
 
+    @property
+    def tokens(self) -> int:
+        """Number of positions of the last level for inputs of ``img_size``, for layers with weights for each position.
+
+        Raises:
+            UserError: there is no ``img_size``.
+        """
+        if self.img_size is None:
+            raise UserError(f"{type(self).__name__} has weights for each position and needs img_size")
+        size = [self.padded_length(self.img_size[0])] if self.ndim == 1 else self.img_size
+        return prod(n // self.stride for n in size)
+
+    def padded_length(self, length: int) -> int:
+        """The length to which a sequence is padded."""
+        return length + -length % self.multiple
+
     def build_head(self, *, neuron: bool = False, bias: bool = True) -> None:
         """The last layers: the classifier, and with ``neuron`` a neuron that reads the pooled membranes before it."""
         self.head_bias = bias
-        self.head_neuron = GainNeuron(self.blueprint, "head", self.num_features) if neuron else nn.Identity()
+        self.head_neuron = (
+            GainNeuron(self.blueprint.new_neuron("head", self.num_features)) if neuron else nn.Identity()
+        )
         self.reset_classifier(self.num_classes)
 
     # -- forward ------------------------------------------------------------------------------------------------------
@@ -195,17 +213,17 @@ class SpikingTransformer(nn.Module):
             size = f"{self.in_chans}, {'H, W' if self.ndim == 2 else 'L'}"
             raise UserError(f"{type(self).__name__} takes [B, {size}] or [T, B, {size}], got {list(x.shape)}")
         self.check_size(x.shape[-self.ndim :])
-        if self.ndim == 1 and x.shape[-1] % self.multiple:
-            x = F.pad(x, (0, -x.shape[-1] % self.multiple))
+        if self.ndim == 1 and (missing := self.padded_length(x.shape[-1]) - x.shape[-1]):
+            x = F.pad(x, (0, missing))
         return x if has_time else x.expand(self.time_steps, *x.shape)
 
-    def check_size(self, size: int | Sequence[int]) -> None:
-        """Raises UserError for a size of inputs, as for ``img_size``, that the model cannot take."""
+    def check_size(self, size: int | Sequence[int]) -> tuple[int, ...]:
+        """The size of inputs, given as ``img_size`` is, as a tuple. Raises UserError if the model cannot take it."""
         size = (size,) * self.ndim if isinstance(size, int) else tuple(size)
         name, given = type(self).__name__, "x".join(str(n) for n in size)
         if len(size) == self.ndim and all(n > 0 for n in size):
             if self.ndim == 1 or all(n % self.multiple == 0 for n in size):
-                return
+                return size
             below = max(size[0] // self.multiple, 1) * self.multiple
             fitting = " or ".join(f"{n}x{n}" for n in (below, below + self.multiple))
             raise UserError(

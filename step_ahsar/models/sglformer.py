@@ -4,7 +4,6 @@ Variants, facts and deviations: ``zoo/sglformer`` in the repository, ``step_ahsa
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -74,7 +73,7 @@ class SGLFormer(ColumnarTransformer):
         self.feature_info = [
             {"num_chs": dim, "reduction": stride, "module": f"blocks.{i}"} for i in range(len(self.blocks))
         ]
-        self.learnt_pool = self._learnt_pool(common.get("img_size")) if learnt_pool else None
+        self.learnt_pool = self._new_pool() if learnt_pool else None
         self.build_head()
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -84,12 +83,10 @@ class SGLFormer(ColumnarTransformer):
         pooled = self.learnt_pool(x)
         return pooled if pre_logits else self.head(pooled)
 
-    def _learnt_pool(self, img_size: int | Sequence[int] | None) -> LearnedPool:
-        if img_size is None or self.per_step:
-            raise UserError("learnt_pool needs img_size, and has no logits for each time step (per_step)")
-        size = [img_size] * self.ndim if isinstance(img_size, int) else list(img_size)
-        tokens = prod(-(-n // self.multiple) * self.multiple // self.stride for n in size)
-        return LearnedPool(self.dim, self.time_steps, tokens)
+    def _new_pool(self) -> LearnedPool:
+        if self.per_step:
+            raise UserError("learnt_pool has no logits for each time step (per_step)")
+        return LearnedPool(self.dim, self.time_steps, self.tokens)
 
 
 register_family("sglformer", SGLFormer, first_conv="patch_embed.0.conv")
