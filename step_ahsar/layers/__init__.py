@@ -11,7 +11,7 @@ from step_ahsar.layers.attention import (
     TokenQKAttention,
 )
 from step_ahsar.layers.block import MLP, Block, ConvMLP, DepthwiseMixer, Residual, SeparableConv
-from step_ahsar.layers.blueprint import Blueprint
+from step_ahsar.layers.blueprint import ATTENTIONS, Blueprint
 from step_ahsar.layers.conv import GainNeuron, PlainConv, SpikingConv, SpikingLinear, stream_neuron
 from step_ahsar.layers.dual_attention import DualSpikeAttention, GroupwiseMLP
 from step_ahsar.layers.embedding import (
@@ -19,6 +19,7 @@ from step_ahsar.layers.embedding import (
     DeformedShortcutEmbedding,
     Downsampling,
     EmbeddingPlan,
+    PatchEmbedding,
     PatchSplitting,
 )
 from step_ahsar.layers.experts import ExpertsAttention, ExpertsMLP
@@ -29,6 +30,7 @@ from step_ahsar.layers.temporal import TemporalAttention, TemporalInteraction
 from step_ahsar.layers.wavelet import WaveletMixer
 
 __all__ = [
+    "ATTENTIONS",
     "MLP",
     "Block",
     "Blueprint",
@@ -47,6 +49,7 @@ __all__ = [
     "LearnedPool",
     "LocalModule",
     "ParityAttention",
+    "PatchEmbedding",
     "PatchSplitting",
     "PlainConv",
     "RepConv",

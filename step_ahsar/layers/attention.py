@@ -17,6 +17,9 @@ class SpikingAttention(nn.Module):
     ``[T, B, C, *S] -> [T, B, C, *S]``. With membrane shortcuts a neuron on the stream comes first, and the projection
     has none: the output is a membrane. A subclass implements :meth:`product`.
 
+    If the blueprint's ``attention`` is "random", :class:`FixedSpikes` stand for the neuron behind the product. What
+    would lead to the product alone is not built.
+
     Args:
         dim: channels C, a multiple of ``heads``.
         heads: attention heads.
@@ -33,6 +36,8 @@ class SpikingAttention(nn.Module):
 
     folds_into_weights: ClassVar[bool] = False  # the factor is not part of a state dict
     inputs: ClassVar[tuple[str, ...]] = ("q", "k", "v")
+    masked: ClassVar[str | None] = None  # the input that is multiplied by the spikes behind the product, if any
+    everywhere: ClassVar[bool] = False  # whether these spikes are the same at every position
     default_scale: ClassVar[float] = 0.125
 
     def __init__(
@@ -52,12 +57,14 @@ class SpikingAttention(nn.Module):
         self.scale = self.default_scale if scale is None else scale
         if not self.scale > 0:
             raise UserError(f"the scale of an attention product must be > 0, got {self.scale:g}")
-        self.stream = stream_neuron(blueprint, "attention", dim)
+        self.random = blueprint.attention == "random"
+        self.used = [name for name in self.inputs if not self.random or name == self.masked]
+        self.stream = stream_neuron(blueprint, "attention", dim) if self.used else nn.Identity()
         wide = value_ratio * dim
-        for name in self.inputs:
+        for name in self.used:
             out = wide if name == "v" else dim
             self.add_module(name, layer(dim, out, blueprint, "attention", bias=qkv_bias))
-        self.neuron = blueprint.new_neuron_behind_attention(self.product_channels(wide))
+        self.neuron = blueprint.new_spikes_behind_attention(self.product_channels(wide), self.everywhere)
         self.proj = layer(wide, dim, blueprint, "attention", bias=proj_bias, ends_branch=True)
 
     def product_channels(self, dim: int) -> int:
@@ -65,15 +72,18 @@ class SpikingAttention(nn.Module):
         return dim
 
     def product(self, *inputs: Tensor) -> Tensor:
-        """The product's spikes [T, B, C, N] from q, k and v, spikes by head [T, B, h, d, N]."""
+        """What the product's neuron reads, [T, B, C', N'], from the inputs, spikes by head [T, B, h, d, N]."""
         raise NotImplementedError(f"{type(self).__name__} lacks product()")
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""
         space = x.shape[3:]
         x = self.stream(x)
-        inputs = (by_head(as_tokens(getattr(self, name)(x)), self.heads) for name in self.inputs)
-        return self.proj(self.product(*inputs).unflatten(-1, space))
+        inputs = {name: by_head(as_tokens(getattr(self, name)(x)), self.heads) for name in self.used}
+        spikes = self.neuron(as_tokens(x) if self.random else self.product(*inputs.values()) * self.scale)
+        if self.masked is not None:
+            spikes = joined(inputs[self.masked] * by_head(spikes, self.heads))
+        return self.proj(spikes.unflatten(-1, space))
 
     def fold_scale(self, scale: float) -> None:
         """Divides the input of the product's neuron by ``scale`` > 0."""
@@ -92,10 +102,9 @@ class SpikingSelfAttention(SpikingAttention):
     """
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
-        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
+        """``[T, B, h, d, N]`` each to ``[T, B, C, N]``."""
         channels, tokens = q.shape[-2:]
-        product = (v @ k.mT) @ q if channels <= tokens else v @ (k.mT @ q)
-        return self.neuron(joined(product) * self.scale)
+        return joined((v @ k.mT) @ q if channels <= tokens else v @ (k.mT @ q))
 
 
 class SpikeDrivenAttention(SpikingAttention):
@@ -105,12 +114,13 @@ class SpikeDrivenAttention(SpikingAttention):
     :class:`SpikingAttention`; the published scale is 1.
     """
 
+    masked = "q"
+    everywhere = True
     default_scale: ClassVar[float] = 1.0
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
-        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
-        coincidences = reduce(k * v, "t b h d n -> t b (h d) 1", "sum") * self.scale
-        return joined(q) * self.neuron(coincidences)
+        """``[T, B, h, d, N]`` each to ``[T, B, C, 1]``."""
+        return reduce(k * v, "t b h d n -> t b (h d) 1", "sum")
 
 
 class TokenQKAttention(SpikingAttention):
@@ -121,6 +131,7 @@ class TokenQKAttention(SpikingAttention):
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("q", "k")
+    masked = "k"
     default_scale: ClassVar[float] = 1.0
 
     def product_channels(self, dim: int) -> int:
@@ -128,9 +139,8 @@ class TokenQKAttention(SpikingAttention):
         return self.heads
 
     def product(self, q: Tensor, k: Tensor) -> Tensor:  # type: ignore[override]
-        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
-        mask = self.neuron(reduce(q, "t b h d n -> t b h n", "sum") * self.scale)
-        return joined(rearrange(mask, "t b h n -> t b h 1 n") * k)
+        """``[T, B, h, d, N]`` each to ``[T, B, h, N]``."""
+        return reduce(q, "t b h d n -> t b h n", "sum")
 
 
 def as_tokens(x: Tensor) -> Tensor:

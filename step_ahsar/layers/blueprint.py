@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.init import trunc_normal_
 
 from step_ahsar.errors import UserError
+from step_ahsar.layers.fixed import FixedSpikes
 from step_ahsar.layers.quantise import quantise
 from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, list_neurons, neuron_kind
 from step_ahsar.neurons.norms import Norm
@@ -15,6 +16,7 @@ from step_ahsar.neurons.randomness import own_stream
 
 L = TypeVar("L", bound=nn.Module)
 Shortcut = Literal["spike", "membrane"]
+ATTENTIONS = ("own", "random", "none")
 
 CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
 
@@ -38,6 +40,8 @@ class Blueprint:
         conv_std: standard deviation of the initial weights of convolutions; None = PyTorch's default.
         linear_std: the same for linear layers, over tokens.
         weight_bits: bits of the weights of convolutions and of the head; None = they are not quantised.
+        attention: "own" = the model's attention, "random" = fixed random spikes in place of its product, "none" = no
+            attention.
     """
 
     neuron: str = "lif"
@@ -51,6 +55,7 @@ class Blueprint:
     conv_std: float | None = None
     linear_std: float | None = 0.02
     weight_bits: int | None = None
+    attention: str = "own"
     _made: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     @property
@@ -80,6 +85,13 @@ class Blueprint:
         """The neuron behind an attention product, with the threshold ``attn_threshold``."""
         threshold = self._threshold / 2 if self.attn_threshold is None else self.attn_threshold
         return self._new_neuron("attention", self.neuron, self.backend, self.options, channels, threshold)
+
+    def new_spikes_behind_attention(self, channels: int, everywhere: bool = False) -> nn.Module:
+        """:meth:`new_neuron_behind_attention`, or :class:`FixedSpikes` if the attention is "random"."""
+        if self.attention != "random":
+            return self.new_neuron_behind_attention(channels)
+        self._made[0] += 1
+        return FixedSpikes(channels, self._made[0], everywhere)
 
     def new_signed_neuron(self, group: str, channels: int) -> SpikingNeuron:
         """A ternary integrate-and-fire neuron, for inputs whose sign carries information.

@@ -8,6 +8,7 @@ from step_ahsar.errors import UserError
 from step_ahsar.layers.attention import as_tokens, by_head, joined
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.conv import GainNeuron, SpikingConv, stream_neuron
+from step_ahsar.layers.fixed import FixedSpikes
 
 _MOMENTUM = 0.999
 
@@ -65,18 +66,22 @@ class DualSpikeAttention(nn.Module):
         if heads < 1 or dim % heads:
             raise UserError(f"attention over {dim} channels cannot have {heads} heads; heads must divide the channels")
         self.heads = heads
-        self.stream = stream_neuron(blueprint, "attention", dim)
-        self.reduce = SpikingConv(
-            dim, 2 * dim, blueprint, None, ndim=ndim, kernel_size=reduction, stride=reduction, padding=0
-        )
-        self.input_rate, self.map_rate = RunningRate(heads), RunningRate(heads)
-        self.match = GainNeuron(blueprint.new_neuron("attention", heads))
-        self.gather = GainNeuron(blueprint.new_neuron("attention", dim))
+        self.fixed = FixedSpikes(dim, dim) if blueprint.attention == "random" else None
+        if self.fixed is None:
+            self.stream = stream_neuron(blueprint, "attention", dim)
+            self.reduce = SpikingConv(
+                dim, 2 * dim, blueprint, None, ndim=ndim, kernel_size=reduction, stride=reduction, padding=0
+            )
+            self.input_rate, self.map_rate = RunningRate(heads), RunningRate(heads)
+            self.match = GainNeuron(blueprint.new_neuron("attention", heads))
+            self.gather = GainNeuron(blueprint.new_neuron("attention", dim))
         self.proj = SpikingConv(dim, dim, blueprint, "attention", ndim=ndim, kernel_size=1, ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""
         space = x.shape[3:]
+        if self.fixed is not None:
+            return self.proj(self.fixed(as_tokens(x)).unflatten(-1, space))
         x = self.stream(x)
         reduced = by_head(as_tokens(self.reduce(x)), self.heads)  # [T, B, h, 2 d, N']
         keys, values = reduced.chunk(2, dim=3)

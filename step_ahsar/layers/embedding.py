@@ -246,3 +246,33 @@ class Downsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``."""
         return self.conv(self.stream(x))
+
+
+class PatchEmbedding(nn.Module):
+    """One linear map of each patch, and no other convolution. ``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``.
+
+    Spikes, or with membrane shortcuts a membrane, and then the input is read through a neuron unless it is the model's.
+    It stands for a stem or an embedding of convolutions, to show what they are worth.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        blueprint: makes the layers.
+        stride: side of a patch.
+        ndim: spatial dimensions.
+        first: whether it reads the model's input.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, blueprint: Blueprint, *, stride: int, ndim: int = 2, first: bool
+    ) -> None:
+        super().__init__()
+        self.stream = nn.Identity() if first else stream_neuron(blueprint, "stem", in_channels)
+        self.conv = SpikingConv(
+            in_channels, out_channels, blueprint, "stem",
+            ndim=ndim, kernel_size=stride, stride=stride, padding=0, ends_branch=True,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``."""
+        return self.conv(self.stream(x))

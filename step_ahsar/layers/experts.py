@@ -41,22 +41,27 @@ class ExpertsAttention(nn.Module):
             raise UserError(f"experts, width and scale must be > 0, got {experts}, {width} and {scale:g}")
         self.experts, self.scale = experts, scale
         self.router = SpikingLinear(dim, experts, blueprint, "attention")
-        self.q = SpikingLinear(dim, experts * width, blueprint, "attention", bias=False)
-        self.k = SpikingLinear(dim, width, blueprint, "attention", bias=key_bias)
-        self.v = SpikingLinear(dim, dim, blueprint, "attention", bias=False)
-        self.neuron = blueprint.new_neuron_behind_attention(experts * dim)
+        self.random = blueprint.attention == "random"
+        if not self.random:
+            self.q = SpikingLinear(dim, experts * width, blueprint, "attention", bias=False)
+            self.k = SpikingLinear(dim, width, blueprint, "attention", bias=key_bias)
+            self.v = SpikingLinear(dim, dim, blueprint, "attention", bias=False)
+        self.neuron = blueprint.new_spikes_behind_attention(experts * dim)
         self.proj = SpikingLinear(dim, dim, blueprint, "attention", ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``."""
         space, x = x.shape[3:], as_tokens(x)
-        router, k, v = self.router(x), self.k(x), self.v(x)
-        queries = rearrange(self.q(x), "t b (m e) n -> t b m e n", m=self.experts)
-        shared = (v @ k.mT)[:, :, None]  # [T, B, 1, C, e]
-        products = rearrange(shared @ queries, "t b m c n -> t b (m c) n") * self.scale
-        outputs = rearrange(self.neuron(products), "t b (m c) n -> t b m c n", m=self.experts)
-        chosen = reduce(outputs * router[:, :, :, None], "t b m c n -> t b c n", "sum")
+        spikes = self.neuron(x if self.random else self._products(x) * self.scale)
+        outputs = rearrange(spikes, "t b (m c) n -> t b m c n", m=self.experts)
+        chosen = reduce(outputs * self.router(x)[:, :, :, None], "t b m c n -> t b c n", "sum")
         return self.proj(chosen).unflatten(-1, space)
+
+    def _products(self, x: Tensor) -> Tensor:
+        """``[T, B, C, N] -> [T, B, m * C, N]``."""
+        queries = rearrange(self.q(x), "t b (m e) n -> t b m e n", m=self.experts)
+        shared = (self.v(x) @ self.k(x).mT)[:, :, None]  # [T, B, 1, C, e]
+        return rearrange(shared @ queries, "t b m c n -> t b (m c) n")
 
     def fold_scale(self, scale: float) -> None:
         """Divides the input of the product's neuron by ``scale`` > 0."""

@@ -46,10 +46,10 @@ class TemporalInteraction(nn.Module):
         # also one that needs all of its time steps at once. The last application is the one that is counted.
         result = q
         for _ in range(len(q) - 2):
-            result = self._apply(q, result, counted=False)
-        return self._apply(q, result, counted=True)
+            result = self._advance(q, result, counted=False)
+        return self._advance(q, result, counted=True)
 
-    def _apply(self, q: Tensor, result: Tensor, counted: bool) -> Tensor:
+    def _advance(self, q: Tensor, result: Tensor, counted: bool) -> Tensor:
         past, mixed = (n if counted else n.foresee for n in (self.past, self.mixed))
         _, batch, heads, width, _ = q.shape
         read = self.conv(rearrange(result[:-1], "t b h d n -> (t b h) n d"))
@@ -77,8 +77,9 @@ class TemporalAttention(SpikingSelfAttention):
         self, dim: int, heads: int, blueprint: Blueprint, *, tokens: int, mixing: float = 0.5, **options: object
     ) -> None:
         super().__init__(dim, heads, blueprint, **options)  # type: ignore[arg-type]
-        self.interaction = TemporalInteraction(dim, tokens, blueprint, mixing=mixing)
+        if not self.random:
+            self.interaction = TemporalInteraction(dim, tokens, blueprint, mixing=mixing)
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
-        """``[T, B, h, d, N]`` each to spikes ``[T, B, C, N]``."""
+        """``[T, B, h, d, N]`` each to ``[T, B, C, N]``."""
         return super().product(self.interaction(q), k, v)

@@ -91,9 +91,7 @@ class WaveletMixer(nn.Module):
         UserError: ``dim`` is not a multiple of ``blocks``.
     """
 
-    def __init__(
-        self, dim: int, blocks: int, blueprint: Blueprint, *, ndim: int = 2, in_series: bool = False
-    ) -> None:
+    def __init__(self, dim: int, blocks: int, blueprint: Blueprint, *, ndim: int = 2, in_series: bool = False) -> None:
         super().__init__()
         if blocks < 1 or dim % blocks:
             raise UserError(f"{blocks} blocks of channels must divide {dim} channels")

@@ -1,6 +1,6 @@
 """The base class of the spiking transformers: inputs over time, feature levels, the head, timm's interface."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from math import prod
 from typing import Any
@@ -13,9 +13,11 @@ from torch.nn.init import trunc_normal_
 from torch.utils.checkpoint import checkpoint
 
 from step_ahsar import internals
-from step_ahsar.errors import UserError
-from step_ahsar.layers import Blueprint, GainNeuron
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.layers import ATTENTIONS, Blueprint, GainNeuron, PatchEmbedding
 from step_ahsar.neurons import NORMS, neuron_kind, own_parameters
+
+STEMS = ("conv", "patch")
 
 
 class SpikingTransformer(nn.Module):
@@ -49,6 +51,11 @@ class SpikingTransformer(nn.Module):
         per_step: keep the time axis in logits and intermediate features instead of averaging over it.
         global_pool: "avg", or "" for features that are not pooled, without a head.
         ndim: 2 for images, 1 for sequences.
+        stem: "conv", the family's own, or "patch": one linear map of each patch in place of every embedding, to show
+            what the convolutions are worth.
+        attention: "own", the family's, or to show what it is worth "random", fixed random spikes in place of its
+            product, or "none".
+        weight_bits: bits of the weights of convolutions and of the head, 2 to 8 (LSQ); None = full precision.
         norm: name of the norm: "bn", "tdbn" or "tebn". A model with "tebn" is bound to its ``time_steps``.
         neuron: name of the spiking neuron.
         backend: the library that simulates it.
@@ -78,6 +85,9 @@ class SpikingTransformer(nn.Module):
         per_step: bool = False,
         global_pool: str = "avg",
         ndim: int = 2,
+        stem: str = "conv",
+        attention: str = "own",
+        weight_bits: int | None = None,
         norm: str = "bn",
         neuron: str = "lif",
         backend: str = "torch",
@@ -92,6 +102,11 @@ class SpikingTransformer(nn.Module):
             raise UserError(f"in_chans must be >= 1, got {in_chans}")
         if ndim not in (1, 2):
             raise UserError(f"ndim must be 1 (sequences) or 2 (images), got {ndim}")
+        if stem not in STEMS:
+            raise unknown("stem", stem, STEMS)
+        if attention not in ATTENTIONS:
+            raise unknown("attention", attention, ATTENTIONS)
+        self.stem = stem
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.time_steps = time_steps
@@ -104,7 +119,16 @@ class SpikingTransformer(nn.Module):
         known = neuron_kind(neuron, backend, neuron_options.get("base")).options or {}
         options = {name: value for name, value in (published or {}).items() if name in known} | neuron_options
         self.blueprint = Blueprint(
-            neuron, backend, threshold, attn_threshold, options, time_steps, NORMS.check(norm), **(design or {})
+            neuron,
+            backend,
+            threshold,
+            attn_threshold,
+            options,
+            time_steps,
+            NORMS.check(norm),
+            weight_bits=weight_bits,
+            attention=attention,
+            **(design or {}),
         )
         self.img_size = None if img_size is None else self.check_size(img_size)
 
@@ -135,12 +159,30 @@ class SpikingTransformer(nn.Module):
         """The length to which a sequence is padded."""
         return length + -length % self.multiple
 
+    def new_embedding(
+        self, make: Callable[[], nn.Module], before: int, after: int, stride: int, *, first: bool = True
+    ) -> nn.Module:
+        """``make()``, or with the stem "patch" a :class:`PatchEmbedding` of ``stride`` in its place.
+
+        Args:
+            make: makes the family's embedding.
+            before: channels of its input.
+            after: channels of its output.
+            stride: the factor by which it shrinks the size.
+            first: whether it reads the model's input.
+        """
+        if self.stem == "conv":
+            return make()
+        return PatchEmbedding(before, after, self.blueprint, stride=stride, ndim=self.ndim, first=first)
+
+    def new_attention(self, make: Callable[[], nn.Module]) -> nn.Module | None:
+        """``make()``, or None if the model is to have no attention."""
+        return None if self.blueprint.attention == "none" else make()
+
     def build_head(self, *, neuron: bool = False, bias: bool = True) -> None:
         """The last layers: the classifier, and with ``neuron`` a neuron that reads the pooled membranes before it."""
         self.head_bias = bias
-        self.head_neuron = (
-            GainNeuron(self.blueprint.new_neuron("head", self.num_features)) if neuron else nn.Identity()
-        )
+        self.head_neuron = GainNeuron(self.blueprint.new_neuron("head", self.num_features)) if neuron else nn.Identity()
         self.reset_classifier(self.num_classes)
 
     # -- forward ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Models of one resolution: a patch embedding, then a column of equal blocks."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from step_ahsar.models._base import SpikingTransformer
 class ColumnarTransformer(SpikingTransformer):
     """A patch embedding, ``depth`` equal blocks, and a head. Each block is a feature level.
 
-    Shapes and the general arguments: :class:`SpikingTransformer`. A subclass sets ``patch_embed``, and calls
+    Shapes and the general arguments: :class:`SpikingTransformer`. A subclass calls :meth:`build_stem`,
     :meth:`build_blocks` and :meth:`build_head`.
 
     Args:
@@ -36,13 +37,24 @@ class ColumnarTransformer(SpikingTransformer):
         super().__init__(num_features=dim, **common)
         self.dim, self.depth, self.heads, self.mlp_ratio = dim, depth, heads, mlp_ratio
 
+    def build_stem(self, stem: Callable[..., nn.Module], **options: Any) -> None:
+        """The patch embedding: ``stem(in_chans, dim, blueprint, ndim, **options)``, unless the option ``stem`` differs."""
+
+        def make() -> nn.Module:
+            return stem(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, **options)
+
+        self.patch_embed = self.new_embedding(make, self.in_chans, self.dim, self.stride)
+
     def build_blocks(
         self, attention: Callable[..., nn.Module], mlp: Callable[..., nn.Module] = MLP, **options: Any
     ) -> None:
         """Blocks of ``attention(dim, heads, blueprint, **options)`` and ``mlp(dim, blueprint, ratio=mlp_ratio)``."""
         make = self.blueprint
         self.blocks = nn.ModuleList(
-            Block(attention(self.dim, self.heads, make, **options), mlp(self.dim, make, ratio=self.mlp_ratio))
+            Block(
+                self.new_attention(partial(attention, self.dim, self.heads, make, **options)),
+                mlp(self.dim, make, ratio=self.mlp_ratio),
+            )
             for _ in range(self.depth)
         )
         self.feature_info = [

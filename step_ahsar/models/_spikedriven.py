@@ -1,6 +1,7 @@
 """The skeleton that the later spike-driven transformers share: convolutional stages, then transformer stages."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -69,7 +70,9 @@ class SpikeDrivenHierarchy(StagedTransformer):
         widths = pairwise([self.in_chans, *self.dims])
         for i, ((before, dim), stride, (block, depth)) in enumerate(zip(widths, self.strides, blocks, strict=True)):
             kernel = self.kernel if i == 0 else 3
-            embedding = Downsampling(before, dim, make, kernel_size=kernel, stride=stride, ndim=ndim, first=i == 0)
+            first = i == 0
+            own = partial(Downsampling, before, dim, make, kernel_size=kernel, stride=stride, ndim=ndim, first=first)
+            embedding = self.new_embedding(own, before, dim, stride, first=first)
             self.add_stage(embedding, [block(dim) for _ in range(depth)], dim, stride)
         self.build_head(neuron=True)
 

@@ -3,6 +3,7 @@
 Variants, facts and deviations: ``zoo/espikeformer`` in the repository, ``step_ahsar/zoo/espikeformer`` in the wheel.
 """
 
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -31,8 +32,8 @@ class ESpikeFormer(SpikeDrivenHierarchy):
         def transformer(dim: int) -> nn.Module:
             mixer = SeparableConv(dim, 3, make, ndim=self.ndim, spiking_depthwise=True)
             scale = 2 / sqrt(dim / heads) if attn_scale is None else attn_scale
-            attention = SpikingSelfAttention(dim, heads, make, scale=scale, proj_bias=False, value_ratio=value_ratio)
-            return nn.Sequential(Residual(mixer), Block(attention, self.mlp(dim)))
+            own = partial(SpikingSelfAttention, dim, heads, make, scale=scale, proj_bias=False, value_ratio=value_ratio)
+            return nn.Sequential(Residual(mixer), Block(self.new_attention(own), self.mlp(dim)))
 
         self.build_stages(transformer, spiking_depthwise=True)
 

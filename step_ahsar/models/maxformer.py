@@ -4,6 +4,7 @@ Variants, facts and deviations: ``zoo/maxformer`` in the repository, ``step_ahsa
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -77,13 +78,14 @@ class MaxFormer(StagedTransformer):
 
         def mixer(dim: int, stage: int) -> nn.Module | None:
             if stage == len(dims) - 1:
-                return SpikingSelfAttention(dim, heads, make, scale=attn_scale)
+                return self.new_attention(partial(SpikingSelfAttention, dim, heads, make, scale=attn_scale))
             return DepthwiseMixer(dim, kernels[stage], make, ndim=ndim) if kernels[stage] else None
 
         for i, ((before, dim), depth, plan) in enumerate(
             zip(pairwise([self.in_chans, *dims]), depths, plans, strict=True)
         ):
-            embedding = DeformedShortcutEmbedding(before, dim, plan, make, ndim=ndim)
+            own = partial(DeformedShortcutEmbedding, before, dim, plan, make, ndim=ndim)
+            embedding = self.new_embedding(own, before, dim, plan.stride, first=i == 0)
             blocks = [Block(mixer(dim, i), MLP(dim, make, ratio=mlp_ratio, inner_shortcut=True)) for _ in range(depth)]
             self.add_stage(embedding, blocks, dim, plan.stride)
         self.build_head(neuron=True)

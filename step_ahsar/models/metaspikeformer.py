@@ -26,10 +26,10 @@ class MetaSpikeFormer(SpikeDrivenHierarchy):
         layer = partial(SpikingRepConv, ndim=self.ndim)
 
         def transformer(dim: int) -> nn.Module:
-            attention = SpikingSelfAttention(
-                dim, self.heads, self.blueprint, scale=attn_scale, proj_bias=False, layer=layer
+            own = partial(
+                SpikingSelfAttention, dim, self.heads, self.blueprint, scale=attn_scale, proj_bias=False, layer=layer
             )
-            return Block(attention, self.mlp(dim))
+            return Block(self.new_attention(own), self.mlp(dim))
 
         self.build_stages(transformer, spiking_depthwise=False)
 

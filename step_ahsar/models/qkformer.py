@@ -4,6 +4,7 @@ Variants, facts and deviations: ``zoo/qkformer`` in the repository, ``step_ahsar
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -84,8 +85,10 @@ class QKFormer(StagedTransformer):
         for i, ((before, dim), depth, plan) in enumerate(
             zip(pairwise([self.in_chans, *dims]), depths, plans, strict=True)
         ):
-            patch_embed = DeformedShortcutEmbedding(before, dim, plan, make, ndim=self.ndim, pool_first=pool_first)
-            blocks = [Block(attention(i), MLP(dim, make, ratio=mlp_ratio)) for _ in range(depth)]
+            own = partial(DeformedShortcutEmbedding, before, dim, plan, make, ndim=self.ndim, pool_first=pool_first)
+            patch_embed = self.new_embedding(own, before, dim, plan.stride, first=i == 0)
+            mixer = partial(attention, i)
+            blocks = [Block(self.new_attention(mixer), MLP(dim, make, ratio=mlp_ratio)) for _ in range(depth)]
             self.add_stage(patch_embed, blocks, dim, plan.stride)
         self.build_head()
 

@@ -27,16 +27,20 @@ class QSDTransformer(SpikeDrivenHierarchy):
     def __init__(
         self, *, attn_scale: float = 0.25, weight_bits: int | None = 4, layer_scale: float = 1e-6, **common: Any
     ) -> None:
-        design = {"shortcut": "membrane", "linear_std": None, "weight_bits": weight_bits}
-        super().__init__(design=design, **common)
+        design = {"shortcut": "membrane", "linear_std": None}
+        super().__init__(design=design, weight_bits=weight_bits, **common)
         layer = partial(SpikingRepConv, ndim=self.ndim)
 
         def transformer(dim: int) -> nn.Module:
-            attention = SpikingSelfAttention(
-                dim, self.heads, self.blueprint, scale=attn_scale, proj_bias=False, layer=layer
+            own = partial(
+                SpikingSelfAttention, dim, self.heads, self.blueprint, scale=attn_scale, proj_bias=False, layer=layer
             )
-            branches = (nn.Sequential(each, LayerScale(dim, layer_scale)) for each in (attention, self.mlp(dim)))
-            return Block(*branches)
+
+            def scaled(branch: nn.Module) -> nn.Module:
+                return nn.Sequential(branch, LayerScale(dim, layer_scale))
+
+            attention = self.new_attention(own)
+            return Block(None if attention is None else scaled(attention), scaled(self.mlp(dim)))
 
         self.build_stages(transformer, spiking_depthwise=False)
 

@@ -23,7 +23,7 @@ class SpikeDrivenTransformer(ColumnarTransformer):
     def __init__(self, *, pools: Sequence[bool] = (False, False, True, True), **common: Any) -> None:
         design = {"shortcut": "membrane", "conv_std": 0.02}
         super().__init__(stride=2 ** sum(map(bool, pools)), design=design, **common)
-        self.patch_embed = PatchSplitting(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=pools)
+        self.build_stem(PatchSplitting, pools=pools)
         self.build_blocks(SpikeDrivenAttention)
         self.build_head(neuron=True)
 

@@ -37,9 +37,7 @@ class SEMMSpikformer(ColumnarTransformer):
         **common: Any,
     ) -> None:
         super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), **common)
-        self.patch_embed = PatchSplitting(
-            self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=pools, pool_first=pool_first
-        )
+        self.build_stem(PatchSplitting, pools=pools, pool_first=pool_first)
         mlp = partial(ExpertsMLP, ndim=self.ndim)
         self.build_blocks(ExpertsAttention, mlp, width=width, key_bias=key_bias, scale=attn_scale)
         self.build_head()

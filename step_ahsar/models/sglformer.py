@@ -4,6 +4,8 @@ Variants, facts and deviations: ``zoo/sglformer`` in the repository, ``step_ahsa
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from step_ahsar.errors import UserError
 from step_ahsar.layers import (
     MLP,
     Block,
+    Blueprint,
     LearnedPool,
     LocalModule,
     ParityAttention,
@@ -55,16 +58,10 @@ class SGLFormer(ColumnarTransformer):
         make, dim, ndim = self.blueprint, self.dim, self.ndim
         if len(divisors) != len(pools) or any(divisor < 1 or dim % divisor for divisor in divisors):
             raise UserError(f"divisors must divide dim {dim}, one for each of {len(pools)} pools, got {list(divisors)}")
-        widths = [self.in_chans, *(dim // divisor for divisor in divisors)]
-        self.patch_embed = nn.Sequential(
-            *(
-                SpikingConv(before, after, make, "stem", ndim=ndim, pool=bool(pool), pool_first=True)
-                for before, after, pool in zip(widths, widths[1:], pools, strict=False)
-            )
-        )
+        self.build_stem(_stem, divisors=divisors, pools=pools)
 
         def block(attention: type[SpikingSelfAttention], bias: bool) -> nn.Module:
-            mixer = attention(dim, self.heads, make, scale=attn_scale, proj_bias=bias)
+            mixer = self.new_attention(partial(attention, dim, self.heads, make, scale=attn_scale, proj_bias=bias))
             return Block(mixer, MLP(dim, make, ratio=self.mlp_ratio, bias=bias))
 
         local = Residual(LocalModule(dim, make, ratio=self.mlp_ratio, ndim=ndim))
@@ -87,6 +84,19 @@ class SGLFormer(ColumnarTransformer):
         if self.per_step:
             raise UserError("learnt_pool has no logits for each time step (per_step)")
         return LearnedPool(self.dim, self.time_steps, self.tokens)
+
+
+def _stem(
+    in_chans: int, dim: int, make: Blueprint, *, ndim: int, divisors: Sequence[int], pools: Sequence[bool]
+) -> nn.Module:
+    """3x3 convolutions of ``dim / divisor`` channels. ``[T, B, in_chans, *S] -> spikes [T, B, dim, *S / stride]``."""
+    widths = [in_chans, *(dim // divisor for divisor in divisors)]
+    return nn.Sequential(
+        *(
+            SpikingConv(before, after, make, "stem", ndim=ndim, pool=bool(pool), pool_first=True)
+            for (before, after), pool in zip(pairwise(widths), pools, strict=True)
+        )
+    )
 
 
 register_family("sglformer", SGLFormer, first_conv="patch_embed.0.conv")

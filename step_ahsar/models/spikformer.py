@@ -37,9 +37,7 @@ class Spikformer(ColumnarTransformer):
         **common: Any,
     ) -> None:
         super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), **common)
-        self.patch_embed = PatchSplitting(
-            self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=pools, pool_first=pool_first
-        )
+        self.build_stem(PatchSplitting, pools=pools, pool_first=pool_first)
         self.build_blocks(SpikingSelfAttention, scale=attn_scale, qkv_bias=qkv_bias)
         self.build_head()
 

@@ -30,7 +30,7 @@ class Spikingformer(ColumnarTransformer):
     ) -> None:
         design = {"shortcut": "membrane", "linear_std": None}
         super().__init__(stride=2 ** sum(map(bool, pools)), design=design, **common)
-        self.patch_embed = ConvStem(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=pools)
+        self.build_stem(ConvStem, pools=pools)
         self.build_blocks(SpikingSelfAttention, scale=attn_scale)
         self.build_head()
 

@@ -4,6 +4,7 @@ Variants, facts and deviations: ``zoo/spikingresformer``, in the wheel ``step_ah
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -74,12 +75,15 @@ class SpikingResformer(StagedTransformer):
         for i, (before, dim) in enumerate(pairwise([self.in_chans, *dims])):
             blocks = [
                 Block(
-                    DualSpikeAttention(dim, heads[i], make, reduction=reductions[i], ndim=ndim),
+                    self.new_attention(
+                        partial(DualSpikeAttention, dim, heads[i], make, reduction=reductions[i], ndim=ndim)
+                    ),
                     GroupwiseMLP(dim, make, ratio=mlp_ratio, group_size=group_size, ndim=ndim),
                 )
                 for _ in range(depths[i])
             ]
-            self.add_stage(embedding(i, before, dim), blocks, dim, strides[i])
+            own = partial(embedding, i, before, dim)
+            self.add_stage(self.new_embedding(own, before, dim, strides[i], first=i == 0), blocks, dim, strides[i])
         self.build_head(bias=False)
 
 

@@ -32,11 +32,14 @@ class SWformer(ColumnarTransformer):
         pools: Sequence[bool] = (False, False, True, True),
         in_series: bool = False,
         head_neuron: bool = False,
+        attention: str = "own",
         **common: Any,
     ) -> None:
+        if attention != "own":
+            raise UserError(f"SWformer mixes tokens without attention; attention {attention!r} would have no effect")
         design = {"shortcut": "membrane", "linear_std": None}
         super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), design=design, **common)
-        self.patch_embed = PatchSplitting(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=pools)
+        self.build_stem(PatchSplitting, pools=pools)
         self.build_blocks(WaveletMixer, ndim=self.ndim, in_series=in_series)
         self.build_head(neuron=head_neuron)
 

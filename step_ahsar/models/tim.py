@@ -34,9 +34,7 @@ class TIMSpikformer(ColumnarTransformer):
         **common: Any,
     ) -> None:
         super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), **common)
-        self.patch_embed = PatchSplitting(
-            self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=pools, pool_first=pool_first
-        )
+        self.build_stem(PatchSplitting, pools=pools, pool_first=pool_first)
         options: dict[str, Any] = {"mixing": mixing, "scale": attn_scale, "proj_bias": False}
         self.build_blocks(TemporalAttention, tokens=self.tokens, **options)
         self.build_head()

@@ -11,9 +11,6 @@ from step_ahsar.errors import UserError
 from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images, check_pools, check_scales
 from step_ahsar.models._staged import Stage
 from step_ahsar.models.maxformer import MaxFormer
-from step_ahsar.models.maxformer import MaxFormer
-from step_ahsar.models.maxformer import MaxFormer
-from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.sdt import SpikeDrivenTransformer
 from step_ahsar.models.spikformer import Spikformer

@@ -68,24 +68,6 @@ def maxformers() -> tuple[nn.Module, nn.Module]:
     return ours, theirs.eval()
 
 
-def maxformers() -> tuple[nn.Module, nn.Module]:
-    ours = timm.create_model("maxformer_3_64", num_classes=7, heads=8).eval()
-    theirs = sj_maxformer.MaxFormer(T=4, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True, detach_reset=True)
-    return ours, theirs.eval()
-
-
-def maxformers() -> tuple[nn.Module, nn.Module]:
-    ours = timm.create_model("maxformer_3_64", num_classes=7, heads=8).eval()
-    theirs = sj_maxformer.MaxFormer(T=4, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True, detach_reset=True)
-    return ours, theirs.eval()
-
-
-def maxformers() -> tuple[nn.Module, nn.Module]:
-    ours = timm.create_model("maxformer_3_64", num_classes=7, heads=8).eval()
-    theirs = sj_maxformer.MaxFormer(T=4, num_classes=7, embed_dims=64, depths=(1, 1, 1), cifar=True, detach_reset=True)
-    return ours, theirs.eval()
-
-
 def pair(case: str) -> tuple[nn.Module, nn.Module, Tensor]:
     torch.manual_seed(0)
     if case == "qkformer":
