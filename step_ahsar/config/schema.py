@@ -92,6 +92,11 @@ class DataConfig(_Section):
     workers: Index = Field(default=0, description="number of loading processes; results do not depend on it")
     prefetch: Count = Field(default=2, description="batches that each loading process prepares in advance")
     pin_memory: bool | None = Field(default=None, description="page-locked batches; null = if there is a GPU")
+    shuffle_time: Literal["test", "both"] | None = Field(
+        default=None,
+        description="the frames of each recording, or the samples of each series, in a random order: in testing alone, "
+        "or in training and validation too; a model that needs the order of time then loses accuracy",
+    )
     encoder: str = Field(
         default="direct",
         description="from an image to T time steps, see `step-ahsar list encoders`; direct repeats the image",
@@ -133,7 +138,15 @@ class ModelConfig(_Section):
     alpha: Positive | None = None
     reset: Literal["hard", "soft"] | None = None
     detach_reset: bool | None = None
+    norm: str | None = Field(default=None, description="norm in front of the neurons: bn, tdbn or tebn; null = bn")
+    weight_bits: Annotated[int, Field(ge=2, le=8, strict=True)] | None = Field(
+        default=None, description="bits of quantised weights (LSQ); null = the model's own, mostly full precision"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="further arguments of the model and of its neuron")
+
+    def layer_options(self) -> dict[str, Any]:
+        """The options of the model's layers that are set, by the models' names."""
+        return {name: value for name in ("norm", "weight_bits") if (value := getattr(self, name)) is not None}
 
     def neuron_options(self) -> dict[str, Any]:
         """The options of the neuron that are set, by the registry's names."""

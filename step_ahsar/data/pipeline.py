@@ -110,6 +110,8 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
         raise UserError("data.sequence.fit 'resample' needs data.sequence.length")
     if data.corruption is not None:
         find_corruption(data.corruption, spec)
+    if data.shuffle_time and (config.task != "classification" or not (spec.modality == "event" or spec.ndim == 1)):
+        raise UserError(f"data.shuffle_time does not apply to {what}: it is for recordings and series with a class")
 
 
 # Augmentation of events that leaves boxes and masks as they are, each option at the value that turns it off.
@@ -150,11 +152,12 @@ def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
         UserError: options that are wrong for the data set.
     """
     data, training = config.data, part == "train"
+    shuffle = data.shuffle_time is not None and (part == "test" or data.shuffle_time == "both")
     corrupt = find_corruption(data.corruption, spec) if part == "test" and data.corruption is not None else None
     if spec.modality == "event":
-        return _event_pipeline(config, spec, training, corrupt)
+        return _event_pipeline(config, spec, training, corrupt, shuffle)
     if spec.ndim == 1:
-        return _series_pipeline(config, spec)
+        return _series_pipeline(config, spec, shuffle)
     random = (training and is_augmented(data)) or corrupt is not None or ENCODERS[data.encoder].random
     encoding = Encoding(data.encoder, config.model.time_steps)
     if config.task != "classification":
@@ -179,7 +182,9 @@ def frames_of(config: Config, spec: DatasetSpec) -> "partial[np.ndarray]":
     )
 
 
-def _event_pipeline(config: Config, spec: DatasetSpec, training: bool, corrupt: Corrupt | None) -> Pipeline:
+def _event_pipeline(
+    config: Config, spec: DatasetSpec, training: bool, corrupt: Corrupt | None, shuffle: bool
+) -> Pipeline:
     settings = config.data.events
     augmented = training and event_augment.is_augmented(settings)
     augment = partial(event_augment.augment, config=settings) if augmented else None
@@ -187,16 +192,17 @@ def _event_pipeline(config: Config, spec: DatasetSpec, training: bool, corrupt: 
     if config.task != "classification":
         finish = build_scene_transform(config.data, spec, config.model.time_steps, training)
     moved = finish is not None and training and is_augmented(config.data)
-    steps = EventSteps(augment, corrupt, frames_of(config, spec), finish, config.task)
-    return Pipeline(steps, augmented or corrupt is not None or moved, has_time=True)
+    steps = EventSteps(augment, corrupt, frames_of(config, spec), shuffle, finish, config.task)
+    return Pipeline(steps, augmented or corrupt is not None or moved or shuffle, has_time=True)
 
 
-def _series_pipeline(config: Config, spec: DatasetSpec) -> Pipeline:
+def _series_pipeline(config: Config, spec: DatasetSpec, shuffle: bool) -> Pipeline:
     data, encoding = config.data, Encoding(config.data.encoder, config.model.time_steps)
     mean, std = statistics(data, spec) if spec.mean else ((0.0,), (1.0,))
     shift, scale = (torch.tensor(values).unsqueeze(1) for values in (mean, std))
-    steps = SeriesSteps(shift, scale, data.sequence, config.model.time_steps, encoding)
-    return Pipeline(steps, ENCODERS[data.encoder].random, encoding.adds_time or data.sequence.axis == "time")
+    steps = SeriesSteps(shift, scale, data.sequence, shuffle, config.model.time_steps, encoding)
+    random = ENCODERS[data.encoder].random or shuffle
+    return Pipeline(steps, random, encoding.adds_time or data.sequence.axis == "time")
 
 
 @dataclass(frozen=True)
@@ -258,11 +264,12 @@ class SceneSteps:
 
 @dataclass(frozen=True)
 class SeriesSteps:
-    """The steps for a series with a class: normalise, cut or resample, lay out, encode."""
+    """The steps for a series with a class: normalise, cut or resample, shuffle, lay out, encode."""
 
     shift: Tensor
     scale: Tensor
     sequence: SequenceConfig
+    shuffle: bool  # the order of the samples
     time_steps: int
     encoding: Encoding
 
@@ -270,6 +277,8 @@ class SeriesSteps:
         """From [C, L] to [C', L'] or [T, C', L']."""
         x = (torch.from_numpy(raw) - self.shift) / self.scale
         x = fit_length(x, self.sequence.length, self.sequence.fit)
+        if self.shuffle:
+            x = x[:, torch.from_numpy(rng.permutation(x.shape[1]))]
         return self.encoding(lay_out(x, self.sequence.axis, self.time_steps), rng), target
 
 
@@ -280,6 +289,7 @@ class EventSteps:
     augment: Callable[..., Recording] | None
     corrupt: Corrupt | None
     to_frames: Callable[[Recording], Any]
+    shuffle: bool  # the order of the frames
     transform: SceneTransform | None
     task: str
 
@@ -291,6 +301,8 @@ class EventSteps:
             if self.corrupt is not None:
                 raw = self.corrupt(raw, rng)
             raw = self.to_frames(raw)
+        if self.shuffle:
+            raw = raw[rng.permutation(len(raw))]
         if self.transform is None:
             return torch.from_numpy(raw).float(), target
         x, objects = self.transform(raw, target)

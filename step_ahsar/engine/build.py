@@ -40,6 +40,7 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, sizes: Sequence[
             "threshold": config.threshold,
             "attn_threshold": config.attn_threshold,
             **({"ndim": 1} if ndim == 1 else {}),
+            **config.layer_options(),
             **config.neuron_options(),
             **config.args,
             **options,

@@ -86,6 +86,7 @@ _AT_TEST = (
     "data.pin_memory",
     "data.batch_size",
     "data.corruption",
+    "data.shuffle_time",
     "data.test_size",
     "head.score_threshold",
     "head.test_scales",

@@ -12,7 +12,7 @@ from step_ahsar.layers.conv import GainNeuron
 
 
 class TemporalInteraction(nn.Module):
-    r"""Mixes the queries of each time step with those before (TIM; Shen et al., IJCAI 2024, arXiv 2401.11687, eq. 8-10).
+    r"""Mixes the queries of each time step with those before (TIM; Shen et al., IJCAI 2024, arXiv 2401.11687).
 
     .. math:: q'_t = N_2(a N_1(\mathrm{conv}(q'_{t-1})) + (1 - a) q_t), \qquad q'_0 = q_0
 
@@ -59,7 +59,7 @@ class TemporalInteraction(nn.Module):
 
 
 def _from_rest(x: Tensor) -> Tensor:
-    """A first time step of zeros in front: there the neurons of TIM do not run. ``[T - 1, B, C, N] -> [T, B, C, N]``."""
+    """A first time step of zeros, at which the neurons rest. ``[T - 1, B, C, N] -> [T, B, C, N]``."""
     return F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0))
 
 

@@ -73,7 +73,7 @@ class SharedConv(nn.Module):
 
 
 class WaveletMixer(nn.Module):
-    """Frequency-aware token mixer (FATM; Spiking Wavelet Transformer, arXiv 2403.11138, section 3.3).
+    """Frequency-aware token mixer (FATM; Spiking Wavelet Transformer, arXiv 2403.11138).
 
     Three branches read the same spikes, and their outputs are added: a Haar transform whose coefficients are mixed
     among the channels of each block and transformed back, a 1x1 and a 3x3 convolution. Ternary neurons keep the sign
@@ -84,8 +84,8 @@ class WaveletMixer(nn.Module):
         blocks: blocks of channels. Mixing happens within a block, and one kernel serves the blocks of a convolution.
         blueprint: makes the layers.
         ndim: spatial dimensions.
-        in_series: the form for event cameras: spikes and the transform's output are max-pooled (kernel 3, stride 1), and
-            the convolutions read that output. Their sum alone is the result.
+        in_series: the form for event cameras: spikes and the transform's output are max-pooled (kernel 3, stride 1),
+            and the convolutions read that output. Their sum alone is the result.
 
     Raises:
         UserError: ``dim`` is not a multiple of ``blocks``.

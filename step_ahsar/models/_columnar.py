@@ -38,7 +38,7 @@ class ColumnarTransformer(SpikingTransformer):
         self.dim, self.depth, self.heads, self.mlp_ratio = dim, depth, heads, mlp_ratio
 
     def build_stem(self, stem: Callable[..., nn.Module], **options: Any) -> None:
-        """The patch embedding: ``stem(in_chans, dim, blueprint, ndim, **options)``, unless the option ``stem`` differs."""
+        """The patch embedding: ``stem(in_chans, dim, blueprint, ndim, **options)``, or that of the option ``stem``."""
 
         def make() -> nn.Module:
             return stem(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, **options)

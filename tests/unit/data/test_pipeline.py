@@ -1,10 +1,11 @@
 """Every option of the data section reaches the tensors, or is refused for data that it does not apply to."""
 
+import numpy as np
 import pytest
 import torch
 
 from step_ahsar.config import Config
-from step_ahsar.data import DATASETS, open_data
+from step_ahsar.data import DATASETS, build_pipeline, open_data
 from step_ahsar.errors import UserError
 
 EMBEDDED = {
@@ -138,6 +139,42 @@ def test_validation_data_are_neither_augmented_nor_corrupted():
     assert not torch.equal(next(iter(changed.test_batches()))[0], next(iter(plain.test_batches()))[0])
 
 
+@pytest.mark.parametrize("name", ["digits_events", "digits_sequence"])
+@pytest.mark.parametrize("order", ["test", "both"])
+def test_the_order_of_time_is_shuffled_where_it_is_said(name, order):
+    """The frames or samples stay, in an order of their own for each sample, and in training for each epoch."""
+    options = {"model__time_steps": 8, "data__validation": 0.1}
+    axis = 0 if name == "digits_events" else 2
+    for part in ("train", "validation", "test"):
+        found = []
+        for shuffle in (None, order):
+            data = open_data(config(name, data__shuffle_time=shuffle, **options))
+            runs = [data.train_batches(0)(1), data.train_batches(0)(2)] if part == "train" else []
+            runs = runs or [data.validation_batches() if part == "validation" else data.test_batches()]
+            found.append([next(iter(run))[0] for run in runs])
+        for plain, shuffled in zip(*found, strict=True):
+            changed = part == "test" or order == "both"
+            assert torch.equal(plain, shuffled) != changed
+            assert torch.equal(plain.sum(axis), shuffled.sum(axis)) or name == "digits_sequence"
+            sums = (x.sort(axis).values for x in (plain, shuffled))
+            assert torch.equal(*sums)
+
+
+@pytest.mark.parametrize("name", ["digits_events", "digits_sequence"])
+def test_whole_frames_and_whole_samples_are_shuffled(name):
+    options = config(name, data__shuffle_time="test", model__time_steps=8)
+    run = build_pipeline(options, DATASETS[name], "test").run
+    size = (8, 2, 3, 3) if name == "digits_events" else (2, 8)
+    raw = np.broadcast_to(np.arange(8, dtype=np.float32).reshape([8 if n == 8 else 1 for n in size]), size)
+    orders = []
+    for seed in range(3):
+        x, _ = run(raw.copy(), 0, np.random.default_rng(seed))
+        x = x.flatten(1) if name == "digits_events" else x.T
+        assert (x == x[:, :1]).all()
+        orders.append(tuple(x[:, 0].tolist()))
+    assert len(set(orders)) == 3
+
+
 def test_limits_choose_the_same_samples_for_every_seed():
     first = sorted(batch(training=True, data__train_limit=4, seed=0)[1].tolist())
     assert first == sorted(batch(training=True, data__train_limit=4, seed=1)[1].tolist())
@@ -174,6 +211,8 @@ def test_limits_choose_the_same_samples_for_every_seed():
         ("digits_sequence", {"data.corruption": "gaussian_noise:1"}, "there are none for sequences"),
         ("digits_sequence", {"data.hflip": 0.5}, "data.hflip does not apply"),
         ("digits_sequence", {"data.test_size": 32}, "data.test_size does not apply"),
+        ("digits", {"data.shuffle_time": "test"}, "it is for recordings and series with a class"),
+        ("digits_scenes_events", {"data.shuffle_time": "both"}, "it is for recordings and series with a class"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(name, values, message):
