@@ -30,8 +30,8 @@ class Blueprint:
         backend: the library that simulates it.
         threshold: firing threshold of every neuron except those behind an attention product; None = the neuron's
             default.
-        attn_threshold: threshold of the neuron behind the attention product; None = half of ``threshold``, the
-            published ratio (1 and 0.5).
+        attn_threshold: threshold of the neuron behind the attention product; None = ``attn_factor`` times
+            ``threshold``.
         options: further options of the neuron (tau, surrogate, alpha, ...), which the registry validates.
         time_steps: T, for neurons and norms with parameters for each time step.
         norm: norm of the registry, see :mod:`step_ahsar.neurons.norms`.
@@ -40,6 +40,7 @@ class Blueprint:
         conv_std: standard deviation of the initial weights of convolutions; None = PyTorch's default.
         linear_std: the same for linear layers, over tokens.
         weight_bits: bits of the weights of convolutions and of the head; None = they are not quantised.
+        attn_factor: the published ratio of the two thresholds.
         attention: "own" = the model's attention, "random" = fixed random spikes in place of its product, "none" = no
             attention.
     """
@@ -55,6 +56,7 @@ class Blueprint:
     conv_std: float | None = None
     linear_std: float | None = 0.02
     weight_bits: int | None = None
+    attn_factor: float = 0.5
     attention: str = "own"
     _made: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
@@ -83,7 +85,7 @@ class Blueprint:
 
     def new_neuron_behind_attention(self, channels: int) -> SpikingNeuron:
         """The neuron behind an attention product, with the threshold ``attn_threshold``."""
-        threshold = self._threshold / 2 if self.attn_threshold is None else self.attn_threshold
+        threshold = self._threshold * self.attn_factor if self.attn_threshold is None else self.attn_threshold
         return self._new_neuron("attention", self.neuron, self.backend, self.options, channels, threshold)
 
     def new_spikes_behind_attention(self, channels: int, everywhere: bool = False) -> nn.Module:

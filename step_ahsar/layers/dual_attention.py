@@ -73,8 +73,8 @@ class DualSpikeAttention(nn.Module):
                 dim, 2 * dim, blueprint, None, ndim=ndim, kernel_size=reduction, stride=reduction, padding=0
             )
             self.input_rate, self.map_rate = RunningRate(heads), RunningRate(heads)
-            self.match = GainNeuron(blueprint.new_neuron("attention", heads))
-            self.gather = GainNeuron(blueprint.new_neuron("attention", dim))
+            self.match = GainNeuron(blueprint.new_neuron_behind_attention(heads))
+            self.gather = GainNeuron(blueprint.new_neuron_behind_attention(dim))
         self.proj = SpikingConv(dim, dim, blueprint, "attention", ndim=ndim, kernel_size=1, ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:

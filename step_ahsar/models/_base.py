@@ -61,7 +61,8 @@ class SpikingTransformer(nn.Module):
         backend: the library that simulates it.
         threshold: firing threshold of every neuron except those behind an attention product or sum; None = the neuron's
             default.
-        attn_threshold: threshold of the neurons behind an attention product or sum; None = half of ``threshold``.
+        attn_threshold: threshold of the neurons behind an attention product or sum; None = the family's published
+            share of ``threshold``, in most a half.
         neuron_options: further options of the neuron: tau, surrogate, alpha, reset, detach_reset, base, ...
 
     Raises:
@@ -106,6 +107,8 @@ class SpikingTransformer(nn.Module):
             raise unknown("stem", stem, STEMS)
         if attention not in ATTENTIONS:
             raise unknown("attention", attention, ATTENTIONS)
+        if attention != "own" and attn_threshold is not None:
+            raise UserError(f"attn_threshold has no effect without the family's own attention, got {attention!r}")
         self.stem = stem
         self.in_chans = in_chans
         self.num_classes = num_classes

@@ -78,18 +78,20 @@ def register_family(family: str, model: type[nn.Module], first_conv: str) -> Non
     for name, variant in zoo["variants"].items():
         form = zoo["forms"][variant["form"]]
         args[name] = {**form["args"], **variant["args"]}
-        cfgs[name] = _cfg(args[name], first_conv, {**zoo["source"], **form["cfg"]})
+        stride = variant.get("stride", form["stride"])
+        cfgs[name] = _cfg(args[name], first_conv, stride, {**zoo["source"], **form["cfg"]})
     module.default_cfgs = generate_default_cfgs(cfgs)  # type: ignore[attr-defined]  # register_model reads it there
     for name in args:
         register_model(_entry_point(name, model, args[name]))
         _models[name] = _Entry(family, model)
 
 
-def _cfg(args: dict[str, Any], first_conv: str, extra: dict[str, Any]) -> PretrainedCfg:
+def _cfg(args: dict[str, Any], first_conv: str, stride: int, extra: dict[str, Any]) -> PretrainedCfg:
     """The record in timm of a variant. The input of a 1-d form of length L is recorded as (C, 1, L)."""
-    size = args["img_size"]
+    size, series = args["img_size"], args.get("ndim") == 1
     return PretrainedCfg(
-        input_size=(args["in_chans"], 1 if args.get("ndim") == 1 else size, size),
+        input_size=(args["in_chans"], 1 if series else size, size),
+        pool_size=(1 if series else size // stride, size // stride),
         num_classes=args["num_classes"],
         first_conv=first_conv,
         classifier="head",

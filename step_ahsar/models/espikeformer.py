@@ -25,7 +25,7 @@ class ESpikeFormer(SpikeDrivenHierarchy):
     """
 
     def __init__(self, *, attn_scale: float | None = None, value_ratio: int = 4, **common: Any) -> None:
-        design = {"shortcut": "membrane", "linear_std": None}
+        design = {"shortcut": "membrane", "linear_std": None, "attn_factor": 1.0}
         super().__init__(design=design, **common)
         make, heads = self.blueprint, self.heads
 

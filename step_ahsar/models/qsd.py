@@ -27,7 +27,7 @@ class QSDTransformer(SpikeDrivenHierarchy):
     def __init__(
         self, *, attn_scale: float = 0.25, weight_bits: int | None = 4, layer_scale: float = 1e-6, **common: Any
     ) -> None:
-        design = {"shortcut": "membrane", "linear_std": None}
+        design = {"shortcut": "membrane", "linear_std": None, "attn_factor": 1.0}
         super().__init__(design=design, weight_bits=weight_bits, **common)
         layer = partial(SpikingRepConv, ndim=self.ndim)
 

@@ -60,7 +60,7 @@ class SpikingResformer(StagedTransformer):
         super().__init__(
             stride=prod(strides),
             num_features=dims[-1],
-            design={"shortcut": "membrane", "linear_std": None},
+            design={"shortcut": "membrane", "linear_std": None, "attn_factor": 1.0},
             published={"surrogate": "atan", "alpha": 2.0},
             **common,
         )

@@ -32,11 +32,10 @@ class SWformer(ColumnarTransformer):
         pools: Sequence[bool] = (False, False, True, True),
         in_series: bool = False,
         head_neuron: bool = False,
-        attention: str = "own",
         **common: Any,
     ) -> None:
-        if attention != "own":
-            raise UserError(f"SWformer mixes tokens without attention; attention {attention!r} would have no effect")
+        if common.get("attention", "own") != "own" or common.get("attn_threshold") is not None:
+            raise UserError("SWformer mixes tokens without attention: attention and attn_threshold would have no effect")
         design = {"shortcut": "membrane", "linear_std": None}
         super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), design=design, **common)
         self.build_stem(PatchSplitting, pools=pools)
