@@ -16,7 +16,7 @@ import torch
 from step_ahsar.models import SpikingTransformer, list_models
 from step_ahsar.paths import zoo_dir
 
-FAMILIES = ("qkformer", "spikformer")
+FAMILIES = sorted(path.parent.name for path in zoo_dir().glob("*/variants.yaml"))
 
 
 def fill(model: torch.nn.Module, seed: int = 0) -> None:
@@ -31,8 +31,13 @@ def fill(model: torch.nn.Module, seed: int = 0) -> None:
                 new = draw.uniform(0.5, 2.5, shape)
             elif key.endswith(("bias", "running_mean")):
                 new = draw.normal(0.6 if key.endswith("norm.bias") else 0.0, 0.3, shape)
-            elif key.endswith("weight"):
+            elif key.endswith(("weight", "weight.original")):
                 new = draw.normal(0.0, 1 / math.sqrt(value[0].numel()), shape)
+            elif key.endswith(".scale"):
+                new = draw.uniform(0.5, 1.0, shape)
+            elif key.endswith("weight.0.step"):  # about where the steps of such weights start
+                fan_in = model.state_dict()[key.replace("0.step", "original")][0].numel()
+                new = draw.uniform(0.5, 0.7, shape) / math.sqrt(fan_in)
             else:
                 continue
             value.copy_(torch.from_numpy(np.asarray(new)))
@@ -66,7 +71,11 @@ def _logits(name: str) -> torch.Tensor:
     model = timm.create_model(name, num_classes=5).double().eval()
     assert isinstance(model, SpikingTransformer)
     fill(model)
-    shape = (1, model.in_chans, *[64 if model.ndim == 1 else 32] * model.ndim)
+    if model.multiple <= 16:
+        size = (64,) if model.ndim == 1 else (32, 32)
+    else:
+        size = (64, 64)
+    shape = (1, model.in_chans, *size)
     return model(torch.from_numpy(np.random.default_rng(1).normal(size=shape)))[0]
 
 

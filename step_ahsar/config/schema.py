@@ -139,8 +139,8 @@ class ModelConfig(_Section):
     reset: Literal["hard", "soft"] | None = None
     detach_reset: bool | None = None
     norm: str | None = Field(default=None, description="norm in front of the neurons: bn, tdbn or tebn; null = bn")
-    weight_bits: Annotated[int, Field(ge=2, le=8, strict=True)] | None = Field(
-        default=None, description="bits of quantised weights (LSQ); null = the model's own, mostly full precision"
+    weight_bits: Annotated[int, Field(ge=2, le=32, strict=True)] | None = Field(
+        default=None, description="bits of quantised weights (LSQ), 2 to 8, or 32 for none; null = the model's own"
     )
     args: dict[str, Any] = Field(default_factory=dict, description="further arguments of the model and of its neuron")
 

@@ -39,7 +39,7 @@ class Blueprint:
             with a neuron and end with a norm (MS).
         conv_std: standard deviation of the initial weights of convolutions; None = PyTorch's default.
         linear_std: the same for linear layers, over tokens.
-        weight_bits: bits of the weights of convolutions and of the head; None = they are not quantised.
+        weight_bits: bits of the weights of convolutions and of the head; None or 32 = they are not quantised.
         attn_factor: the published ratio of the two thresholds.
         attention: "own" = the model's attention, "random" = fixed random spikes in place of its product, "none" = no
             attention.

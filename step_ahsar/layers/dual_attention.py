@@ -16,8 +16,8 @@ _MOMENTUM = 0.999
 class RunningRate(nn.Module):
     """The running firing rate of each head's input, by which products with it are scaled to unit variance.
 
-    In training the rate of the batch is averaged into it, with a momentum of 0.999; the first batch sets it. In
-    evaluation before any training, the rate of the batch is used.
+    In training the rate of the batch is averaged into it, with a momentum of 0.999; the first batch sets it. Until
+    then it is 1.
 
     Args:
         heads: h.
@@ -28,19 +28,18 @@ class RunningRate(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.register_buffer("rate", torch.zeros(heads))
+        self.register_buffer("rate", torch.ones(heads))
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
     def forward(self, spikes: Tensor) -> Tensor:
         """``[T, B, h, ...]`` to the running rates, [h, 1, 1]."""
-        now = reduce(spikes.detach().to(self.rate.dtype), "t b h ... -> h", "mean")
-        known = torch.where(self.seen, self.rate, now)
         if self.training:
-            known = _MOMENTUM * known + (1 - _MOMENTUM) * now
-            self.rate.copy_(known)
+            now = reduce(spikes.detach().to(self.rate.dtype), "t b h ... -> h", "mean")
+            before = torch.where(self.seen, self.rate, now)
+            self.rate.copy_(_MOMENTUM * before + (1 - _MOMENTUM) * now)
             self.seen.fill_(True)
-        return known.clamp(min=1e-4).to(spikes.dtype)[:, None, None]
+        return self.rate.clamp(min=1e-4).to(spikes.dtype)[:, None, None]
 
 
 class DualSpikeAttention(nn.Module):

@@ -39,11 +39,15 @@ class LearnedStepSize(nn.Module):
 def quantise(layer: nn.Module, bits: int) -> None:
     """Lets ``layer`` compute with quantised weights. Its trained weight is then ``parametrizations.weight.original``.
 
+    With 32 bits nothing changes.
+
     Raises:
         UserError: bits out of range.
     """
+    if bits == 32:
+        return
     if not 2 <= bits <= 8:
-        raise UserError(f"weight_bits must be from 2 to 8, got {bits}")
+        raise UserError(f"weight_bits must be from 2 to 8, or 32 for full precision, got {bits}")
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     parametrize.register_parametrization(layer, "weight", LearnedStepSize(weight, bits), unsafe=False)

@@ -20,12 +20,12 @@ class QSDTransformer(SpikeDrivenHierarchy):
 
     Args:
         attn_scale: factor on the attention product.
-        weight_bits: bits of every weight of convolutions and of the head; None = full precision.
+        weight_bits: bits of every weight of convolutions and of the head; 32 = full precision.
         layer_scale: initial factor behind both branches of transformer blocks.
     """
 
     def __init__(
-        self, *, attn_scale: float = 0.25, weight_bits: int | None = 4, layer_scale: float = 1e-6, **common: Any
+        self, *, attn_scale: float = 0.25, weight_bits: int = 4, layer_scale: float = 1e-6, **common: Any
     ) -> None:
         design = {"shortcut": "membrane", "linear_std": None, "attn_factor": 1.0}
         super().__init__(design=design, weight_bits=weight_bits, **common)
