@@ -1,6 +1,7 @@
 """Writing a trained model as a file that other libraries' models of the same architecture load, see docs/export.md."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
     saved = checkpoints.load(place, torch.device("cpu"), averaged=config.train.averages)
     weights = dict(saved.judged)
     spec = find_dataset(config.data.name)
-    for name in ("head.weight", first := _first_conv(config)):
+    for name in (head := _weight(weights, "head"), first := _first_conv(config, weights)):
         if name not in weights:
             raise UserError(f"checkpoint {place} does not fit the model of the run's config: it has no {name!r}")
-    task = create_task(config, [str(i) for i in range(len(weights["head.weight"]))])
+    task = create_task(config, [str(i) for i in range(len(weights[head]))])
     model = build_model(config.model, task, weights[first].shape[1], ndim=spec.ndim)
     checkpoints.put_into(model, weights, place)
     state, attributes = export_model(model.eval(), to)
@@ -98,11 +99,22 @@ def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str
     return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, attributes
 
 
-def _first_conv(config: Config) -> str:
+def _first_conv(config: Config, weights: Mapping[str, Tensor]) -> str:
     """The weight of the first convolution, whose shape gives the number of input channels."""
     made_for = timm.get_pretrained_cfg(config.model.name)
     assert made_for is not None  # the model is one of ours: it was trained
-    return f"{made_for.first_conv}.weight"
+    assert made_for.first_conv is not None
+    # With the stem "patch" it is the embedding's one convolution.
+    stem = (
+        "patch_embed.conv.conv" if made_for.first_conv.startswith("patch_embed") else "stages.0.patch_embed.conv.conv"
+    )
+    return _weight(weights, made_for.first_conv, stem)
+
+
+def _weight(weights: Mapping[str, Tensor], *layers: str) -> str:
+    """The key of the weight of the first of these layers that is there; quantised weights have keys of their own."""
+    keys = [f"{layer}.{key}" for layer in layers for key in ("weight", "parametrizations.weight.original")]
+    return next((key for key in keys if key in weights), keys[0])
 
 
 def _check(to: str) -> None:

@@ -11,7 +11,7 @@ from step_ahsar.layers.attention import (
     TokenQKAttention,
 )
 from step_ahsar.layers.block import MLP, Block, ConvMLP, DepthwiseMixer, Residual, SeparableConv
-from step_ahsar.layers.blueprint import ATTENTIONS, Blueprint
+from step_ahsar.layers.blueprint import ATTENTIONS, SHORTCUTS, Blueprint
 from step_ahsar.layers.conv import GainNeuron, PlainConv, SpikingConv, SpikingLinear, stream_neuron
 from step_ahsar.layers.dual_attention import DualSpikeAttention, GroupwiseMLP
 from step_ahsar.layers.embedding import (
@@ -32,6 +32,7 @@ from step_ahsar.layers.wavelet import WaveletMixer
 __all__ = [
     "ATTENTIONS",
     "MLP",
+    "SHORTCUTS",
     "Block",
     "Blueprint",
     "ConvMLP",

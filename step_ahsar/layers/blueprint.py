@@ -16,6 +16,7 @@ from step_ahsar.neurons.randomness import own_stream
 
 L = TypeVar("L", bound=nn.Module)
 Shortcut = Literal["spike", "membrane"]
+SHORTCUTS = ("spike", "membrane")
 ATTENTIONS = ("own", "random", "none")
 
 CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}

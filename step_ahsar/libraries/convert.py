@@ -1,10 +1,12 @@
 """Converting state dicts to the layout of other libraries' models, and back."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.layers import SpikingConv
@@ -27,7 +29,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module, to: s
 
     Args:
         state_dict: the weights to convert: of ``model``, or with ``to="step_ahsar"`` of the other library's model.
-        model: a Spikformer or QKFormer of this package that is built for these weights.
+        model: a model of this package that is built for these weights, and has a counterpart there.
         to: "spikingjelly" or "braincog" (see :mod:`step_ahsar.libraries.layout`), or "step_ahsar".
 
     Raises:
@@ -35,6 +37,10 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module, to: s
     """
     if to not in (*list_layouts(), _OURS):
         raise unknown("layout", to, [*list_layouts(), _OURS])
+    if any(parametrize.is_parametrized(module) for module in model.modules()):
+        raise UserError(
+            "models of other libraries cannot hold quantised weights; export to 'torch', or train with weight_bits 32"
+        )
     left = dict(state_dict)
     library = _library_of(left, model) if to == _OURS else to
     layout = layout_of(model, library)
@@ -57,6 +63,22 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], model: nn.Module, to: s
             f"{next(iter(left))!r} has no counterpart in the layout {to!r}; it belongs to another model, "
             "or to a neuron whose state must be folded into the weights first"
         )
+    return converted
+
+
+def read_weights(state_dict: Mapping[str, Tensor], model: nn.Module) -> StateDict:
+    """Weights of another library's model, for ``model``. A warning says what was converted.
+
+    Raises:
+        UserError: weights of no model that is known, or of another model than this one.
+    """
+    library = _library_of(state_dict, model)
+    converted = convert_state_dict(state_dict, model, _OURS)
+    warnings.warn(
+        f"converted {len(state_dict)} tensors from the layout of {library!r} to {len(converted)} of "
+        f"{type(model).__name__}; the thresholds are those of the model here",
+        stacklevel=2,
+    )
     return converted
 
 
@@ -83,7 +105,7 @@ def node_attributes(model: nn.Module, library: str) -> dict[str, Any]:
     return attributes
 
 
-def _library_of(state_dict: StateDict, model: nn.Module) -> str:
+def _library_of(state_dict: Mapping[str, Tensor], model: nn.Module) -> str:
     """The library to whose model these weights belong."""
     missing: list[str] = []
     for library in list_layouts():
@@ -95,7 +117,11 @@ def _library_of(state_dict: StateDict, model: nn.Module) -> str:
         if f"{first.conv}.weight" in state_dict:
             return library
         missing.append(f"{library}: the state dict has no '{first.conv}.weight'")
-    raise UserError(f"the state dict belongs to no known model of another library ({'; '.join(missing)})")
+    first_key = next(iter(state_dict), "nothing")
+    raise UserError(
+        f"the weights, with {first_key!r} first, belong neither to {type(model).__name__} nor to such a model of "
+        f"another library ({'; '.join(missing)})"
+    )
 
 
 def _node_state(model: nn.Module, library: str, layout: Layout) -> StateDict:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.layers import SpikingConv, SpikingSelfAttention
 from step_ahsar.libraries import list_libraries, load_part
+from step_ahsar.models import SpikingTransformer
 from step_ahsar.neurons import SpikingNeuron
 
 
@@ -101,6 +102,8 @@ def layout_of(model: nn.Module, library: str) -> Layout:
     if fill_in is None:
         names = ", ".join(sorted(each.__name__ for each in known))
         raise UserError(f"no layout of {library!r} is known for {type(model).__name__}; known: {names}")
+    if isinstance(model, SpikingTransformer) and (model.stem != "conv" or model.blueprint.attention != "own"):
+        raise UserError(f"{library!r} has no model without its own stem and attention")
     layout = Layout()
     fill_in(model, layout)
     return layout
@@ -113,6 +116,12 @@ def check_images(model: Any, library: str) -> None:
     """Raises UserError for a model of sequences."""
     if model.ndim != 2:
         raise UserError(f"the models of {library!r} take images, not sequences")
+
+
+def check_spike_shortcuts(model: Any, library: str) -> None:
+    """Raises UserError for a model with membrane shortcuts."""
+    if model.blueprint.membrane_shortcut:
+        raise UserError(f"{library}'s {type(model).__name__} has spike shortcuts, not membrane shortcuts")
 
 
 def check_pools(model: nn.Module, library: str, before: bool) -> None:

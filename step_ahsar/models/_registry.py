@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from importlib import import_module
 from typing import Any, NamedTuple, get_type_hints
 
 import yaml
@@ -109,13 +110,27 @@ def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Cal
         kwargs = {**args, **_without_neutral(name, kwargs)}
         channels_first = "NCL" if kwargs.get("ndim") == 1 else "NCHW"
         every_level = {"out_indices": None, "feature_cls": "getter", "output_fmt": channels_first}
-        return build_model_with_cfg(model, name, pretrained, feature_cfg=every_level, **kwargs)
+        return build_model_with_cfg(
+            model, name, pretrained, feature_cfg=every_level, pretrained_filter_fn=_in_own_layout, **kwargs
+        )
 
     create.__name__ = create.__qualname__ = name
     create.__module__ = model.__module__
     create.__doc__ = f"The variant {name!r} of :class:`{model.__name__}`. Keyword arguments replace the variant's own."
     setattr(sys.modules[model.__module__], name, create)
     return create
+
+
+def _in_own_layout(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Weights from a file for ``model``; those in the key layout of another library's model are converted.
+
+    Raises:
+        UserError: weights of no model that is known.
+    """
+    own = model.state_dict().keys()
+    if any(key in own for key in state_dict if not key.startswith("head.")):
+        return state_dict
+    return import_module("step_ahsar.libraries.convert").read_weights(state_dict, model)
 
 
 def _without_neutral(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.layers import (
     MLP,
+    SHORTCUTS,
     Block,
     DeformedShortcutEmbedding,
     EmbeddingPlan,
@@ -53,6 +54,8 @@ class QKFormer(StagedTransformer):
         pool_first: pool before the neuron (conv, norm, pool, neuron), as in the paper, or after it.
         attn_scale: factor on the product of the spiking self-attention.
         mlp_ratio: hidden channels of the MLP, divided by the stage's channels.
+        shortcut: "spike", or "membrane" for MS-QKFormer (arXiv 2505.18608), whose stream adds membranes. A neuron then
+            reads the pooled membranes in front of the head.
     """
 
     def __init__(
@@ -65,15 +68,23 @@ class QKFormer(StagedTransformer):
         pool_first: bool = True,
         attn_scale: float = 0.125,
         mlp_ratio: float = 4.0,
+        shortcut: str = "spike",
         **common: Any,
     ) -> None:
+        if shortcut not in SHORTCUTS:
+            raise unknown("shortcut", shortcut, SHORTCUTS)
         if form not in EMBEDDINGS:
             raise unknown("form of QKFormer", form, EMBEDDINGS)
         if not dims or len(dims) != len(depths) or min(*dims, *depths) < 1:
             raise UserError(f"dims and depths must be >= 1 and of equal number, got {list(dims)} and {list(depths)}")
         first, later = EMBEDDINGS[form]
         plans = [first, *[later] * (len(dims) - 1)]
-        super().__init__(stride=prod(plan.stride for plan in plans), num_features=dims[-1], **common)
+        super().__init__(
+            stride=prod(plan.stride for plan in plans),
+            num_features=dims[-1],
+            design={"shortcut": shortcut},
+            **common,
+        )
         self.form = form
         make = self.blueprint
 
@@ -90,7 +101,7 @@ class QKFormer(StagedTransformer):
             mixer = partial(attention, i)
             blocks = [Block(self.new_attention(mixer), MLP(dim, make, ratio=mlp_ratio)) for _ in range(depth)]
             self.add_stage(patch_embed, blocks, dim, plan.stride)
-        self.build_head()
+        self.build_head(neuron=self.blueprint.membrane_shortcut)
 
 
 register_family("qkformer", QKFormer, first_conv="stages.0.patch_embed.stem.0.conv")

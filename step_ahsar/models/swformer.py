@@ -35,7 +35,9 @@ class SWformer(ColumnarTransformer):
         **common: Any,
     ) -> None:
         if common.get("attention", "own") != "own" or common.get("attn_threshold") is not None:
-            raise UserError("SWformer mixes tokens without attention: attention and attn_threshold would have no effect")
+            raise UserError(
+                "SWformer mixes tokens without attention: attention and attn_threshold would have no effect"
+            )
         design = {"shortcut": "membrane", "linear_std": None}
         super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), design=design, **common)
         self.build_stem(PatchSplitting, pools=pools)

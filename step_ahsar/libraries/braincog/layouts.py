@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from step_ahsar.errors import UserError
-from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images, check_pools, check_scales
+from step_ahsar.libraries.layout import (
+    Layout,
+    Link,
+    ModelLayouts,
+    check_images,
+    check_pools,
+    check_scales,
+    check_spike_shortcuts,
+)
 from step_ahsar.models._staged import Stage
 from step_ahsar.models.qkformer import QKFormer
 from step_ahsar.models.spikformer import Spikformer
@@ -30,10 +38,11 @@ def _spikformer(model: Spikformer, layout: Layout) -> None:
         here, there = f"blocks.{i}", f"block.{i}"
         for part in ("attn.q", "attn.k", "attn.v", "attn.proj", "mlp.fc1", "mlp.fc2"):
             layout.links.append(_named(f"{here}.{part}", f"{there}.{part}", "linear", bias=True, axes=0))
-        layout.apart[f"{here}.attn.neuron"] = f"{there}.attn.attn_lif"
+        layout.apart[f"{there}.attn.attn_lif"] = f"{here}.attn.neuron"
 
 
 def _qkformer(model: QKFormer, layout: Layout) -> None:
+    check_spike_shortcuts(model, "STEP")
     check_images(model, "braincog")
     check_pools(model, "STEP", before=True)
     check_scales(model, "STEP")
@@ -52,7 +61,7 @@ def _qkformer(model: QKFormer, layout: Layout) -> None:
             for letter in letters:
                 layout.links.append(_named(f"{block}.attn.{letter}", f"{there}.{attention}.{letter}", "conv"))
             layout.links.append(_named(f"{block}.attn.proj", f"{there}.{attention}.proj", "conv", bias=True))
-            layout.apart[f"{block}.attn.neuron"] = f"{there}.{attention}.attn_lif"
+            layout.apart[f"{there}.{attention}.attn_lif"] = f"{block}.attn.neuron"
             for n in (1, 2):
                 conv, norm, lif = (f"{there}.mlp.fc_{part}{n}" for part in ("conv", "bn", "lif"))
                 layout.links.append(Link((f"{block}.mlp.fc{n}",), conv, norm, lif, bias=True, axes=2))

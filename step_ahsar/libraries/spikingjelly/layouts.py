@@ -8,7 +8,15 @@ from typing import Any
 from torch import nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.libraries.layout import Layout, Link, ModelLayouts, check_images, check_pools, check_scales
+from step_ahsar.libraries.layout import (
+    Layout,
+    Link,
+    ModelLayouts,
+    check_images,
+    check_pools,
+    check_scales,
+    check_spike_shortcuts,
+)
 from step_ahsar.models._staged import Stage
 from step_ahsar.models.maxformer import MaxFormer
 from step_ahsar.models.qkformer import QKFormer
@@ -36,6 +44,7 @@ def _spikformer(model: Spikformer, layout: Layout) -> None:
 
 
 def _qkformer(model: QKFormer, layout: Layout) -> None:
+    check_spike_shortcuts(model, "SpikingJelly")
     check_images(model, "spikingjelly")
     check_pools(model, "SpikingJelly", before=True)
     check_scales(model, "SpikingJelly")
@@ -69,7 +78,7 @@ def _sdt(model: SpikeDrivenTransformer, layout: Layout) -> None:
     final, position = f"{embed}.final_stage", f"{embed}.rpe"
     links.append(Link((f"{embed}.stages.3",), f"{final}.0", f"{final}.1", None, bias=True))
     links.append(Link((f"{embed}.position",), f"{position}_conv", f"{position}_bn", None))
-    layout.apart[f"{embed}.stream.neuron"] = f"{embed}.final_lif"
+    layout.apart[f"{embed}.final_lif"] = f"{embed}.stream.neuron"
     for i in range(len(model.blocks)):
         attn, mlp = f"blocks.{i}.attn", f"blocks.{i}.mlp"
         for name in ("q", "k", "v", "proj"):
@@ -79,10 +88,10 @@ def _sdt(model: SpikeDrivenTransformer, layout: Layout) -> None:
             )
         links.append(Link((f"{mlp}.fc1",), f"{mlp}.fc1", f"{mlp}.bn1", f"{mlp}.lif2", bias=True, axes=2))
         links.append(Link((f"{mlp}.fc2",), f"{mlp}.fc2", f"{mlp}.bn2", None, bias=True, axes=2))
-        layout.apart[f"{attn}.stream.neuron"] = f"{attn}.shortcut_lif"
-        layout.apart[f"{attn}.neuron"] = f"{attn}.attn_lif"
-        layout.apart[f"{mlp}.stream.neuron"] = f"{mlp}.lif1"
-    layout.apart["head_neuron.neuron"] = "head_lif"
+        layout.apart[f"{attn}.shortcut_lif"] = f"{attn}.stream.neuron"
+        layout.apart[f"{attn}.attn_lif"] = f"{attn}.neuron"
+        layout.apart[f"{mlp}.lif1"] = f"{mlp}.stream.neuron"
+    layout.apart["head_lif"] = "head_neuron.neuron"
 
 
 def _maxformer(model: MaxFormer, layout: Layout) -> None:
@@ -125,7 +134,7 @@ def _attention(layout: Layout, here: str, there: str, joined: str) -> None:
     ours = [f"{here}.{letter}" for letter in joined]
     layout.links.append(_numbered(*ours, there=f"{there}.{joined}_conv_bn", neuron=f"{there}.{joined}_lif"))
     layout.links.append(_numbered(f"{here}.proj", there=f"{there}.proj_conv_bn", neuron=f"{there}.proj_lif"))
-    layout.apart[f"{here}.neuron"] = f"{there}.attn_lif"
+    layout.apart[f"{there}.attn_lif"] = f"{here}.neuron"
 
 
 def _numbered(*ours: str, there: str, neuron: str, bias: bool = False) -> Link:

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers import MLP, Block, Blueprint, SpikingSelfAttention, TokenQKAttention
+from step_ahsar.layers import MLP, Block, Blueprint, SpikeDrivenAttention, SpikingSelfAttention, TokenQKAttention
+
+from . import references
 
 # layers stay in training mode: fresh weights are small, and only a norm by batch statistics makes them fire
 LIVELY = Blueprint(threshold=0.2)
@@ -39,6 +41,52 @@ def test_token_attention_masks_the_tokens_of_k() -> None:
         assert 0 < mask.mean() < 1
         k[:, :, channels] *= mask[:, :, None]
     assert torch.equal(attn(x), attn.proj(k))
+
+
+def conv_norm(x: torch.Tensor, layer: torch.nn.Module, *, bias: bool) -> torch.Tensor:
+    return references.normed(references.linear(x, layer.conv, bias=bias), layer.norm)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_spike_driven_attention_masks_channels_of_q(ndim: int) -> None:
+    """With s = N(x): m = N(sum over tokens of k * v) by head and channel, which q is multiplied by; C1(bias)-B."""
+    make = Blueprint(threshold=0.2, attn_threshold=0.75, shortcut="membrane")
+    attn = references.lively(SpikeDrivenAttention(8, 2, make))
+    x = references.membranes(3, 2, 8, *(4, 3)[:ndim])
+    s = references.lif(x, 0.2)
+    q, k, v = (references.lif(conv_norm(s, layer, bias=False), 0.2) for layer in (attn.q, attn.k, attn.v))
+    both = torch.zeros(3, 2, 8, dtype=x.dtype)
+    for token in range(x[0, 0, 0].numel()):
+        both += k.flatten(3)[..., token] * v.flatten(3)[..., token]
+    mask = references.lif(both, 0.75)
+    masked = q * mask.view(3, 2, 8, *[1] * ndim)
+    references.same(attn(x), conv_norm(masked, attn.proj, bias=True))
+
+
+@pytest.mark.parametrize("ratio", [1, 4])
+def test_self_attention_on_a_stream_of_membranes(ratio: int) -> None:
+    """With s = N(x): q, k, v = C1-B-N, v perhaps wider; N(q k^T v * 0.125); C1-B, which ends with a membrane."""
+    make = Blueprint(threshold=0.2, attn_threshold=0.25, shortcut="membrane")
+    attn = references.lively(SpikingSelfAttention(8, 2, make, proj_bias=False, value_ratio=ratio))
+    x = references.membranes(3, 2, 8, 2, 5)
+    s = references.lif(x, 0.2)
+    q, k, v = (
+        references.by_tokens(references.lif(conv_norm(s, layer, bias=False), 0.2)) for layer in (attn.q, attn.k, attn.v)
+    )
+    width = 4 * ratio
+    assert v.shape[3] == 2 * width
+    heads = [
+        (q[..., 4 * h : 4 * h + 4] @ k[..., 4 * h : 4 * h + 4].mT) @ v[..., width * h : width * h + width] * 0.125
+        for h in range(2)
+    ]
+    product = references.lif(torch.cat(heads, 3).mT, 0.25).unflatten(3, (2, 5))
+    references.same(attn(x), conv_norm(product, attn.proj, bias=False))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_the_scale_is_positive(scale: float) -> None:
+    with pytest.raises(UserError, match="the scale of an attention product must be > 0, got"):
+        SpikingSelfAttention(8, 2, LIVELY, scale=scale)
 
 
 @pytest.mark.parametrize("kind", [SpikingSelfAttention, TokenQKAttention])

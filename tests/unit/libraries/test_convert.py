@@ -18,9 +18,6 @@ from step_ahsar.neurons import SpikingNeuron
 sj_spikformer = pytest.importorskip("spikingjelly.activation_based.model.spikformer")
 sj_sdt = pytest.importorskip("spikingjelly.activation_based.model.spike_driven_transformer")
 sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
-sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
-sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
-sj_maxformer = pytest.importorskip("spikingjelly.activation_based.model.maxformer")
 sj_qkformer = pytest.importorskip("spikingjelly.activation_based.model.qkformer")
 reset_net = pytest.importorskip("spikingjelly.activation_based.functional").reset_net
 
@@ -72,12 +69,6 @@ def pair(case: str) -> tuple[nn.Module, nn.Module, Tensor]:
     torch.manual_seed(0)
     if case == "qkformer":
         return *qkformers(), images(64)
-    if case == "maxformer":
-        return *maxformers(), images(32)
-    if case == "maxformer":
-        return *maxformers(), images(32)
-    if case == "maxformer":
-        return *maxformers(), images(32)
     if case == "maxformer":
         return *maxformers(), images(32)
     if case == "sdt, stride 4":
@@ -191,8 +182,39 @@ def test_what_spikingjelly_has_not() -> None:
         convert("qkformer_3_64")
     with pytest.raises(UserError, match=r"neuron.threshold_scale' has no counterpart"):
         convert("spikformer_2_64", pool_first=True, neuron="ahsar")
+    with pytest.raises(UserError, match="has spike shortcuts, not membrane shortcuts"):
+        convert("msqkformer_3_64")
+    with pytest.raises(UserError, match="models of other libraries cannot hold quantised weights"):
+        convert("sdt_2_64", weight_bits=4)
+    for change in ({"stem": "patch"}, {"attention": "none"}):
+        with pytest.raises(UserError, match="'spikingjelly' has no model without its own stem and attention"):
+            convert("sdt_2_64", **change)
     with pytest.raises(UserError, match="known: MaxFormer, QKFormer, SpikeDrivenTransformer, Spikformer"):
         convert_state_dict({}, nn.Linear(2, 2))
+
+
+@torch.no_grad()
+def test_a_file_of_another_library_is_read_and_said(tmp_path: Path) -> None:
+    """By timm.create_model, also for another number of classes and of channels."""
+    ours, theirs, x = pair("sdt, stride 4")
+    fill(ours)
+    theirs.load_state_dict(convert_state_dict(ours.state_dict(), ours))
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.pth")
+    overlay = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(tmp_path / "theirs.pth"), "num_classes": 7}}
+    with pytest.warns(UserWarning, match="converted 114 tensors from the layout of 'spikingjelly' to 110 of SpikeD"):
+        read = timm.create_model("sdt_2_64", num_classes=7, **overlay).eval()
+    assert torch.equal(read(x), ours(x))
+    with pytest.warns(UserWarning, match="converted"):
+        other = timm.create_model("sdt_2_64", num_classes=3, in_chans=1, **overlay)
+    key = "blocks.0.attn.q.conv.weight"
+    assert torch.equal(other.state_dict()[key], ours.state_dict()[key])
+    for name, message in (
+        ("spikformer_2_64", "with 'patch_embed.stages.0.0.weight' first, belong neither to Spikformer nor"),
+        ("swformer_2_64", "neither to SWformer nor .* no layout of 'spikingjelly' is known for SWformer; known: "),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            timm.create_model(name, num_classes=7, **overlay)
+        assert "\n" not in str(error.value)
 
 
 def test_wrong_state_dicts_and_layouts() -> None:
