@@ -71,11 +71,8 @@ def _logits(name: str) -> torch.Tensor:
     model = timm.create_model(name, num_classes=5).double().eval()
     assert isinstance(model, SpikingTransformer)
     fill(model)
-    if model.multiple <= 16:
-        size = (64,) if model.ndim == 1 else (32, 32)
-    else:
-        size = (64, 64)
-    shape = (1, model.in_chans, *size)
+    side = 32 if model.ndim == 2 and model.multiple <= 16 else 64
+    shape = (1, model.in_chans, *[side] * model.ndim)
     return model(torch.from_numpy(np.random.default_rng(1).normal(size=shape)))[0]
 
 

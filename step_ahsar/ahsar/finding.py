@@ -18,7 +18,7 @@ _NAMES = ("mem_update", "AdEx", "Izhikevich")
 _MEMBRANE = ("v_threshold", "v_thresh", "v_th", "vth")
 _THRESHOLD = ("threshold", "thresh", "thre", "theta")
 # Classes with one of these words handle spikes but are not neurons, unless the last word is one of a neuron.
-_OTHERS = ("encoder", "loss", "pool", "norm", "dropout", "block", "surrogate", "grad")
+_OTHERS = ("encoder", "loss", "pool", "norm", "conv", "dropout", "block", "surrogate", "grad")
 
 
 def find_layers(model: nn.Module, rules: Rules | None = None) -> dict[str, Layer]:

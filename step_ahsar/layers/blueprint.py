@@ -139,14 +139,24 @@ class Blueprint:
     # -- weights and norms ---------------------------------------------------------------------------------------------
 
     def new_conv(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, ndim: int, linear: bool = False, **options: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        ndim: int,
+        linear: bool = False,
+        std: float | None = None,
+        **options: Any,
     ) -> nn.Conv1d | nn.Conv2d:
         """A convolution of 1 or 2 spatial dimensions. It is ``linear`` if it stands for a linear layer over tokens.
 
-        Weights with a given standard deviation are drawn from a truncated normal distribution, and biases are 0.
+        Its weights have the standard deviation ``std``, or if that is None the blueprint's: they are drawn from a
+        truncated normal distribution, and biases are 0.
         """
         conv = CONV[ndim](in_channels, out_channels, kernel_size, **options)
-        std = self.linear_std if linear else self.conv_std
+        if std is None:
+            std = self.linear_std if linear else self.conv_std
         if std is not None:
             trunc_normal_(conv.weight, std=std)
             if conv.bias is not None:

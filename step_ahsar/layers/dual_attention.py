@@ -9,6 +9,7 @@ from step_ahsar.layers.attention import as_tokens, by_head, joined
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.conv import GainNeuron, SpikingConv, stream_neuron
 from step_ahsar.layers.fixed import FixedSpikes
+from step_ahsar.neurons import SpikingNeuron
 
 _MOMENTUM = 0.999
 
@@ -64,21 +65,24 @@ class DualSpikeAttention(nn.Module):
         super().__init__()
         if heads < 1 or dim % heads:
             raise UserError(f"attention over {dim} channels cannot have {heads} heads; heads must divide the channels")
-        self.heads = heads
-        self.fixed = FixedSpikes(dim, dim) if blueprint.attention == "random" else None
-        if self.fixed is None:
+        self.heads, self.reduction = heads, reduction
+        behind = blueprint.new_spikes_behind_attention(dim)
+        self.fixed = behind if isinstance(behind, FixedSpikes) else None
+        if isinstance(behind, SpikingNeuron):
             self.stream = stream_neuron(blueprint, "attention", dim)
             self.reduce = SpikingConv(
                 dim, 2 * dim, blueprint, None, ndim=ndim, kernel_size=reduction, stride=reduction, padding=0
             )
             self.input_rate, self.map_rate = RunningRate(heads), RunningRate(heads)
             self.match = GainNeuron(blueprint.new_neuron_behind_attention(heads))
-            self.gather = GainNeuron(blueprint.new_neuron_behind_attention(dim))
+            self.gather = GainNeuron(behind)
         self.proj = SpikingConv(dim, dim, blueprint, "attention", ndim=ndim, kernel_size=1, ends_branch=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C, *S] -> [T, B, C, *S]``."""
+        """``[T, B, C, *S] -> [T, B, C, *S]``. Raises UserError for a size that ``reduction`` does not divide."""
         space = x.shape[3:]
+        if any(size % self.reduction for size in space):
+            raise UserError(f"this attention takes sizes that are multiples of {self.reduction}, got {list(space)}")
         if self.fixed is not None:
             return self.proj(self.fixed(as_tokens(x)).unflatten(-1, space))
         x = self.stream(x)

@@ -108,8 +108,7 @@ class WaveletMixer(nn.Module):
         # Between the axes of a transform stands a neuron; what follows the last axis is norm and neuron, or norm.
         self.first_axes = nn.Sequential(*(part for axis in axes[:-1] for part in (Haar(axis), signed())))
         self.last_axis = linear("attention", Haar(axes[-1]))
-        mixing = blueprint.new_conv(dim, dim, 1, ndim=ndim, groups=blocks, bias=False)
-        nn.init.normal_(mixing.weight, std=0.02)
+        mixing = blueprint.new_conv(dim, dim, 1, ndim=ndim, std=0.02, groups=blocks, bias=False)
         self.mix = linear("attention", mixing, signed=True)
         self.first_axes_back = nn.Sequential(
             *(part for axis in axes[:-1] for part in (Haar(axis, inverse=True), signed()))

@@ -4,9 +4,10 @@ Variants, facts and deviations: ``zoo/sdt`` in the repository, ``step_ahsar/zoo/
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from step_ahsar.layers import PatchSplitting, SpikeDrivenAttention
+from step_ahsar.layers import MLP, PatchSplitting, SpikeDrivenAttention
 from step_ahsar.models._columnar import ColumnarTransformer
 from step_ahsar.models._registry import register_family
 
@@ -24,7 +25,7 @@ class SpikeDrivenTransformer(ColumnarTransformer):
         design = {"shortcut": "membrane", "conv_std": 0.02}
         super().__init__(stride=2 ** sum(map(bool, pools)), design=design, **common)
         self.build_stem(PatchSplitting, pools=pools)
-        self.build_blocks(SpikeDrivenAttention)
+        self.build_blocks(SpikeDrivenAttention, partial(MLP, inner_shortcut=True))
         self.build_head(neuron=True)
 
 

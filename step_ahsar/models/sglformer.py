@@ -70,7 +70,7 @@ class SGLFormer(ColumnarTransformer):
         self.feature_info = [
             {"num_chs": dim, "reduction": stride, "module": f"blocks.{i}"} for i in range(len(self.blocks))
         ]
-        self.learnt_pool = self._new_pool() if learnt_pool else None
+        self.learnt_pool: LearnedPool | None = self._new_pool() if learnt_pool else None
         self.build_head()
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -79,6 +79,14 @@ class SGLFormer(ColumnarTransformer):
             return super().forward_head(x, pre_logits)
         pooled = self.learnt_pool(x)
         return pooled if pre_logits else self.head(pooled)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """See :meth:`SpikingTransformer.prune_intermediate_layers`. A learnt pool goes with the head."""
+        if prune_head or self.learnt_pool is not None:
+            self.learnt_pool, prune_head = None, True
+        return super().prune_intermediate_layers(indices, prune_norm, prune_head)
 
     def _new_pool(self) -> LearnedPool:
         if self.per_step:

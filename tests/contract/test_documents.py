@@ -10,6 +10,12 @@ def test_the_table_of_neurons_is_up_to_date():
     assert not script["stale"](), "run scripts/neuron_table.py"
 
 
+def test_the_table_of_models_is_up_to_date():
+    script = runpy.run_path(str(ROOT / "scripts" / "model_table.py"))
+    assert "`swformer_4_384` (7.48)" in script["fresh"]()
+    assert script["fresh"]() == script["DOCUMENT"].read_text(), "run scripts/model_table.py"
+
+
 def test_the_tables_of_results_are_those_of_the_summaries():
     script = runpy.run_path(str(ROOT / "scripts" / "results_table.py"))
     document = script["DOCUMENT"].read_text()

@@ -109,14 +109,14 @@ def loaded_by_name(file: Path) -> set[str]:
 
 
 def test_what_is_loaded_by_name():
-    """Registering neurons is the one thing that goes against the direction of imports."""
+    """Registering neurons, and reading files of other libraries' weights, go against the direction of imports."""
     found: dict[str, set[str]] = {}
     for module, file in MODULES.items():
         if module != "step_ahsar":
             part = module.split(".")[1]
             found[part] = found.get(part, set()) | loaded_by_name(file) - {part}
     against = {part: others - ALLOWED[part] for part, others in found.items() if others - ALLOWED[part]}
-    assert against == {"neurons": {"libraries", "ahsar"}}
+    assert against == {"neurons": {"libraries", "ahsar"}, "models": {"libraries"}}
 
 
 @pytest.mark.parametrize("folder", sorted({name.rpartition(".")[0] for name in MODULES} - {""}))

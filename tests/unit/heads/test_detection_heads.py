@@ -50,6 +50,23 @@ def target(boxes=(), labels=(), crowd=None, size=64):
 TARGETS = [target([[8, 8, 30, 30], [20, 20, 60, 44]], [0, 2]), target()]
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "maxformer_imagenet_3_64",
+        "metaspikeformer_imagenet_2_64",
+        "espikeformer_imagenet_2_64",
+        "qsd_imagenet_2_64",
+        "spikingresformer_imagenet_3_64",
+    ],
+)
+def test_every_hierarchical_family_is_a_backbone(model):
+    detector = build("retinanet", model)
+    sum(detector(torch.rand(2, 1, 64, 64), TARGETS).values()).backward()
+    assert [key for key, p in detector.body.named_parameters() if p.grad is None] == []
+    assert len(detector.eval()(torch.rand(2, 1, 64, 64))) == 2
+
+
 @pytest.mark.parametrize("spiking", [False, True])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("head", HEADS)

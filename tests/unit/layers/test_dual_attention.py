@@ -172,3 +172,16 @@ def test_groupwise_mlp(ndim: int) -> None:
 def test_groups_must_divide_the_hidden_channels(ratio: float, group_size: int) -> None:
     with pytest.raises(UserError, match=f"groups of {group_size} channels must divide the {int(4 * ratio)} hidden"):
         GroupwiseMLP(4, BLUEPRINT, ratio=ratio, group_size=group_size)
+
+
+def test_a_size_that_the_reduction_does_not_divide_is_refused() -> None:
+    attn = DualSpikeAttention(8, 2, Blueprint(shortcut="membrane"), reduction=2)
+    with pytest.raises(UserError, match=r"takes sizes that are multiples of 2, got \[5, 4\]"):
+        attn(torch.zeros(3, 2, 8, 5, 4))
+
+
+def test_fixed_spikes_of_two_layers_differ() -> None:
+    make = Blueprint(shortcut="membrane", attention="random")
+    fixed = [DualSpikeAttention(8, 2, make).fixed for _ in range(2)]
+    first, second = (each(torch.zeros(1, 1, 8, 20)) for each in fixed if each is not None)
+    assert not torch.equal(first, second)

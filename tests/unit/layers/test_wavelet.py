@@ -154,3 +154,11 @@ def test_the_mixing_of_channels_starts_small() -> None:
 def test_blocks_must_divide_the_channels(blocks: int) -> None:
     with pytest.raises(UserError, match=f"{blocks} blocks of channels must divide 6 channels"):
         WaveletMixer(6, blocks, BLUEPRINT)
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+def test_the_mixing_of_coefficients_starts_small(bits: int | None) -> None:
+    torch.manual_seed(0)
+    mixer = WaveletMixer(64, 2, Blueprint(shortcut="membrane", weight_bits=bits))
+    weight = next(p for p in mixer.mix.conv.parameters() if p.ndim == 4)
+    assert weight.std().item() == pytest.approx(0.02, rel=0.1)

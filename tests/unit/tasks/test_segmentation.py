@@ -196,6 +196,24 @@ def test_class_ids_beyond_the_list_are_named(stage):
 # -- the model ------------------------------------------------------------------------------------------------------
 
 
+HIERARCHICAL = (
+    "maxformer_imagenet_3_64",
+    "metaspikeformer_imagenet_2_64",
+    "espikeformer_imagenet_2_64",
+    "qsd_imagenet_2_64",
+    "spikingresformer_imagenet_3_64",
+)
+
+
+@pytest.mark.parametrize("name", HIERARCHICAL)
+def test_every_hierarchical_family_is_a_backbone(name):
+    model = build(task(head={"channels": 8}), name, img_size=64)
+    logits = model(torch.rand(2, 1, 64, 64))
+    assert logits.shape == (2, 3, 64, 64)
+    logits.square().mean().backward()
+    assert [key for key, p in model.named_parameters() if p.grad is None] == []
+
+
 @pytest.mark.parametrize("name", ["qkformer_imagenet_3_64", "qkformer_3_64", "spikformer_2_64", "spikformer_dvs_2_64"])
 @pytest.mark.parametrize("head", [None, "fcn", "fpn", "upernet"])
 @pytest.mark.parametrize("spiking", [False, True])
