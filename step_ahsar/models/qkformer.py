@@ -51,7 +51,8 @@ class QKFormer(StagedTransformer):
         depths: blocks of each stage.
         heads: attention heads, the same in every stage.
         form: patch embeddings, "cifar", "dvs" or "imagenet".
-        pool_first: pool before the neuron (conv, norm, pool, neuron), as in the paper, or after it.
+        pool_first: pool before the neuron (conv, norm, pool, neuron), as in the paper, or after it. Without effect on a
+            layer without a neuron, at the end of a branch with membrane shortcuts.
         attn_scale: factor on the product of the spiking self-attention.
         mlp_ratio: hidden channels of the MLP, divided by the stage's channels.
         shortcut: "spike", or "membrane" for MS-QKFormer (arXiv 2505.18608), whose stream adds membranes. A neuron then

@@ -396,6 +396,8 @@ def test_every_option_changes_the_logits(name: str) -> None:
     ]  # fmt: skip
     own = {*(model_arguments(name) or ()), "tau", "reset"}
     without = {"attn_threshold", "attention"} if FAMILIES[name] == "swformer" else set()
+    if name == "msqkformer_3_64":
+        without = {"pool_first"}  # all its pools are at the ends of branches, where no neuron follows
     for change in changes:
         if change.keys() <= own - without:
             assert not torch.equal(

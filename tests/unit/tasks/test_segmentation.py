@@ -243,7 +243,7 @@ def test_the_head_is_regulated_with_the_rest(spiking):
 
 def test_the_heads_neurons_are_the_models():
     model = {"neuron": "ahsar", "base": "masked_psn", "threshold": 0.7, "alpha": 3.0, "args": {"order": 2, "depth": 1}}
-    neuron = head_neurons(task(model=model).config)("head", 8)
+    neuron = head_neurons(task(model=model).config).new_neuron("head", 8)
     assert (neuron.name, neuron.threshold, neuron.alpha, neuron.order) == ("masked_psn", 0.7, 3.0, 2)
     assert neuron.threshold_scale is not None
 
