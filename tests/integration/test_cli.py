@@ -83,7 +83,9 @@ def test_list(what, some):
     assert all(name in shown for name in some)
 
 
-@pytest.mark.parametrize(("pattern", "expected"), [("qk*r_4_384", ["qkformer_4_384"]), ("spikformer_8", 3), ("qkformer_seq", 2)])
+@pytest.mark.parametrize(
+    ("pattern", "expected"), [("qk*r_4_384", ["qkformer_4_384"]), ("spikformer_8", 3), ("qkformer_seq", 2)]
+)
 def test_models_by_part_of_a_name_or_by_pattern(pattern, expected):
     names = [line.split()[0] for line in ok("list", "models", pattern).splitlines()[1:]]
     assert (names if isinstance(expected, list) else len(names)) == expected
