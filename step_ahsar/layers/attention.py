@@ -53,7 +53,7 @@ class SpikingAttention(nn.Module):
         layer: Callable[..., nn.Module] = SpikingLinear,
     ) -> None:
         super().__init__()
-        self.heads = _check_heads(dim, heads)
+        self.heads = check_heads(dim, heads)
         self.scale = self.default_scale if scale is None else scale
         if not self.scale > 0:
             raise UserError(f"the scale of an attention product must be > 0, got {self.scale:g}")
@@ -158,7 +158,8 @@ def joined(x: Tensor) -> Tensor:
     return rearrange(x, "t b h d n -> t b (h d) n")
 
 
-def _check_heads(dim: int, heads: int) -> int:
+def check_heads(dim: int, heads: int) -> int:
+    """The number of heads. Raises UserError unless it divides the channels."""
     if heads < 1 or dim % heads:
         raise UserError(f"attention over {dim} channels cannot have {heads} heads; heads must divide the channels")
     return heads

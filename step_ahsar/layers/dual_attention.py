@@ -5,7 +5,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers.attention import as_tokens, by_head, joined
+from step_ahsar.layers.attention import as_tokens, by_head, check_heads, joined
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.conv import GainNeuron, SpikingConv, stream_neuron
 from step_ahsar.layers.fixed import FixedSpikes
@@ -63,9 +63,7 @@ class DualSpikeAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int, blueprint: Blueprint, *, reduction: int = 1, ndim: int = 2) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise UserError(f"attention over {dim} channels cannot have {heads} heads; heads must divide the channels")
-        self.heads, self.reduction = heads, reduction
+        self.heads, self.reduction = check_heads(dim, heads), reduction
         behind = blueprint.new_spikes_behind_attention(dim)
         self.fixed = behind if isinstance(behind, FixedSpikes) else None
         if isinstance(behind, SpikingNeuron):

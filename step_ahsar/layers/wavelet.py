@@ -34,6 +34,13 @@ def haar_matrix(size: int) -> Tensor:
     return matrix
 
 
+@lru_cache(maxsize=64)
+def _haar_matrix_on(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """:func:`haar_matrix`, copied to a device once. It may be asked for in inference mode first and train later."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        return haar_matrix(size).to(device, dtype)
+
+
 class Haar(nn.Module):
     """The Haar transform along one axis of [N, C, *S], or its inverse.
 
@@ -48,7 +55,7 @@ class Haar(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., *S] -> [..., *S]``. Raises UserError for a size that is not a power of 2."""
-        matrix = haar_matrix(x.shape[self.axis]).to(x)
+        matrix = _haar_matrix_on(x.shape[self.axis], x.device, x.dtype)
         if self.inverse:
             matrix = matrix.mT
         return x @ matrix.mT if self.axis == -1 else matrix @ x

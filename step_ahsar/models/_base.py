@@ -28,8 +28,8 @@ class SpikingTransformer(nn.Module):
     num_classes]``, or ``[T, B, num_classes]`` with ``per_step``. Neurons keep no state between calls, so T may differ
     between calls.
 
-    Sequences may have any length. Zeros are appended up to the next multiple of ``stride``; every token then still
-    covers at least one sample of the sequence, so no token has to be masked.
+    Sequences may have any length. Zeros are appended up to :meth:`padded_length`, the next length that the layers can
+    take; no token is masked.
 
     With membrane shortcuts the stream, the pooled features and the intermediate features are membranes.
 
@@ -45,8 +45,8 @@ class SpikingTransformer(nn.Module):
         published: options of the published neuron, for neurons that have them and unless they are given.
         in_chans: channels of the input.
         num_classes: outputs of the head; 0 = no head, the output is pooled features.
-        img_size: H and W (one number for a square), or L; None = not known. It is only checked: any valid size can be
-            given later.
+        img_size: H and W (one number for a square), or L; None = not known. A model with weights for each position
+            takes this size alone. For others it is only checked, and inputs may have any valid size.
         time_steps: T of inputs without a time axis, >= 1.
         per_step: keep the time axis in logits and intermediate features instead of averaging over it.
         global_pool: "avg", or "" for features that are not pooled, without a head.

@@ -162,3 +162,11 @@ def test_the_mixing_of_coefficients_starts_small(bits: int | None) -> None:
     mixer = WaveletMixer(64, 2, Blueprint(shortcut="membrane", weight_bits=bits))
     weight = next(p for p in mixer.mix.conv.parameters() if p.ndim == 4)
     assert weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_a_transform_that_ran_in_inference_mode_trains() -> None:
+    x = torch.randn(1, 2, 1024, dtype=torch.float64)  # a size that no other test asks for
+    with torch.inference_mode():
+        Haar(-1)(x)
+    Haar(-1)(x.requires_grad_()).sum().backward()
+    assert x.grad is not None
