@@ -42,26 +42,16 @@ class PatchSplitting(nn.Module):
         pool_first: bool = False,
     ) -> None:
         super().__init__()
-        if dim < 8 or dim % 8:
-            raise UserError(f"patch splitting starts with dim / 8 channels: dim must be a multiple of 8, got {dim}")
-        if len(pools) != 4:
-            raise UserError(f"pools must be four flags, one for each stage of the patch splitting, got {list(pools)}")
-        widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
+        last = len(pools) - 1
         self.stages = nn.Sequential(
             *(
                 SpikingConv(
-                    before,
-                    after,
-                    blueprint,
-                    "stem",
-                    ndim=ndim,
-                    pool=bool(pool),
-                    pool_first=pool_first,
-                    ends_branch=i == 3,
+                    before, after, blueprint, "stem",
+                    ndim=ndim, pool=pool, pool_first=pool_first, ends_branch=i == last,
                 )
-                for i, (before, after, pool) in enumerate(zip(widths, widths[1:], pools, strict=False))
+                for i, (before, after, pool) in enumerate(_doubling(in_chans, dim, pools))
             )
-        )
+        )  # fmt: skip
         self.stream = stream_neuron(blueprint, "stem", dim)
         self.position = SpikingConv(dim, dim, blueprint, "stem", ndim=ndim, ends_branch=True)
 
@@ -98,15 +88,10 @@ class ConvStem(nn.Module):
         pools: Sequence[bool] = (False, False, True, True),
     ) -> None:
         super().__init__()
-        if dim % 8:
-            raise UserError(f"this stem starts with dim / 8 channels: dim must be a multiple of 8, got {dim}")
-        if len(pools) != 4:
-            raise UserError(f"pools must be four flags, one for each convolution behind the first, got {list(pools)}")
-        widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
         self.stages = nn.Sequential(
             *(
-                SpikingConv(before, after, blueprint, "stem", ndim=ndim, pool=bool(pool))
-                for before, after, pool in zip(widths, widths[1:], pools, strict=False)
+                SpikingConv(before, after, blueprint, "stem", ndim=ndim, pool=pool)
+                for before, after, pool in _doubling(in_chans, dim, pools)
             ),
             SpikingConv(dim, dim, blueprint, "stem", ndim=ndim, ends_branch=True),
         )
@@ -114,6 +99,16 @@ class ConvStem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, in_chans, *S] -> [T, B, dim, *S / stride]``."""
         return self.stages(x)
+
+
+def _doubling(in_chans: int, dim: int, pools: Sequence[bool]) -> list[tuple[int, int, bool]]:
+    """Channels before and after each of four convolutions of D/8, D/4, D/2 and D channels, and whether it pools."""
+    if dim < 8 or dim % 8:
+        raise UserError(f"this stem starts with dim / 8 channels: dim must be a multiple of 8, got {dim}")
+    if len(pools) != 4:
+        raise UserError(f"pools must be four flags, one for each convolution that widens the stem, got {list(pools)}")
+    widths = [in_chans, dim // 8, dim // 4, dim // 2, dim]
+    return [(before, after, bool(pool)) for before, after, pool in zip(widths, widths[1:], pools, strict=False)]
 
 
 Shrinks = Literal["pool", "stride"] | None
@@ -211,16 +206,19 @@ class DeformedShortcutEmbedding(nn.Module):
 
 
 class Downsampling(nn.Module):
-    """A convolution between two stages, on a stream of membranes. ``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``.
+    """A convolution in front of a stage. ``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``.
+
+    Spikes, or with membrane shortcuts a membrane, and then the input is read through a neuron unless it is the model's.
 
     Args:
         in_channels: C_in.
         out_channels: C_out.
         blueprint: makes the layers.
-        kernel_size: odd.
+        kernel_size: side of the kernel.
         stride: of the convolution.
+        padding: on each side; None for half of the kernel.
         ndim: spatial dimensions.
-        first: whether it reads the model's input, in front of which there is no neuron.
+        first: whether it reads the model's input.
         bias: whether the convolution has a bias.
     """
 
@@ -232,6 +230,7 @@ class Downsampling(nn.Module):
         *,
         kernel_size: int = 3,
         stride: int = 2,
+        padding: int | None = None,
         ndim: int = 2,
         first: bool = False,
         bias: bool = True,
@@ -240,7 +239,7 @@ class Downsampling(nn.Module):
         self.stream = nn.Identity() if first else stream_neuron(blueprint, "stem", in_channels)
         self.conv = SpikingConv(
             in_channels, out_channels, blueprint, "stem",
-            ndim=ndim, kernel_size=kernel_size, stride=stride, bias=bias, ends_branch=True,
+            ndim=ndim, kernel_size=kernel_size, stride=stride, padding=padding, bias=bias, ends_branch=True,
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -248,11 +247,11 @@ class Downsampling(nn.Module):
         return self.conv(self.stream(x))
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(Downsampling):
     """One linear map of each patch, and no other convolution. ``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``.
 
-    Spikes, or with membrane shortcuts a membrane, and then the input is read through a neuron unless it is the model's.
-    It stands for a stem or an embedding of convolutions, to show what they are worth.
+    Spikes, or with membrane shortcuts a membrane. It stands for a stem or an embedding of convolutions, to show what
+    they are worth.
 
     Args:
         in_channels: C_in.
@@ -266,13 +265,7 @@ class PatchEmbedding(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, blueprint: Blueprint, *, stride: int, ndim: int = 2, first: bool
     ) -> None:
-        super().__init__()
-        self.stream = nn.Identity() if first else stream_neuron(blueprint, "stem", in_channels)
-        self.conv = SpikingConv(
-            in_channels, out_channels, blueprint, "stem",
-            ndim=ndim, kernel_size=stride, stride=stride, padding=0, ends_branch=True,
+        super().__init__(
+            in_channels, out_channels, blueprint,
+            kernel_size=stride, stride=stride, padding=0, ndim=ndim, first=first, bias=False,
         )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C_in, *S] -> [T, B, C_out, *S / stride]``."""
-        return self.conv(self.stream(x))

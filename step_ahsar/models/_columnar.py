@@ -1,6 +1,6 @@
 """Models of one resolution: a patch embedding, then a column of equal blocks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ class ColumnarTransformer(SpikingTransformer):
         depth: number of blocks.
         heads: attention heads.
         mlp_ratio: hidden channels of the MLP, divided by ``dim``.
+        pools: which convolutions of the patch embedding have a pool, which halves the size.
 
     Raises:
         UserError: no block.
@@ -30,18 +31,25 @@ class ColumnarTransformer(SpikingTransformer):
     patch_embed: nn.Module
 
     def __init__(
-        self, *, dim: int = 384, depth: int = 4, heads: int = 8, mlp_ratio: float = 4.0, **common: Any
+        self,
+        *,
+        dim: int = 384,
+        depth: int = 4,
+        heads: int = 8,
+        mlp_ratio: float = 4.0,
+        pools: Sequence[bool] = (False, False, True, True),
+        **common: Any,
     ) -> None:
         if depth < 1:
             raise UserError(f"depth must be >= 1, got {depth}")
-        super().__init__(num_features=dim, **common)
-        self.dim, self.depth, self.heads, self.mlp_ratio = dim, depth, heads, mlp_ratio
+        super().__init__(num_features=dim, stride=2 ** sum(map(bool, pools)), **common)
+        self.dim, self.depth, self.heads, self.mlp_ratio, self.pools = dim, depth, heads, mlp_ratio, pools
 
     def build_stem(self, stem: Callable[..., nn.Module], **options: Any) -> None:
-        """The patch embedding: ``stem(in_chans, dim, blueprint, ndim, **options)``, or that of the option ``stem``."""
+        """The patch embedding: ``stem(in_chans, dim, blueprint, ndim, pools, **options)``, or one linear layer."""
 
         def make() -> nn.Module:
-            return stem(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, **options)
+            return stem(self.in_chans, self.dim, self.blueprint, ndim=self.ndim, pools=self.pools, **options)
 
         self.patch_embed = self.new_embedding(make, self.in_chans, self.dim, self.stride)
 

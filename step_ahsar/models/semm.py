@@ -3,7 +3,6 @@
 Variants, facts and deviations: ``zoo/semm`` in the repository, ``step_ahsar/zoo/semm`` in the wheel.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ class SEMMSpikformer(ColumnarTransformer):
     Arguments: :class:`ColumnarTransformer`; ``heads`` is the number of experts.
 
     Args:
-        pools: which of the four stages of the patch splitting halve the size.
         pool_first: pool before the neuron (conv, norm, pool, neuron), or after it.
         width: channels of queries and keys.
         key_bias: bias of the layer of the keys.
@@ -29,15 +27,14 @@ class SEMMSpikformer(ColumnarTransformer):
         self,
         *,
         heads: int = 4,
-        pools: Sequence[bool] = (False, False, True, True),
         pool_first: bool = False,
         width: int = 96,
         key_bias: bool = True,
         attn_scale: float = 0.125,
         **common: Any,
     ) -> None:
-        super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), **common)
-        self.build_stem(PatchSplitting, pools=pools, pool_first=pool_first)
+        super().__init__(heads=heads, **common)
+        self.build_stem(PatchSplitting, pool_first=pool_first)
         mlp = partial(ExpertsMLP, ndim=self.ndim)
         self.build_blocks(ExpertsAttention, mlp, width=width, key_bias=key_bias, scale=attn_scale)
         self.build_head()

@@ -33,7 +33,6 @@ class SGLFormer(ColumnarTransformer):
 
     Args:
         divisors: channels of the stem's five 3x3 convolutions, as divisors of ``dim``.
-        pools: which of them pool, between norm and neuron.
         attn_scale: factor on the attention product.
         bias: bias of the projection and of the MLP in global blocks. No other convolution has one.
         learnt_pool: pool by learnt weights over positions and time steps, as published for CIFAR and events. The model
@@ -52,13 +51,12 @@ class SGLFormer(ColumnarTransformer):
         learnt_pool: bool = False,
         **common: Any,
     ) -> None:
-        stride = 2 ** sum(map(bool, pools))
         # Attention by parity needs an even number of tokens along each axis.
-        super().__init__(depth=depth, heads=heads, stride=stride, multiple=2 * stride, **common)
+        super().__init__(depth=depth, heads=heads, pools=pools, multiple=2 ** (sum(map(bool, pools)) + 1), **common)
         make, dim, ndim = self.blueprint, self.dim, self.ndim
         if len(divisors) != len(pools) or any(divisor < 1 or dim % divisor for divisor in divisors):
             raise UserError(f"divisors must divide dim {dim}, one for each of {len(pools)} pools, got {list(divisors)}")
-        self.build_stem(_stem, divisors=divisors, pools=pools)
+        self.build_stem(_stem, divisors=divisors)
 
         def block(attention: type[SpikingSelfAttention], bias: bool) -> nn.Module:
             mixer = self.new_attention(partial(attention, dim, self.heads, make, scale=attn_scale, proj_bias=bias))
@@ -68,7 +66,7 @@ class SGLFormer(ColumnarTransformer):
         first = nn.Sequential(local, block(ParityAttention, bias=False))
         self.blocks = nn.ModuleList([first, *(block(SpikingSelfAttention, bias) for _ in range(depth))])
         self.feature_info = [
-            {"num_chs": dim, "reduction": stride, "module": f"blocks.{i}"} for i in range(len(self.blocks))
+            {"num_chs": dim, "reduction": self.stride, "module": f"blocks.{i}"} for i in range(len(self.blocks))
         ]
         self.learnt_pool: LearnedPool | None = self._new_pool() if learnt_pool else None
         self.build_head()

@@ -3,7 +3,6 @@
 Variants, facts and deviations: ``zoo/spikformer`` in the repository, ``step_ahsar/zoo/spikformer`` in the wheel.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from step_ahsar.layers import PatchSplitting, SpikingSelfAttention
@@ -18,7 +17,6 @@ class Spikformer(ColumnarTransformer):
 
     Args:
         heads: attention heads.
-        pools: which of the four stages of the patch splitting halve the size.
         pool_first: pool before the neuron (conv, norm, pool, neuron), or after it, as in the paper.
         qkv_bias: bias of the linear layers of q, k and v.
         attn_scale: factor on the attention product.
@@ -30,14 +28,13 @@ class Spikformer(ColumnarTransformer):
         self,
         *,
         heads: int = 12,
-        pools: Sequence[bool] = (False, False, True, True),
         pool_first: bool = False,
         qkv_bias: bool = True,
         attn_scale: float = 0.125,
         **common: Any,
     ) -> None:
-        super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), **common)
-        self.build_stem(PatchSplitting, pools=pools, pool_first=pool_first)
+        super().__init__(heads=heads, **common)
+        self.build_stem(PatchSplitting, pool_first=pool_first)
         self.build_blocks(SpikingSelfAttention, scale=attn_scale, qkv_bias=qkv_bias)
         self.build_head()
 

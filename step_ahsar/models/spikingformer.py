@@ -3,7 +3,6 @@
 Variants, facts and deviations: ``zoo/spikingformer`` in the repository, ``step_ahsar/zoo/spikingformer`` in the wheel.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from step_ahsar.layers import ConvStem, SpikingSelfAttention
@@ -17,20 +16,18 @@ class Spikingformer(ColumnarTransformer):
     Arguments: :class:`ColumnarTransformer`. The head reads the membranes.
 
     Args:
-        pools: which of the four convolutions behind the first of the stem have a pool in front.
         attn_scale: factor on the attention product.
     """
 
     def __init__(
         self,
         *,
-        pools: Sequence[bool] = (False, False, True, True),
         attn_scale: float = 0.125,
         **common: Any,
     ) -> None:
         design = {"shortcut": "membrane", "linear_std": None}
-        super().__init__(stride=2 ** sum(map(bool, pools)), design=design, **common)
-        self.build_stem(ConvStem, pools=pools)
+        super().__init__(design=design, **common)
+        self.build_stem(ConvStem)
         self.build_blocks(SpikingSelfAttention, scale=attn_scale)
         self.build_head()
 

@@ -20,7 +20,6 @@ class SWformer(ColumnarTransformer):
     Arguments: :class:`ColumnarTransformer`; ``heads`` is the number of blocks of channels in the mixers.
 
     Args:
-        pools: which of the four stages of the patch splitting halve the size.
         in_series: see :class:`WaveletMixer`.
         head_neuron: whether a neuron reads the pooled membranes in front of the head.
     """
@@ -29,7 +28,6 @@ class SWformer(ColumnarTransformer):
         self,
         *,
         heads: int = 4,
-        pools: Sequence[bool] = (False, False, True, True),
         in_series: bool = False,
         head_neuron: bool = False,
         **common: Any,
@@ -39,8 +37,8 @@ class SWformer(ColumnarTransformer):
                 "SWformer mixes tokens without attention: attention and attn_threshold would have no effect"
             )
         design = {"shortcut": "membrane", "linear_std": None}
-        super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), design=design, **common)
-        self.build_stem(PatchSplitting, pools=pools)
+        super().__init__(heads=heads, design=design, **common)
+        self.build_stem(PatchSplitting)
         self.build_blocks(WaveletMixer, ndim=self.ndim, in_series=in_series)
         self.build_head(neuron=head_neuron)
 

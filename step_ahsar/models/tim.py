@@ -17,7 +17,6 @@ class TIMSpikformer(ColumnarTransformer):
     Arguments: :class:`ColumnarTransformer`.
 
     Args:
-        pools: which of the four stages of the patch splitting halve the size.
         pool_first: pool before the neuron (conv, norm, pool, neuron), or after it.
         attn_scale: factor on the attention product.
         mixing: share of the past in the mixed queries.
@@ -33,8 +32,8 @@ class TIMSpikformer(ColumnarTransformer):
         mixing: float = 0.5,
         **common: Any,
     ) -> None:
-        super().__init__(heads=heads, stride=2 ** sum(map(bool, pools)), **common)
-        self.build_stem(PatchSplitting, pools=pools, pool_first=pool_first)
+        super().__init__(heads=heads, pools=pools, **common)
+        self.build_stem(PatchSplitting, pool_first=pool_first)
         options: dict[str, Any] = {"mixing": mixing, "scale": attn_scale, "proj_bias": False}
         self.build_blocks(TemporalAttention, tokens=self.tokens, **options)
         self.build_head()

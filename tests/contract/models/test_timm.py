@@ -4,26 +4,13 @@ Left out: TorchScript and FX, and the number of feature levels: models of one re
 ones two.
 """
 
-import runpy
-from pathlib import Path
-
 import pytest
 import timm
 import torch
 from torch import Tensor
 
-import step_ahsar.models
 from step_ahsar.models import SpikingTransformer
-
-golden_script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "golden.py"))
-ALL = step_ahsar.models.list_models()
-SMALL = [name for name in ALL if golden_script["small"](name)]
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neurons run uncompiled: the numbers are the same, and nothing here is about speed."""
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+from tests.contract.models.zoo import ALL, SMALL, small
 
 
 def create(name: str, **options: object) -> SpikingTransformer:
@@ -35,7 +22,7 @@ def images(name: str, batch: int) -> Tensor:
     """Of the size that the model was published for; a series has no height."""
     channels, height, width = timm.get_pretrained_cfg(name).input_size
     size = (width,) if "_seq_" in name else (height, width)
-    if max(size) > 64 and golden_script["small"](name):  # the size of ImageNet, made small
+    if max(size) > 64 and small(name):  # the size of ImageNet, made small
         size = (64, 64)
     return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(0))
 

@@ -1,0 +1,63 @@
+"""Any norm, any neuron and any backend in every family."""
+
+import copy
+
+import pytest
+import timm
+import torch
+
+from step_ahsar.errors import UserError
+from step_ahsar.layers import RepConv, SpikingConv
+from step_ahsar.neurons import NORMS, list_backends, list_neurons
+from tests.contract.models.zoo import ONE_EACH, create, inputs, lively
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("norm", sorted(NORMS))
+def test_norms(name: str, norm: str) -> None:
+    """Fused with its neuron or not, a norm gives the same; tdBN starts at the thresholds; TEBN is bound to T."""
+    model = lively(name, norm=norm).train()
+    apart = copy.deepcopy(model)
+    for module in apart.modules():
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.register_forward_hook(lambda *_: None)  # a norm with hooks runs as a module of its own
+    x = inputs(model, batch=4)
+    outputs = [each(x) for each in (model, apart)]
+    torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
+    for logits in outputs:
+        logits.square().sum().backward()
+    for (key, p), q in zip(model.named_parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=1e-9, msg=key)
+    fresh = timm.create_model(name, norm=norm, threshold=0.7)
+    behind = {
+        round(float(m.norm.weight.detach()[0]), 6)
+        for m in fresh.modules()
+        if isinstance(m, SpikingConv) and m.neuron is not None and not isinstance(m.conv, RepConv)
+    }
+    assert behind <= ({0.7} if norm == "tdbn" else {1.0})
+    if norm == "tebn":
+        with pytest.raises(UserError, match="was made for 3 time steps"):
+            model(inputs(model, time_steps=2))
+
+
+@pytest.mark.parametrize("backend", sorted(set(list_backends()) - {"torch"}))
+@pytest.mark.parametrize("name", ONE_EACH)
+@torch.no_grad()
+def test_any_backend_gives_the_same_logits(name: str, backend: str) -> None:
+    """In exact arithmetic; snnTorch and sinabs decay membranes by another rounding, which fp64 and tau 2 hide."""
+    model = create(name)
+    x = inputs(model)
+    torch.testing.assert_close(create(name, backend=backend)(x), model(x), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("neuron", sorted(list_neurons()))
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_any_neuron_trains(name: str, neuron: str) -> None:
+    model = create(name, neuron=neuron, threshold=None).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = copy.deepcopy(model.state_dict())
+    loss = torch.nn.functional.cross_entropy(model(inputs(model, batch=4)), torch.arange(4))
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
