@@ -66,7 +66,7 @@ def validate(config: _Config, overrides: _Overrides = None) -> None:
     if settings.compare is None:
         typer.echo(f"valid: one run of {settings.train.epochs} epochs")
     else:
-        cells, seeds = len(settings.compare.cells), len(settings.compare.seeds)
+        cells, seeds = len(settings.cells()), len(settings.compare.seeds)
         typer.echo(f"valid: a comparison of {cells} cells x {seeds} seeds")
 
 

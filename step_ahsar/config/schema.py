@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from step_ahsar.ahsar.config import AHSARConfig
+from step_ahsar.config.grid import cross
 from step_ahsar.config.values import explain, merge_values
 from step_ahsar.errors import UserError
 
@@ -222,21 +223,46 @@ class CellConfig(BaseModel):
 
 
 class CompareConfig(_Section):
-    """A comparison: every cell is trained once per seed."""
+    """A comparison: every cell, of `cells` and of `grid`, is trained once per seed."""
 
     target: Fraction | None = Field(
         default=None, description="value of the task's metric; the first epoch that reaches it is reported"
     )
     seeds: Annotated[list[Index], Field(min_length=1)] = Field(default_factory=lambda: [0])
-    cells: Annotated[list[CellConfig], Field(min_length=1)]
+    cells: list[CellConfig] = Field(default_factory=list, description="cells written one by one")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="lists of values by dotted key; every combination is a cell, and ids are made of what differs",
+    )
+    where: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="patterns, each a value or a list of values by key; only combinations that fit one are cells",
+    )
+    leave_out: list[dict[str, Any]] = Field(
+        default_factory=list, alias="except", description="patterns; combinations that fit one are no cells"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        for key, values in (("seeds", self.seeds), ("cells", [cell.id for cell in self.cells])):
+        if not self.cells and not self.grid:
+            raise UserError("compare has no cells: write them in compare.cells, or axes in compare.grid")
+        if not self.grid and (self.where or self.leave_out):
+            raise UserError("compare.where and compare.except choose combinations of compare.grid, which is missing")
+        for key, values in (("seeds", self.seeds), ("cells", [cell.id for cell in self.planned])):
             twice = [value for i, value in enumerate(values) if value in values[:i]]
             if twice:
                 raise UserError(f"compare.{key} must differ from each other, got {twice[0]!r} twice")
         return self
+
+    @property
+    def planned(self) -> list[CellConfig]:
+        """The cells written one by one, then those of the grid."""
+        crossed = cross(self.grid, self.where, self.leave_out) if self.grid else []
+        return [*self.cells, *(CellConfig.model_validate({"id": name, **values}) for name, values in crossed)]
+
+    def place(self, cell: str) -> str:
+        """Where the config says the cell with this id, for messages."""
+        return f"compare.{'cells' if cell in {each.id for each in self.cells} else 'grid'} {cell!r}"
 
 
 class Config(_Section):
@@ -273,19 +299,19 @@ class Config(_Section):
             raise UserError("the config has no section 'compare'; it describes one run: use `step-ahsar train`")
         single = self.model_copy(update={"compare": None})
         cells = []
-        for cell in self.compare.cells:
+        for cell in self.compare.planned:
             try:
                 for key in cell.values():
                     if key.split(".")[0] in ("seed", "compare"):
                         raise UserError(f"a cell cannot set {key!r}: cells share their seeds; see compare.seeds")
                 cells.append((cell.id, single.with_values(cell.values())))
             except UserError as error:
-                raise UserError(f"compare.cells {cell.id!r}: {error}") from None
+                raise UserError(f"{self.compare.place(cell.id)}: {error}") from None
         return cells
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
     def to_yaml(self) -> str:
         """The config as YAML; loading it gives an equal config."""

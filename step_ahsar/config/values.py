@@ -97,7 +97,7 @@ def explain(error: ValidationError, values: Any) -> UserError:
 def _sections(schema: type) -> dict[str, Any]:
     """The keys of a section; for those that are sections themselves their schema, else None."""
     if issubclass(schema, BaseModel):
-        return {name: _section(field.annotation) for name, field in schema.model_fields.items()}
+        return {field.alias or name: _section(field.annotation) for name, field in schema.model_fields.items()}
     assert is_dataclass(schema)
     return {field.name: None for field in fields(schema)}
 

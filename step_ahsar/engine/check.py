@@ -63,7 +63,7 @@ def validate(config: Config) -> None:
             try:
                 validate(cell)
             except UserError as error:
-                raise UserError(f"compare.cells {name!r}: {error}") from None
+                raise UserError(f"{config.compare.place(name)}: {error}") from None
         return
     check(config)
     spec = find_dataset(config.data.name)

@@ -101,7 +101,21 @@ def test_cells_are_the_config_with_their_values():
         ([{"id": "a"}, {"id": "a"}], {}, "compare.cells must differ from each other, got 'a' twice"),
         ([{"id": "../a"}], {}, "compare.cells[0].id must match"),
         ([{"model.threshold": 1}], {}, "compare.cells[0]: 'id' is missing"),
-        ([], {}, "compare.cells is wrong"),
+        ([], {}, "compare has no cells: write them in compare.cells, or axes in compare.grid"),
+        ([], {"grid": {"model.treshold": [1]}}, "compare.grid 'treshold1': unknown key 'model.treshold'"),
+        ([], {"grid": {"seed": [1, 2]}}, "compare.grid 'seed1': a cell cannot set 'seed'"),
+        ([], {"grid": {"model.threshold": []}}, "compare.grid.model.threshold"),
+        (
+            [],
+            {"grid": {"model.tau": [2.0, 2.0]}},
+            "compare.grid: the values of model.tau must differ from each other, got 2.0",
+        ),
+        (
+            [{"id": "tau3"}],
+            {"grid": {"model.tau": [2, 3]}},
+            "compare.cells must differ from each other, got 'tau3' twice",
+        ),
+        ([{"id": "a"}], {"except": [{"model.tau": 2}]}, "choose combinations of compare.grid, which is missing"),
         ([{"id": "a"}], {"seeds": [1, 1]}, "compare.seeds must differ from each other, got 1 twice"),
         ([{"id": "a"}], {"seeds": []}, "compare.seeds is wrong"),
         ([{"id": "a"}], {"target": 90}, "compare.target must be <= 1, got 90"),
@@ -112,6 +126,97 @@ def test_faults_of_a_comparison_name_the_cell(cells, more, words):
     with pytest.raises(UserError) as error:
         comparison(*cells, **more)
     assert words in str(error.value)
+
+
+GRID = {
+    "model.name": ["spikformer_2_64", "qkformer_3_64"],
+    "model.neuron": ["lif", "ahsar"],
+    "model.threshold": [None, 2],
+}
+
+
+def grid(**more):
+    return {name: cell.model for name, cell in comparison(grid=GRID, **more).cells()}
+
+
+def test_a_grid_crosses_its_axes():
+    cells = grid()
+    assert list(cells) == [
+        f"{model}-{neuron}{ending}"
+        for model in GRID["model.name"]
+        for neuron in GRID["model.neuron"]
+        for ending in ("", "-threshold2")
+    ]
+    found = cells["qkformer_3_64-ahsar-threshold2"]
+    assert (found.name, found.neuron, found.threshold) == ("qkformer_3_64", "ahsar", 2)
+    assert cells["spikformer_2_64-lif"].threshold is None
+
+
+def test_cells_beside_a_grid_come_first():
+    config = comparison({"id": "own", "model.tau": 4.0}, grid={"model.neuron": ["lif", "plif"]})
+    assert [name for name, _ in config.cells()] == ["own", "lif", "plif"]
+    assert Config().with_values({"compare": config.to_dict()["compare"]}) == config  # `except` among its keys
+
+
+def test_combinations_are_left_out():
+    assert len(grid()) == 8
+    without = grid(**{"except": [{"model.neuron": "ahsar", "model.threshold": 2}]})
+    assert [name for name in grid() if name not in without] == [
+        "spikformer_2_64-ahsar-threshold2",
+        "qkformer_3_64-ahsar-threshold2",
+    ]
+    where = [
+        {"model.name": "spikformer_2_64", "model.threshold": None},
+        {"model.neuron": ["ahsar"], "model.threshold": 2},
+    ]
+    assert list(grid(where=where)) == [
+        "spikformer_2_64-lif",
+        "spikformer_2_64-ahsar",
+        "spikformer_2_64-ahsar-threshold2",
+        "qkformer_3_64-ahsar-threshold2",
+    ]
+    assert list(grid(where=where, **{"except": [{"model.threshold": None}]})) == [
+        "spikformer_2_64-ahsar-threshold2",
+        "qkformer_3_64-ahsar-threshold2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "ids"),
+    [
+        ({"data.name": ["images/cifar10", "digits"]}, ["images_cifar10", "digits"]),
+        ({"model.detach_reset": [True, False]}, ["detach_reset", "no_detach_reset"]),
+        ({"train.lr": [1e-3, 1e-5]}, ["lr0.001", "lr1e-05"]),
+        ({"data.img_size": [16, [16, 32]]}, ["img_size16", "img_size16x32"]),
+        ({"model.args": [{}, {"attention": "none", "depth": 3}]}, ["default", "none-depth3"]),
+        ({"model.neuron": ["lif"], "model.time_steps": [2, 4]}, ["time_steps2", "time_steps4"]),
+        ({"model.neuron": ["lif"], "model.time_steps": [2]}, ["lif-time_steps2"]),
+    ],
+)
+def test_ids_say_what_differs(axes, ids):
+    assert [name for name, _ in comparison(grid=axes).cells()] == ids
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"except": [{"model.threshold": [None, 2]}]},
+            "compare.grid makes no cell: where and except leave out all of its 8 combinations",
+        ),
+        ({"where": [{"model.nam": "x"}]}, "compare.where[0]: unknown axis 'model.nam'; did you mean 'model.name'?"),
+        ({"except": [{}, {"model.neuron": "lift"}]}, "compare.except[1]: model.neuron has no value 'lift' in the grid"),
+    ],
+)
+def test_faults_of_a_grid(more, words):
+    with pytest.raises(UserError) as error:
+        grid(**more)
+    assert words in str(error.value)
+
+
+def test_a_grid_whose_ids_would_be_the_same():
+    with pytest.raises(UserError, match=r"two cells would be called 'default'.*compare\.cells, with an id of its own"):
+        comparison(grid={"model.neuron": ["lif"], "model.args": [{}, {"attention": None}]})
 
 
 def test_cells_of_a_single_run():
