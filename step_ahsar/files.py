@@ -1,15 +1,61 @@
-"""Writing files and folders so that a reader never finds half of the new content, even after a crash.
+"""Writing files and folders so that a reader never finds half of the new content, even after a crash; locking folders.
 
 A file is replaced in one step. An existing folder is removed just before the new one takes its place.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
 _ENDING = ".partial"
+
+_logger = logging.getLogger(__name__)
+
+
+class Locked(Exception):
+    """Another process holds the lock of a folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, which must exist, for the block.
+
+    The operating system gives it back when the process ends, however it ends.
+
+    On a file system without locks there is a warning, and the folder is not locked. NFS has them, unless it is mounted
+    with ``nolock`` or ``local_lock``: then only processes of one machine are kept apart.
+
+    Raises:
+        Locked: another process holds it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Locked(folder) from None
+    except NotImplementedError:
+        _logger.warning("%s is on a file system without locks: do not write into it from two processes", folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except Locked:
+        return True
 
 
 @contextmanager

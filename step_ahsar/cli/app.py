@@ -151,11 +151,16 @@ def compare(
         Path, typer.Option(metavar="DIR", help="The comparison's folder; it must be new or hold the same comparison.")
     ],
     overrides: _Overrides = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Train N runs at a time; launch.jobs.")] = None,
+    launcher: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where they are trained; launch.launcher.")
+    ] = None,
 ) -> None:
     """Train and compare; the same command continues.
 
     Every cell of the config's section `compare` is trained once per seed, into DIR/runs. summary.json and report.html
-    are written into DIR. If it was interrupted, the same command continues the comparison.
+    are written into DIR. If it was interrupted, the same command continues the comparison. If cells or seeds have
+    changed, the runs of those that are the same are kept.
     """
     from rich.console import Console
 
@@ -163,7 +168,9 @@ def compare(
     from step_ahsar.compare import compare as run_comparison
     from step_ahsar.config import load_config
 
-    settings = load_config(config, overrides or ())
+    options = {"jobs": jobs, "launcher": launcher}
+    given = [f"launch.{key}={value}" for key, value in options.items() if value is not None]
+    settings = load_config(config, [*(overrides or ()), *given])
     with _interruptible("all finished epochs are kept; continue with the same command"), _observer() as observer:
         summary = run_comparison(settings, out, observer)
     page = report.write(summary, out)

@@ -124,6 +124,14 @@ def corruptions() -> None:
 
 
 @app.command(cls=TorchCommand)
+def launchers() -> None:
+    """Launchers of comparisons, for launch.launcher."""
+    from step_ahsar.compare.launchers import LAUNCHERS
+
+    _print(None, [[name] for name in LAUNCHERS])
+
+
+@app.command(cls=TorchCommand)
 def configs() -> None:
     """Configs of the package, to run or to extend, each with its first line."""
     from step_ahsar.config import list_configs

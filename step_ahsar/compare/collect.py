@@ -1,13 +1,4 @@
-"""Summarising a folder: the summary of a comparison or of a single run, finished or not, from the files of its runs.
-
-A comparison's folder:
-
-comparison.yaml       the resolved config
-runs/<cell>/<seed>/   the folder of each run, see step_ahsar.engine.run
-runs/<cell>/<seed>.error.txt   why a run failed: one line, and below it the traceback
-summary.json          docs/summary.md
-report.html
-"""
+"""Summarising a folder: the summary of a comparison or of a single run, finished or not, from the files of its runs."""
 
 from __future__ import annotations
 
@@ -16,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from step_ahsar.compare import statistics
+from step_ahsar.compare.folder import COMPARISON, error_of, run_path
 from step_ahsar.compare.pairs import differing_settings
 from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
@@ -24,18 +16,6 @@ from step_ahsar.data import find_dataset
 from step_ahsar.engine import Run
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import neuron_kind
-
-COMPARISON = "comparison.yaml"
-
-
-def run_path(directory: Path, cell: str, seed: int) -> Path:
-    """The folder of a comparison's run."""
-    return directory / "runs" / cell / str(seed)
-
-
-def error_path(directory: Path, cell: str, seed: int) -> Path:
-    """The file that says why a comparison's run failed."""
-    return directory / "runs" / cell / f"{seed}.error.txt"
 
 
 def collect(directory: Path) -> dict[str, Any]:
@@ -61,7 +41,7 @@ def _comparison(directory: Path) -> dict[str, Any]:
     settings = differing_settings([cell for _, cell in planned])
     for (name, cell), setting in zip(planned, settings, strict=True):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
-        errors = {seed: _first_line(error_path(directory, name, seed)) for seed in seeds}
+        errors = {seed: error_of(directory, name, seed) for seed in seeds}
         entries = [_entry(run, target, errors[run.config.seed]) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
@@ -194,10 +174,3 @@ def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
     keys = dict.fromkeys(key for record in records for key in record)
     values = {key: list(dict.fromkeys(record.get(key) for record in records)) for key in keys}
     return {key: found[0] if len(found) == 1 else " | ".join(map(str, found)) for key, found in values.items()}
-
-
-def _first_line(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").partition("\n")[0]
-    except FileNotFoundError:
-        return None

@@ -29,6 +29,9 @@ class Observer:
             "on_step": lambda step: self.step_ended(run, step),
         }
 
+    def changed(self, lines: Sequence[str]) -> None:
+        """Called before :meth:`planned` if the folder has runs of another config: what becomes of each cell."""
+
     def planned(self, runs: Sequence[PlannedRun]) -> None:
         """Called first, with all runs in their order."""
 

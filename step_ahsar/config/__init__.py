@@ -13,10 +13,12 @@ from step_ahsar.config.schema import (
     DataConfig,
     EventsConfig,
     HeadConfig,
+    LaunchConfig,
     ModelConfig,
     SequenceConfig,
     TrainConfig,
 )
+from step_ahsar.config.values import differences
 
 __all__ = [
     "CellConfig",
@@ -25,9 +27,11 @@ __all__ = [
     "DataConfig",
     "EventsConfig",
     "HeadConfig",
+    "LaunchConfig",
     "ModelConfig",
     "SequenceConfig",
     "TrainConfig",
+    "differences",
     "list_configs",
     "load_config",
 ]

@@ -32,8 +32,8 @@ def cross(
      ('lif-threshold2', {'model.neuron': 'lif', 'model.threshold': 2}),
      ('ahsar', {'model.neuron': 'ahsar', 'model.threshold': None})]
     """
-    for key, values in axes.items():
-        if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+    for key, listed in axes.items():
+        if twice := [value for i, value in enumerate(listed) if value in listed[:i]]:
             raise UserError(f"compare.grid: the values of {key} must differ from each other, got {twice[0]!r} twice")
     for name, patterns in (("where", where), ("except", leave_out)):
         for i, pattern in enumerate(patterns):

@@ -265,6 +265,18 @@ class CompareConfig(_Section):
         return f"compare.{'cells' if cell in {each.id for each in self.cells} else 'grid'} {cell!r}"
 
 
+class LaunchConfig(_Section):
+    """How the runs of a comparison are started. It may be another each time that the comparison is continued."""
+
+    launcher: str = Field(default="local", description="see `step-ahsar list launchers`")
+    jobs: Count = Field(default=1, description="number of runs at a time")
+    threads: Count | None = Field(
+        default=None,
+        description="threads of each run; null = this machine's cores divided among the jobs. The results are "
+        "the same bit for bit with any number of jobs, but not with any number of threads, among which sums are split",
+    )
+
+
 class Config(_Section):
     """One experiment with all its settings. Use :func:`load_config` to read one, :meth:`with_values` to change one."""
 
@@ -276,6 +288,7 @@ class Config(_Section):
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
     compare: CompareConfig | None = None
+    launch: LaunchConfig = LaunchConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -293,17 +306,21 @@ class Config(_Section):
         """
         return build_config(merge_values(self.to_dict(), values, Config))
 
+    def single(self) -> "Config":
+        """The config of one run: without what is about many of them."""
+        return self.model_copy(update={"compare": None, "launch": LaunchConfig()})
+
     def cells(self) -> list[tuple[str, "Config"]]:
         """The comparison's cells: (id, config of one run, under the config's own seed), in the order of the file."""
         if self.compare is None:
             raise UserError("the config has no section 'compare'; it describes one run: use `step-ahsar train`")
-        single = self.model_copy(update={"compare": None})
+        single = self.single()
         cells = []
         for cell in self.compare.planned:
             try:
                 for key in cell.values():
-                    if key.split(".")[0] in ("seed", "compare"):
-                        raise UserError(f"a cell cannot set {key!r}: cells share their seeds; see compare.seeds")
+                    if key.split(".")[0] in ("seed", "compare", "launch"):
+                        raise UserError(f"a cell cannot set {key!r}: it is the same for all cells")
                 cells.append((cell.id, single.with_values(cell.values())))
             except UserError as error:
                 raise UserError(f"{self.compare.place(cell.id)}: {error}") from None

@@ -36,6 +36,22 @@ def merge_values(values: Mapping[str, Any], dotted: Mapping[str, Any], schema: t
     return merged
 
 
+def differences(there: Any, here: Any, path: str = "") -> list[str]:
+    """In what two nested values differ, a text for each key.
+
+    >>> differences({"model": {"tau": 2.0}, "seed": 1}, {"model": {"tau": 3.0}, "seed": 1})
+    ['model.tau is 2.0 there and 3.0 here']
+    """
+    if not isinstance(there, dict) or not isinstance(here, dict):
+        return [] if there == here else [f"{path} is {there!r} there and {here!r} here"]
+    keys = sorted({*there, *here})
+    return [
+        line
+        for key in keys
+        for line in differences(there.get(key), here.get(key), f"{path}.{key}" if path else str(key))
+    ]
+
+
 def check_keys(values: Mapping[str, Any], schema: type, path: str = "") -> None:
     """Raises UserError for the first key that ``schema`` does not have, with its dotted path and the nearest one."""
     sections = _sections(schema)

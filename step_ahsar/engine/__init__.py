@@ -12,10 +12,12 @@ from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
 from step_ahsar.engine.record import git_commit, hardware, versions
-from step_ahsar.engine.run import Run, is_vacant
+from step_ahsar.engine.run import METRICS, InUse, Run, is_vacant
 from step_ahsar.engine.train import read_result, train
 
 __all__ = [
+    "METRICS",
+    "InUse",
     "NonFiniteLoss",
     "Run",
     "build_model",

@@ -16,14 +16,21 @@ from typing import Any
 
 from PIL import Image
 
-from step_ahsar.config import Config, load_config
+from step_ahsar.config import Config, differences, load_config
 from step_ahsar.errors import UserError, shortened, shortened_path
-from step_ahsar.files import append_line, is_unfinished, replacing, write_file
+from step_ahsar.files import LOCK, Locked, append_line, is_unfinished, locked, replacing, write_file
 
 # Keys that the records of a run have in every version, see step_ahsar.engine.record.
 _MANIFEST = ("started", "parameters", "device", "dataset", "versions", "hardware", "git_commit")
 _ROW = ("epoch", "train_loss", "metrics", "firing_rate", "dead_fraction", "layers")
 _RESULT = ("seed", "status", "error", "epochs", "metrics", "firing_rate", "dead_fraction")
+
+
+METRICS = "metrics.jsonl"
+
+
+class InUse(UserError):
+    """Another process is training the run."""
 
 
 class Run:
@@ -50,7 +57,7 @@ class Run:
             return run
         if not run.config_file.exists():
             raise UserError(f"output folder {path} is not empty and holds no run; give another folder")
-        differing = _differences(load_config(run.config_file).to_dict(), config.to_dict())
+        differing = differences(load_config(run.config_file).to_dict(), config.to_dict())
         if differing:
             what = shortened(differing, limit=3, separator="; ")
             raise UserError(f"output folder {path} holds a run of another config: {what}; give another folder")
@@ -86,10 +93,36 @@ class Run:
 
     @property
     def _metrics_file(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training this run, for the block.
+
+        Raises:
+            InUse: another one does.
+        """
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.path):
+                yield
+        except Locked:
+            raise InUse(f"another process is training the run in {self.path}; wait for it, or end it") from None
 
     def begin(self, manifest: dict[str, Any]) -> None:
-        """Writes config and manifest of a new run. A resumed run keeps those that it has."""
+        """Writes config and manifest of a new run. A resumed run keeps those that it has.
+
+        Raises:
+            UserError: the folder cannot be written to, or the data set is another than when the run began.
+        """
+        if (self.path / "manifest.json").exists():
+            there, here = (json.loads(json.dumps(each["dataset"])) for each in (self.manifest(), manifest))
+            if changed := shortened(differences(there, here), limit=2, separator="; "):
+                raise UserError(
+                    f"the data set of the run in {self.path} has changed since it began: {changed}; train anew in "
+                    "another folder"
+                )
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.config_file.exists():
@@ -207,17 +240,6 @@ def is_vacant(path: Path, what: str = "output") -> bool:
             return True
         if not path.is_dir():
             raise UserError(f"{what} {path} is a file; give a folder")
-        return all(is_unfinished(entry) for entry in path.iterdir())
+        return all(entry.name == LOCK or is_unfinished(entry) for entry in path.iterdir())
     except OSError as error:  # such as a name that is too long
         raise UserError(f"{what} folder {shortened_path(str(path))} cannot be used: {error.strerror}") from None
-
-
-def _differences(there: Any, given: Any, path: str = "") -> list[str]:
-    if not isinstance(there, dict) or not isinstance(given, dict):
-        return [] if there == given else [f"{path} is {there!r} there and {given!r} here"]
-    keys = sorted({*there, *given})
-    return [
-        line
-        for key in keys
-        for line in _differences(there.get(key), given.get(key), f"{path}.{key}" if path else str(key))
-    ]

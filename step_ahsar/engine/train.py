@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from step_ahsar.config import Config
-from step_ahsar.data import Batches, derive_seed, open_data
+from step_ahsar.data import Batches, Data, derive_seed, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine import record
 from step_ahsar.engine.build import build_model
@@ -32,11 +33,12 @@ def train(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    data: Data | None = None,
 ) -> dict[str, Any]:
     """Trains one run.
 
     Args:
-        config: the config of the run; its section `compare` is ignored.
+        config: the config of the run; its sections `compare` and `launch` are ignored.
         out: the run's folder, new or of a run of the same config.
         resume: continue an unfinished run from its last good checkpoint, bit for bit as if it had not been interrupted.
             If there is no run, one is started.
@@ -46,6 +48,7 @@ def train(
             rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. Metrics and firing rates are
             those of the whole validation set, or of the test set with ``data.validation: 0``.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
+        data: the data set that the config names, if it is open already.
 
     Returns:
         The run's entry of `seeds` in summary.json: ``seed``, ``status``, ``error``, ``epochs``, ``metric`` (the name of
@@ -55,10 +58,11 @@ def train(
         well is not trained again.
 
     Raises:
-        UserError: a config that cannot be run, or an output folder that contains something else.
+        UserError: a config that cannot be run, an output folder that contains something else or that another process
+            trains in (:class:`InUse`), or a data set that has changed since the run began.
         NonFiniteLoss: training diverged. The result on disk says so, and the last good checkpoint is kept.
     """
-    config = config.model_copy(update={"compare": None})
+    config = config.single()
     run = Run.open(Path(out), config, resume)
     before = run.result()
     if before is not None and before["status"] == "ok":
@@ -66,19 +70,38 @@ def train(
     check(config)
     device = find_device()
     autocast(device, config.train.amp)  # raises UserError for a precision that the device does not support
-    data = open_data(config)
+    data = open_data(config) if data is None else replace(data, config=config)
     task = create_task(config, data.classes)
     torch.manual_seed(derive_seed(config.seed, "weights"))
     model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
     state = TrainingState.start(model, config, device)
-    train_batches, test_batches = data.train_batches(config.seed), data.test_batches()
+    batches = data.train_batches(config.seed)
+    with run.held():
+        ended = run.result()
+        if ended is not None and ended["status"] == "ok":  # by another process, in the meantime
+            return ended
+        run.begin(record.manifest(config, data, task, state, device))
+        return _train(run, task, state, data, batches, device, on_epoch, on_step)
+
+
+def _train(
+    run: Run,
+    task: Task,
+    state: TrainingState,
+    data: Data,
+    batches: Callable[[int], Batches],
+    device: torch.device,
+    on_epoch: OnEpoch | None,
+    on_step: OnStep | None,
+) -> dict[str, Any]:
+    """Trains a run from its last checkpoint to its result."""
+    config, test_batches = run.config, data.test_batches()
     judging = data.validation_batches() or test_batches
-    run.begin(record.manifest(config, data, task, state, device))
     rows = _go_on(run, state, device, averaged=config.train.averages)
     try:
         for epoch in range(len(rows) + 1, config.train.epochs + 1):
             began = perf_counter()
-            trained = train_epoch(state, task, train_batches(epoch), config, device, epoch, on_step)
+            trained = train_epoch(state, task, batches(epoch), config, device, epoch, on_step)
             found = measure(state.judged, task, judging, device, config.train.amp)
             row = record.epoch_row(epoch, task.metric, trained, found)
             rows.append(row)

@@ -1,5 +1,8 @@
+import re
 import runpy
 from pathlib import Path
+
+from step_ahsar.config import load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -8,6 +11,15 @@ def test_the_table_of_neurons_is_up_to_date():
     script = runpy.run_path(str(ROOT / "scripts" / "neuron_table.py"))
     assert "| `lif` |" in (ROOT / "docs" / "neurons.md").read_text()
     assert not script["stale"](), "run scripts/neuron_table.py"
+
+
+def test_the_grid_of_the_document_has_the_cells_that_it_names(tmp_path):
+    text = (ROOT / "docs" / "compare.md").read_text()
+    (tmp_path / "my.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    ids = [name for name, _ in load_config(tmp_path / "my.yaml").cells()]
+    assert len(ids) == 10
+    assert "This grid has ten cells." in text
+    assert "qkformer_3_64-lif-threshold0.5" in ids
 
 
 def test_the_table_of_models_is_up_to_date():

@@ -256,7 +256,7 @@ def test_a_comparison_that_has_ended_is_only_summarised_again(comparison):
 def test_a_folder_with_another_comparison_or_run_is_left_alone(comparison):
     out, _ = comparison
     before = contents(out)
-    assert "holds another comparison" in refused(*COMPARE, "compare.seeds=[3]", "--out", out)
+    assert "holds runs of another cell 'lif-1': train.lr is" in refused(*COMPARE, "train.lr=1", "--out", out)
     assert "holds no comparison" in refused(*COMPARE, "--out", out / "runs" / "lif-1" / "3")
     assert "holds no run" in refused("train", "quickstart", "compare=null", "--out", out)
     assert contents(out) == before

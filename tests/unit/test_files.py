@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from step_ahsar.files import append_line, is_unfinished, remove, replacing, write_file
+from step_ahsar.files import Locked, append_line, is_locked, is_unfinished, locked, remove, replacing, write_file
 
 
 @pytest.fixture
@@ -116,3 +116,25 @@ def test_readers_never_see_half_a_file(tmp_path):
     done.set()
     reader.join()
     assert seen <= contents
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    assert not is_locked(tmp_path)
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+        with pytest.raises(Locked), locked(tmp_path):
+            pass
+    assert not is_locked(tmp_path)
+    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+        raise ZeroDivisionError
+    assert not is_locked(tmp_path)
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise NotImplementedError
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with locked(tmp_path):
+        pass
+    assert "file system without locks" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from step_ahsar.compare import PlannedRun
 from step_ahsar.config import Config
 
 RUNS = [PlannedRun(cell, seed, 4, Config()) for seed in (0, 1) for cell in ("a", "b")]
-METRICS = {"metric": "acc1", "metrics": {"acc1": 0.5}, "train_loss": 1.25}
+METRICS = {"metric": "acc1", "metrics": {"acc1": 0.5}, "train_loss": 1.25, "seconds": 2.0}
 
 
 class Time:
@@ -25,31 +25,42 @@ def test_time_left_comes_from_the_pace_of_each_cell():
     time = Time()
     clock = Clock(RUNS, time)
     assert clock.seconds_left() is None
-    clock.run_started()
+    clock.run_started(RUNS[0])
     time.seconds = 2
     clock.step_ended(RUNS[0], 1, 0.5)  # half an epoch in 2 s: 15.5 epochs of 4 s are left
     assert clock.seconds_left() == 62
-    time.seconds = 10
-    clock.epoch_ended(RUNS[0], 1)
+    assert clock.seconds_of(RUNS[0]) == 3.5 * 4
+    clock.epoch_ended(RUNS[0], 1, seconds=10)
     assert clock.seconds_left() == 15 * 10  # nothing is known of b yet
+    clock.step_ended(RUNS[0], 2, 0.5)
+    assert clock.seconds_left() == 14.5 * 10
     for epoch in (2, 3, 4):
-        clock.epoch_ended(RUNS[0], epoch)
+        clock.epoch_ended(RUNS[0], epoch, seconds=0)
     clock.run_ended(RUNS[0])
-    time.seconds = 100  # the time between runs is nobody's
-    clock.run_started()
-    time.seconds = 140
-    clock.epoch_ended(RUNS[1], 1)
+    clock.run_started(RUNS[1])
+    clock.epoch_ended(RUNS[1], 1, seconds=40)
     # a: 4 epochs of 2.5 s; b: 3 + 4 epochs of 40 s
     assert clock.seconds_left() == 4 * 2.5 + 7 * 40
+    assert clock.seconds_of(RUNS[1]) == 3 * 40
     assert clock.done == 5 / 16
+
+
+def test_runs_at_the_same_time_share_the_time_left():
+    clock = Clock(RUNS, Time())
+    for run in RUNS[:2]:
+        clock.run_started(run)
+        clock.epoch_ended(run, 2, seconds=10)
+    assert clock.seconds_left() == (2 + 2 + 4 + 4) * 10 / 2
+    clock.run_ended(RUNS[0])
+    assert clock.seconds_left() == (2 + 4 + 4) * 10
 
 
 def test_epochs_that_came_from_a_checkpoint_took_no_time():
     time = Time()
     clock = Clock(RUNS[:1], time)
-    clock.run_started()
+    clock.run_started(RUNS[0])
     time.seconds = 6
-    clock.epoch_ended(RUNS[0], 3)  # the first that was trained
+    clock.epoch_ended(RUNS[0], 3, seconds=6)  # the first that was trained
     assert (clock.done, clock.seconds_left()) == (0.75, 6)
 
 
@@ -106,9 +117,14 @@ def test_a_terminal_gets_a_bar_and_keeps_the_failures():
     file = io.StringIO()
     with Bar(Console(file=file, width=120, force_terminal=True, color_system=None)) as bar:
         follow(bar)
+        bar.changed(["cells new: c"])
         bar.run_started(RUNS[2])
+        bar.run_started(RUNS[3])
         bar.epoch_ended(RUNS[2], METRICS | {"epoch": 2})
     shown = file.getvalue()
     assert "failed: b, seed 0: loss is nan [at epoch 1]" in shown
-    assert "run 3/4  a  seed 1  epoch 2/4  validation accuracy 50.0 %, loss 1.250" in shown
+    assert "a  seed 1  epoch 2/4  validation accuracy 50.0 %, loss 1.250" in shown
+    assert "b  seed 1  epoch 1/4" in shown
+    assert "2 of 4 runs" in shown
+    assert "cells new: c" in shown
     assert "left" in shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from step_ahsar import engine
-from step_ahsar.compare import Observer, Summary, collect, compare, load, write
+from step_ahsar.compare import Observer, Summary, collect, compare, load, worker, write
 from step_ahsar.compare.pairs import differing_settings, pairs_of
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
@@ -27,7 +27,7 @@ class Training:
         self.runs, self.faults = [], {}
         monkeypatch.setattr(engine, "train", self)
 
-    def __call__(self, config, out, resume, on_epoch, on_step):
+    def __call__(self, config, out, resume, on_epoch, on_step, data):
         assert resume
         assert config.compare is None
         key = config.model.neuron, config.seed
@@ -256,13 +256,81 @@ def test_an_interrupted_comparison_keeps_its_epochs_and_goes_on(training, tmp_pa
     assert set(statuses(summary).values()) == {"ok"}
 
 
-@pytest.mark.parametrize("change", ["train.lr=0.5", "compare.seeds=[0,1,2]", "compare.target=0.5"])
-def test_another_comparison_in_the_folder_is_left_alone(training, tmp_path, change):
+class Told(Observer):
+    """Keeps what it is told of cells that have changed."""
+
+    lines: tuple[str, ...] = ()
+
+    def changed(self, lines):
+        self.lines = tuple(lines)
+
+
+@pytest.mark.parametrize("change", ["train.lr=0.5", "compare.cells=[{id: lif-1, model.tau: 3.0}]"])
+def test_other_cells_of_the_same_name_are_left_alone(training, tmp_path, change):
     compare(config(), tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match="holds another comparison"):
+    key = "train.lr is 0.002 there and 0.5 here" if "lr" in change else "model.tau is None there and 3.0 here"
+    with pytest.raises(UserError, match=f"holds runs of another cell 'lif-1': {key}; give the cell another id"):
         compare(config(change), tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_a_changed_comparison_keeps_its_runs(training, tmp_path):
+    compare(config(), tmp_path)
+    training.runs.clear()
+    told = Told()
+    summary = compare(config("compare.seeds=[1,2]", "compare.target=0.4"), tmp_path, told)
+    assert told.lines == ("cells kept: lif-1, ahsar-1",)
+    assert training.runs == [("lif", 2), ("ahsar", 2)]
+    assert statuses(summary) == {(cell, seed): "ok" for cell in ("lif-1", "ahsar-1") for seed in (1, 2)}
+    assert summary["cells"][0]["seeds"][0]["epochs_to_target"] == 1
+
+
+def test_cells_are_renamed_added_and_left_out(training, tmp_path):
+    compare(config(), tmp_path)
+    before = contents(tmp_path / "runs" / "lif-1")
+    training.runs.clear()
+    told = Told()
+    cells = "[{id: ahsar-1, model.neuron: plif}, {id: plain}, {id: more, model.neuron: if}, "
+    cells += "{id: regulated, model.neuron: ahsar}]"
+    summary = compare(config(f"compare.cells={cells}"), tmp_path, told)
+    assert told.lines == (
+        "cells kept: plain, regulated",
+        "cells renamed: lif-1 is now plain, ahsar-1 is now regulated",
+        "cells new: ahsar-1, more",
+    )
+    assert training.runs == [(neuron, seed) for seed in (0, 1) for neuron in ("plif", "if")]
+    assert contents(tmp_path / "runs" / "plain") == before
+    assert set(statuses(summary).values()) == {"ok"}
+    told = Told()
+    assert [cell["id"] for cell in compare(config("compare.cells=[{id: plain}]"), tmp_path, told)["cells"]] == ["plain"]
+    assert told.lines == ("cells kept: plain", "cells left out, their runs stay: ahsar-1, more, regulated")
+    assert (tmp_path / "runs" / "regulated").is_dir()
+
+
+def test_cells_that_exchange_their_names_are_refused(training, tmp_path):
+    compare(config(), tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="have exchanged their ids"):
+        compare(config("compare.cells=[{id: lif-1, model.neuron: ahsar}, {id: ahsar-1}]"), tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_another_process_trains_is_waited_for(training, tmp_path, monkeypatch):
+    """Until it has ended, or until it is interrupted: then it is trained here."""
+    waited = []
+    training.faults["lif", 0] = engine.InUse("another process is training the run")
+
+    def wait(seconds):
+        waited.append(seconds)
+        if len(waited) == 2:
+            training.faults.clear()
+
+    monkeypatch.setattr(worker.time, "sleep", wait)
+    summary = compare(config("compare.seeds=[0]"), tmp_path)
+    assert set(statuses(summary).values()) == {"ok"}
+    assert training.runs == [("lif", 0)] * 3 + [("ahsar", 0)]
+    assert waited == [1.0, 1.0]
 
 
 def test_foreign_folders_and_files_are_left_alone(training, tmp_path):

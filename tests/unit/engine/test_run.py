@@ -8,8 +8,9 @@ import pytest
 
 from step_ahsar import engine
 from step_ahsar.config import Config
-from step_ahsar.engine.run import Run, is_vacant
+from step_ahsar.engine.run import InUse, Run, is_vacant
 from step_ahsar.errors import UserError
+from step_ahsar.files import is_locked
 
 
 def manifest(seed=0):
@@ -80,6 +81,35 @@ def test_a_resumed_run_keeps_its_manifest_and_forgets_its_failure(begun):
     begun.begin(manifest(1))
     assert begun.manifest() == manifest()
     assert begun.result() is None
+
+
+def test_a_run_is_not_continued_on_other_data(begun):
+    """By content: same name, same number of samples."""
+    changed = manifest()
+    changed["dataset"] = changed["dataset"] | {"fingerprint": "sha256:1"}
+    before = tree(begun.path)
+    with pytest.raises(
+        UserError, match=r"has changed since it began: fingerprint is 'sha256:.*' there and 'sha256:1' here"
+    ):
+        begun.begin(changed)
+    assert tree(begun.path) == before
+
+
+def test_a_run_that_is_held_is_refused_to_others(begun):
+    other = Run.existing(begun.path)
+    with begun.held():
+        with pytest.raises(InUse, match="another process is training the run in"), other.held():
+            pass
+        assert is_locked(begun.path)
+    assert not is_locked(begun.path)
+    with other.held():
+        pass
+    assert Run.open(begun.path, Config(), resume=True).path == begun.path
+
+
+def test_a_folder_with_nothing_but_a_lock_is_vacant(tmp_path):
+    with Run(tmp_path / "run", Config()).held():
+        assert is_vacant(tmp_path / "run")
 
 
 def test_many_differences_are_counted(begun):
