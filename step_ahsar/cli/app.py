@@ -155,6 +155,9 @@ def compare(
     launcher: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where they are trained; launch.launcher.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be trained, how long it takes and what it needs.")
+    ] = False,
 ) -> None:
     """Train and compare; the same command continues.
 
@@ -165,12 +168,17 @@ def compare(
     from rich.console import Console
 
     from step_ahsar import report
+    from step_ahsar.cli.results import print_estimate
     from step_ahsar.compare import compare as run_comparison
+    from step_ahsar.compare import estimate
     from step_ahsar.config import load_config
 
     options = {"jobs": jobs, "launcher": launcher}
     given = [f"launch.{key}={value}" for key, value in options.items() if value is not None]
     settings = load_config(config, [*(overrides or ()), *given])
+    if dry_run:
+        print_estimate(estimate(settings, out), out, settings.launch.jobs, Console())
+        return
     with _interruptible("all finished epochs are kept; continue with the same command"), _observer() as observer:
         summary = run_comparison(settings, out, observer)
     page = report.write(summary, out)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.columns import Columns
 from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
 
+from step_ahsar.cli.progress import duration
+from step_ahsar.compare import Estimate
 from step_ahsar.report import text
 
 _IN_ONE_LINE = 8  # if there are more metrics, those of single classes are printed as a table
@@ -29,6 +35,27 @@ def print_evaluation(run: Path, found: dict[str, Any], console: Console, corrupt
         return
     _line(console, f"{run}: epoch {found['epoch']}, test {score}")
     _print_rest(found, console)
+
+
+def print_estimate(found: Estimate, out: Path, jobs: int, console: Console) -> None:
+    """Prints what :func:`step_ahsar.compare.estimate` found."""
+    for line in found.changes:
+        _line(console, line)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("cell", "runs left", "epochs left", "time", "disk"):
+        table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
+    for cell in found.cells:
+        table.add_row(cell.cell, str(cell.runs), str(cell.epochs), duration(cell.seconds), decimal(cell.bytes))
+    console.print(table)
+    runs, epochs = sum(cell.runs for cell in found.cells), sum(cell.epochs for cell in found.cells)
+    seconds, size = sum(cell.seconds for cell in found.cells), sum(cell.bytes for cell in found.cells)
+    free = shutil.disk_usage(next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())).free
+    together = max(1, min(jobs, runs))
+    _line(
+        console,
+        f"{len(found.cells)} cells, {runs} of {found.runs} runs left, {epochs} epochs: about "
+        f"{duration(seconds / together)} with {together} at a time; {decimal(size)} on disk, of {decimal(free)} free",
+    )
 
 
 def _print_rest(found: dict[str, Any], console: Console) -> None:

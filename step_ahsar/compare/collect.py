@@ -61,7 +61,7 @@ def _single(directory: Path) -> dict[str, Any]:
 
 def _open(path: Path) -> Run | None:
     """The run in a folder; None if none has started. The manifest is the last file that a starting run writes."""
-    return Run.existing(path) if (path / "manifest.json").is_file() else None
+    return run if (path / "config.yaml").is_file() and (run := Run.existing(path)).has_begun else None
 
 
 def _entry(run: Run, target: float | None, error: str | None) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ def train_all(out: Path, runs: Sequence[PlannedRun], worker: Worker, config: Lau
         UserError: the folder cannot be written to.
     """
     if config.launcher == "local" and config.jobs == 1:
-        with _threads(threads_of(config)):
+        with limited_threads(threads_of(config)):
             yield from ((run, worker.train(run)) for run in runs)
         return
     for run in runs:
@@ -45,7 +45,8 @@ def train_all(out: Path, runs: Sequence[PlannedRun], worker: Worker, config: Lau
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def limited_threads(number: int) -> Iterator[None]:
+    """Torch uses this number of threads in the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

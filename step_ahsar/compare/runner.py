@@ -9,7 +9,7 @@ from typing import Any
 
 from step_ahsar import engine
 from step_ahsar.compare.collect import collect
-from step_ahsar.compare.folder import begin, changes
+from step_ahsar.compare.folder import Changes, begin, changes
 from step_ahsar.compare.launchers import LAUNCHERS
 from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.compare.queue import train_all
@@ -45,17 +45,7 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
             raised; the summary reports them.
     """
     out, observer = Path(out), observer or Observer()
-    if config.compare is None:
-        raise UserError("the config has no section 'compare'; it describes one run: use `step-ahsar train`")
-    if config.launch.launcher not in LAUNCHERS:
-        raise unknown("launcher", config.launch.launcher, LAUNCHERS)
-    changes(out, config)
-    engine.validate(config)
-    runs = [
-        PlannedRun(name, seed, cell.train.epochs, cell.with_values({"seed": seed}))
-        for seed in config.compare.seeds
-        for name, cell in config.cells()
-    ]
+    runs, _ = plan(config, out)
     worker = Worker(out, observer)
     for run in runs:
         worker.open(run)
@@ -65,6 +55,27 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
             return _compare(config, out, runs, worker, observer)
     except Locked:
         raise UserError(f"another process writes a comparison into {out}; wait for it, or end it") from None
+
+
+def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
+    """The runs of a comparison in their order, and how its cells are related to those of an earlier one in `out`.
+
+    Raises:
+        UserError: as :func:`compare`, but for missing data.
+    """
+    if config.compare is None:
+        raise UserError("the config has no section 'compare'; it describes one run: use `step-ahsar train`")
+    if config.launch.launcher not in LAUNCHERS:
+        raise unknown("launcher", config.launch.launcher, LAUNCHERS)
+    changed = changes(out, config)
+    engine.validate(config)
+    cells = config.cells()
+    runs = [
+        PlannedRun(name, seed, cell.train.epochs, cell.with_values({"seed": seed}))
+        for seed in config.compare.seeds
+        for name, cell in cells
+    ]
+    return runs, changed
 
 
 def _compare(config: Config, out: Path, runs: list[PlannedRun], worker: Worker, observer: Observer) -> dict[str, Any]:

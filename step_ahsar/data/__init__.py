@@ -7,6 +7,7 @@ assembles the preparation that a config asks for, ``loading`` makes batches.
 
 # Importing these modules registers their data sets.
 from step_ahsar.data import embedded, events, images, scenes, sequences  # noqa: F401
+from step_ahsar.data.common.files import cache_folder
 from step_ahsar.data.common.fingerprint import FINGERPRINT_VERSION
 from step_ahsar.data.common.registry import (
     DATASETS,
@@ -33,6 +34,7 @@ __all__ = [
     "Size",
     "Splits",
     "build_pipeline",
+    "cache_folder",
     "check_options",
     "derive_seed",
     "find_dataset",

@@ -7,6 +7,7 @@ whichever process makes it, and no process has to be told the epoch.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -79,17 +80,21 @@ class PreparedSamples(Dataset[Any]):
 class Batches:
     """A loader that raises the faults of samples as UserErrors of the main process."""
 
-    def __init__(self, loader: "DataLoader[Any]") -> None:
-        self._loader = loader
+    def __init__(self, loader: "DataLoader[Any]", most: int | None = None) -> None:
+        self._loader, self._most = loader, most
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
+        for batch in islice(self._loader, self._most):
             if isinstance(batch, _Broken):
                 raise UserError(batch.fault)
             yield batch
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._loader) if self._most is None else min(self._most, len(self._loader))
+
+    def first(self, number: int) -> "Batches":
+        """No more than this number of batches."""
+        return Batches(self._loader, number)
 
 
 @dataclass(frozen=True)

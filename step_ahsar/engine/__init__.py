@@ -11,12 +11,14 @@ from step_ahsar.engine.check import check, validate
 from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
+from step_ahsar.engine.probe import Cost, probe
 from step_ahsar.engine.record import git_commit, hardware, versions
 from step_ahsar.engine.run import METRICS, InUse, Run, is_vacant
 from step_ahsar.engine.train import read_result, train
 
 __all__ = [
     "METRICS",
+    "Cost",
     "InUse",
     "NonFiniteLoss",
     "Run",
@@ -28,6 +30,7 @@ __all__ = [
     "git_commit",
     "hardware",
     "is_vacant",
+    "probe",
     "read_result",
     "train",
     "validate",

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from step_ahsar.config import load_config
-from step_ahsar.data import FINGERPRINT_VERSION, Data, open_data
+from step_ahsar.data import open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
@@ -120,7 +120,7 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
     config = load_config(opened.config_file, overrides)
     check(config)
     data = open_data(config)
-    _same_data(opened, data)
+    opened.check_data(data)
     task = create_task(config, data.classes)
     model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
     checkpoint = checkpoints.load(path, device, averaged=config.train.averages)
@@ -135,17 +135,3 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
         "layers": found.layers,
         "samples": found.samples,
     }
-
-
-def _same_data(run: Run, data: Data) -> None:
-    trained_on = run.manifest()["dataset"]
-    if trained_on["fingerprint"] != data.splits.fingerprint:
-        if trained_on.get("fingerprint_version") != FINGERPRINT_VERSION:
-            raise UserError(
-                f"{run.path} was made by an earlier version, whose fingerprints of data cannot be compared with "
-                f"today's: whether dataset {data.spec.name!r} is what it was trained on is not known; train it again"
-            )
-        raise UserError(
-            f"dataset {data.spec.name!r} in {data.config.data.root} is not what {run.path} was trained on: fingerprint "
-            f"{data.splits.fingerprint[:23]}..., was {trained_on['fingerprint'][:23]}..."
-        )

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from step_ahsar.config import Config, differences, load_config
+from step_ahsar.data import FINGERPRINT_VERSION, Data
 from step_ahsar.errors import UserError, shortened, shortened_path
 from step_ahsar.files import LOCK, Locked, append_line, is_unfinished, locked, replacing, write_file
 
@@ -110,19 +111,13 @@ class Run:
         except Locked:
             raise InUse(f"another process is training the run in {self.path}; wait for it, or end it") from None
 
-    def begin(self, manifest: dict[str, Any]) -> None:
-        """Writes config and manifest of a new run. A resumed run keeps those that it has.
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has a manifest, the last file that a starting run writes."""
+        return (self.path / "manifest.json").is_file()
 
-        Raises:
-            UserError: the folder cannot be written to, or the data set is another than when the run began.
-        """
-        if (self.path / "manifest.json").exists():
-            there, here = (json.loads(json.dumps(each["dataset"])) for each in (self.manifest(), manifest))
-            if changed := shortened(differences(there, here), limit=2, separator="; "):
-                raise UserError(
-                    f"the data set of the run in {self.path} has changed since it began: {changed}; train anew in "
-                    "another folder"
-                )
+    def begin(self, manifest: dict[str, Any]) -> None:
+        """Writes config and manifest of a new run. A resumed run keeps those that it has."""
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.config_file.exists():
@@ -155,6 +150,21 @@ class Run:
         if not (isinstance(dataset, dict) and {"name", "fingerprint"} <= set(dataset)):
             raise UserError(f"{self.path / 'manifest.json'} is damaged: its dataset has no name and fingerprint")
         return manifest
+
+    def check_data(self, data: Data) -> None:
+        """Raises UserError if these are not the data that the run was trained on."""
+        trained_on = self.manifest()["dataset"]
+        if trained_on["fingerprint"] == data.splits.fingerprint:
+            return
+        if trained_on.get("fingerprint_version") != FINGERPRINT_VERSION:
+            raise UserError(
+                f"{self.path} was made by an earlier version, whose fingerprints of data cannot be compared with "
+                f"today's: whether dataset {data.spec.name!r} is what it was trained on is not known; train it again"
+            )
+        raise UserError(
+            f"dataset {data.spec.name!r} in {data.config.data.root} is not what {self.path} was trained on: "
+            f"fingerprint {data.splits.fingerprint[:23]}..., was {trained_on['fingerprint'][:23]}..."
+        )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The epochs so far. A last line that is incomplete is left out."""

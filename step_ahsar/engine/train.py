@@ -68,20 +68,31 @@ def train(
     if before is not None and before["status"] == "ok":
         return before
     check(config)
-    device = find_device()
-    autocast(device, config.train.amp)  # raises UserError for a precision that the device does not support
     data = open_data(config) if data is None else replace(data, config=config)
-    task = create_task(config, data.classes)
-    torch.manual_seed(derive_seed(config.seed, "weights"))
-    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
-    state = TrainingState.start(model, config, device)
+    task, state, device = prepare(config, data)
     batches = data.train_batches(config.seed)
     with run.held():
         ended = run.result()
         if ended is not None and ended["status"] == "ok":  # by another process, in the meantime
             return ended
+        if run.has_begun:
+            run.check_data(data)
         run.begin(record.manifest(config, data, task, state, device))
         return _train(run, task, state, data, batches, device, on_epoch, on_step)
+
+
+def prepare(config: Config, data: Data) -> tuple[Task, TrainingState, torch.device]:
+    """The task and the state before the first step.
+
+    Raises:
+        UserError: a precision that the device does not support, or an image size that the model cannot take.
+    """
+    device = find_device()
+    autocast(device, config.train.amp)
+    task = create_task(config, data.classes)
+    torch.manual_seed(derive_seed(config.seed, "weights"))
+    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
+    return task, TrainingState.start(model, config, device), device
 
 
 def _train(

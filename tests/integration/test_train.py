@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from step_ahsar.config import Config
 from step_ahsar.data import DATASETS, find_dataset, register_dataset
 from step_ahsar.data.embedded.digits import ArrayImages, open_digits
-from step_ahsar.engine import NonFiniteLoss, checkpoint, evaluate, read_result, train
+from step_ahsar.engine import NonFiniteLoss, Run, checkpoint, evaluate, read_result, train
 from step_ahsar.errors import UserError
 
 # Few digits of 8x8 pixels, a model of width 16, five steps an epoch: a run takes less than a second.
@@ -206,6 +206,18 @@ def test_evaluation_refuses_other_data(finished, tmp_path):
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"is not what .* was trained on"):
         evaluate(copy)
+
+
+def test_a_run_is_not_continued_on_other_data(finished, tmp_path):
+    out, _, _, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(out, copy)
+    (copy / "result.json").unlink()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["dataset"]["fingerprint"] = "sha256:other"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"is not what .* was trained on"):
+        train(Run.existing(copy).config, copy, resume=True, on_step=pytest.fail)
 
 
 def test_evaluation_of_a_run_with_earlier_fingerprints(finished, tmp_path):

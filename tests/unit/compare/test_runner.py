@@ -20,64 +20,6 @@ def config(*overrides):
     return load_config("quickstart", ["train.epochs=2", "compare.seeds=[0,1]", f"compare.cells={CELLS}", *overrides])
 
 
-class Training:
-    """Stands in for `engine.train`: leaves what it leaves on disk; goes wrong where it is told to."""
-
-    def __init__(self, monkeypatch):
-        self.runs, self.faults = [], {}
-        monkeypatch.setattr(engine, "train", self)
-
-    def __call__(self, config, out, resume, on_epoch, on_step, data):
-        assert resume
-        assert config.compare is None
-        key = config.model.neuron, config.seed
-        self.runs.append(key)
-        run = engine.Run.open(out, config, resume)
-        dataset = {"name": "digits", "modality": "static", "fingerprint": "sha256:0", "train": 1}
-        run.begin({
-            "seed": config.seed, "started": "2026-01-01T00:00:00+00:00", "task": "classification", "metric": "acc1",
-            "parameters": 7, "device": "cpu", "dataset": dataset, "versions": {"torch": "2"}, "hardware": {"cores": 2},
-            "git_commit": None,
-        })  # fmt: skip
-        done = len(run.metrics())
-        for epoch in range(done + 1, config.train.epochs + 1):
-            if epoch == 2 and key in self.faults:
-                fault = self.faults[key]
-                if isinstance(fault, engine.NonFiniteLoss):
-                    run.write_result(self._result(config, run.metrics(), "failed", str(fault)))
-                raise fault
-            run.add_metrics(self._row(epoch, config.model.neuron))
-            on_epoch(run.metrics()[-1])
-        run.write_result(self._result(config, run.metrics(), "ok", None))
-        return run.result()
-
-    @staticmethod
-    def _row(epoch, neuron):
-        scale = 0.5 if neuron == "ahsar" else None
-        row = {
-            "epoch": epoch, "train_loss": 1 / epoch, "metric": "acc1", "metrics": {"acc1": 0.45 * epoch}, "lr": 0.1,
-            "step_ms": 3.0, "firing_rate": {"mlp": 0.2}, "dead_fraction": 0.1, "seconds": 1.0,
-            "layers": {"block.mlp": {"group": "mlp", "rate": 0.1 * epoch, "threshold_scale": scale}},
-        }  # fmt: skip
-        return row | ({"gamma": {"mlp": 1.0}} if scale else {})
-
-    @staticmethod
-    def _result(config, rows, status, error):
-        results = {
-            "metrics": rows[-1]["metrics"] if rows else None, "best": {"epoch": 1, "metrics": {"acc1": 0.4}},
-            "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
-            "threshold_scale": None, "dead_fraction": 0.1,
-        }  # fmt: skip
-        if status != "ok":
-            results = dict.fromkeys(results)
-        return {"seed": config.seed, "status": status, "error": error, "epochs": rows, "metric": "acc1", **results}
-
-
-@pytest.fixture
-def training(monkeypatch):
-    return Training(monkeypatch)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
