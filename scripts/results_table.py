@@ -39,18 +39,26 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def pairs(summary: dict[str, Any]) -> str:
-    """Markdown: regulated cells beside their controls, paired over seeds; empty where there are none."""
-    rows = [["paired over seeds", "differs in", "difference, points [95 %]", "epochs to target, ratio [95 %]"]]
+    """Markdown: cells beside their controls, paired over seeds; empty where there are none."""
+    head = ["paired over seeds", "differs in", "difference, points [95 %]", "p (Holm)", "shown"]
+    rows = [[*head, "epochs to target, ratio [95 %]"]]
     rows += [
         [
-            f"`{pair['cell']}` vs `{pair['control']}`",
+            f"`{pair['cell']}` vs {_control(pair)}",
             text.differs(pair),
             text.difference(pair["metric_difference"]),
+            text.p_value(pair["test"]["p_holm"]),
+            text.verdict(pair, summary["manifest"]["margin"]),
             text.ratio(pair["epochs_ratio"]),
         ]
         for pair in summary["comparisons"]
     ]
     return _markdown(rows) if len(rows) > 1 else ""
+
+
+def _control(pair: dict[str, Any]) -> str:
+    name, _, chosen = text.control(pair).partition(" ")
+    return f"`{name}` {chosen}".strip()
 
 
 def fresh() -> str:

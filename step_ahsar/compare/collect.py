@@ -11,7 +11,7 @@ from step_ahsar.compare.folder import COMPARISON, error_of, run_path
 from step_ahsar.compare.pairs import differing_settings
 from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
-from step_ahsar.config import Config, load_config
+from step_ahsar.config import CellConfig, CompareConfig, Config, load_config
 from step_ahsar.data import find_dataset
 from step_ahsar.engine import Run
 from step_ahsar.errors import UserError
@@ -35,7 +35,7 @@ def _comparison(directory: Path) -> dict[str, Any]:
     config = load_config(directory / COMPARISON)
     if config.compare is None:
         raise UserError(f"{directory / COMPARISON} is damaged: it has no section 'compare'")
-    target, seeds = config.compare.target, config.compare.seeds
+    seeds, target = config.compare.seeds, config.compare.target
     cells, manifests = [], []
     planned = config.cells()
     settings = differing_settings([cell for _, cell in planned])
@@ -47,7 +47,7 @@ def _comparison(directory: Path) -> dict[str, Any]:
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
         cells.append(_cell(name, cell, setting, found, [entry for entry in entries if entry is not None]))
         manifests += [run.manifest() for run in found]
-    return summarise(_manifest(directory.resolve().name, config, seeds, target, cells, manifests), cells)
+    return summarise(_manifest(directory.resolve().name, config, config.compare, cells, manifests), cells)
 
 
 def _single(directory: Path) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def _single(directory: Path) -> dict[str, Any]:
     entry = _entry(run, None, None)
     name = f"{config.model.name}-{config.model.neuron}"
     cells = [_cell(name, config, {}, [run], [] if entry is None else [entry])]
-    return summarise(_manifest(name, config, [config.seed], None, cells, [run.manifest()]), cells)
+    alone = CompareConfig(seeds=[config.seed], cells=[CellConfig(id=name)])
+    return summarise(_manifest(name, config, alone, cells, [run.manifest()]), cells)
 
 
 def _open(path: Path) -> Run | None:
@@ -146,8 +147,7 @@ def _cell(
 def _manifest(
     title: str,
     config: Config,
-    seeds: list[int],
-    target: float | None,
+    plan: CompareConfig,
     cells: list[dict[str, Any]],
     runs: list[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -155,9 +155,11 @@ def _manifest(
     hardware = [run["hardware"] | {"device": run["device"]} for run in runs]
     return {
         "title": title,
-        "target": target,
-        "seeds": seeds,
-        "runs": len(cells) * len(seeds),
+        "target": plan.target,
+        "margin": plan.margin,
+        "pairs": plan.pairs,
+        "seeds": plan.seeds,
+        "runs": len(cells) * len(plan.seeds),
         "runs_done": sum(seed["status"] != "unfinished" for cell in cells for seed in cell["seeds"]),
         "started": min((run["started"] for run in runs), default=now),
         "updated": now,

@@ -1,56 +1,162 @@
-"""Finding the pairs of cells that may be compared: they differ in the regulation and, at most, in their thresholds."""
+"""Finding the pairs of cells that may be compared: they differ in one factor, and in nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from step_ahsar.config import Config
+from step_ahsar.errors import UserError, shortened, unknown
+from step_ahsar.neurons import neuron_kind
 
-# Keys that make a cell regulated or plain.
-_REGULATION = ("model.neuron", "model.base", "ahsar.")
-# Keys that may differ as well, because plain neurons are compared at several thresholds. Each pair lists them.
+Cell = dict[str, Any]
+
+NEURON = "model.neuron"
+# Settings that belong to the factor `model.neuron`: they have no effect on plain neurons.
+_REGULATION = ("model.base", "ahsar.")
 _THRESHOLDS = ("model.threshold", "model.attn_threshold")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A cell and the control that it is compared with.
+
+    Args:
+        cell: an entry of `cells` of a summary.
+        control: another one.
+        factor: the dotted key in which they differ.
+        chosen_from: the cells among which the control is to be the best in validation, ``control`` being one of them;
+            empty if there was no choice.
+        differs: settings besides the factor that differ, {key: (value of the cell, value of the control)}: thresholds,
+            if the control was chosen.
+    """
+
+    cell: Cell
+    control: Cell
+    factor: str
+    chosen_from: Sequence[Cell] = ()
+    differs: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 def differing_settings(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """For each config its values of the dotted keys in which the configs differ. Seeds are ignored."""
-    flat = [_flat(config.model_dump(mode="json", exclude={"seed", "compare"})) for config in configs]
+    flat = [_flat(config.single().model_dump(mode="json", exclude={"seed"})) for config in configs]
     keys = dict.fromkeys(key for each in flat for key in each)
     differing = [key for key in keys if any(each.get(key) != flat[0].get(key) for each in flat)]
     return [{key: each.get(key) for key in differing} for each in flat]
 
 
-def pairs_of(cells: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
-    """All pairs of a regulated cell and a plain control.
+def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> list[Pair]:
+    """The pairs of a comparison, factor by factor.
 
-    The control has the neuron that the cell regulates. Its thresholds may differ, all other settings must be equal.
+    Cells that differ in nothing but the factor are compared with one control: for a regulated cell that with the neuron
+    that it regulates, otherwise the first plain one of them. A regulated cell is also compared with the best of its
+    controls at several thresholds, chosen in validation.
 
-    Returns:
-        For each pair: cell, control, and further differences as {key: (value of the cell, value of the control)}.
+    Args:
+        cells: entries of `cells` of a summary, whose `settings` are all in which they differ.
+        factors: dotted keys; None for every key in which cells differ.
     """
-    found = []
+    keys = list(dict.fromkeys(key for cell in cells for key in cell["settings"]))
+    factors = keys if factors is None else factors
+    pairs = []
+    for factor in factors:
+        rest = [key for key in keys if key != factor and not (factor == NEURON and key.startswith(_REGULATION))]
+        for same in _alike(cells, rest):
+            pairs += [Pair(cell, control, factor) for cell in same if (control := _control(cell, same, factor))]
+    pairs += _best_controls(cells, keys) if NEURON in factors else []
+    # Cells of different tasks have no metric in common.
+    return [pair for pair in pairs if len({pair.cell["metric"], pair.control["metric"]} - {None}) < 2]
+
+
+def described(cells: Sequence[tuple[str, Config]]) -> list[Cell]:
+    """What is known of cells before they are trained, as far as pairs are about it."""
+    settings = differing_settings([config for _, config in cells])
+    return [_described(name, config, setting) for (name, config), setting in zip(cells, settings, strict=True)]
+
+
+def _described(name: str, config: Config, settings: dict[str, Any]) -> Cell:
+    kind = neuron_kind(config.model.neuron, config.model.backend, config.model.base)
+    return {
+        "id": name,
+        "neuron": config.model.neuron,
+        "regulated": kind.regulated,
+        "base": kind.base if kind.regulated else None,
+        "metric": None,
+        "settings": settings,
+        "seeds": [],
+    }
+
+
+def unpaired(cells: Sequence[Cell], pairs: Iterable[Pair]) -> list[str]:
+    """The cells that are in no pair."""
+    paired = {cell["id"] for pair in pairs for cell in (pair.cell, pair.control)}
+    return [cell["id"] for cell in cells if cell["id"] not in paired]
+
+
+def check_factors(cells: Sequence[Cell], factors: Sequence[str]) -> None:
+    """Raises UserError for a factor in which no two cells differ, or in which none differ alone."""
+    for factor in factors:
+        having = [cell for cell in cells if factor in cell["settings"]]
+        if not having:
+            raise unknown("factor in compare.pairs", factor, {key for cell in cells for key in cell["settings"]})
+        if not pairs_of(cells, [factor]):
+            first = having[0]
+            other = next(cell for cell in having if cell["settings"][factor] != first["settings"][factor])
+            besides = [key for key in first["settings"] if first["settings"][key] != other["settings"].get(key)]
+            besides.remove(factor)
+            raise UserError(
+                f"compare.pairs: no two cells differ in {factor} alone: {first['id']!r} and {other['id']!r} also "
+                f"differ in {shortened(besides)}"
+            )
+
+
+def _alike(cells: Sequence[Cell], keys: Sequence[str]) -> list[list[Cell]]:
+    """Groups of cells that have the same values of the keys."""
+    groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        for control in cells:
-            if not cell["regulated"] or control["regulated"] or control["neuron"] != cell["base"]:
-                continue
-            differs = _difference(cell["settings"], control["settings"])
-            besides = {key: pair for key, pair in differs.items() if not key.startswith(_REGULATION)}
-            if set(besides) <= set(_THRESHOLDS):
-                found.append((cell, control, besides))
-    return found
+        groups.setdefault(repr([cell["settings"].get(key) for key in keys]), []).append(cell)
+    return list(groups.values())
 
 
-def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    keys = dict.fromkeys((*ours, *theirs))
-    return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}
+def _control(cell: Cell, same: Sequence[Cell], factor: str) -> Cell | None:
+    """The control of a cell among cells that differ in one factor; None if it is the control itself."""
+    plain = [each for each in same if not each["regulated"]]
+    own = [each for each in plain if each["neuron"] == cell["base"]]
+    control = (own or plain or list(same))[0]
+    return control if control["settings"].get(factor) != cell["settings"].get(factor) else None
+
+
+def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
+    """Every regulated cell, and the best of its controls at several thresholds."""
+    pairs = []
+    rest = [key for key in keys if not key.startswith((NEURON, *_REGULATION)) and key not in _THRESHOLDS]
+    for same in _alike(cells, rest):
+        for cell in same:
+            candidates = [each for each in same if not each["regulated"] and each["neuron"] == cell["base"]]
+            if cell["regulated"] and len(candidates) > 1:
+                best = max(candidates, key=_validated)
+                pairs.append(Pair(cell, best, NEURON, candidates, _thresholds(cell, best)))
+    return pairs
+
+
+def _validated(cell: Cell) -> float:
+    """The mean over seeds of the judged metric in validation, after the last epoch."""
+    values = [seed["epochs"][-1]["metrics"][cell["metric"]] for seed in cell["seeds"] if seed["status"] == "ok"]
+    return sum(values) / len(values) if values else -1.0
+
+
+def _thresholds(cell: Cell, control: Cell) -> dict[str, tuple[Any, Any]]:
+    ours, theirs = cell["settings"], control["settings"]
+    return {key: (ours.get(key), theirs.get(key)) for key in _THRESHOLDS if ours.get(key) != theirs.get(key)}
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested values by dotted key. Lists and empty sections are values."""
+    """Nested values by dotted key. Lists are values; an empty section has none."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat |= _flat(value, f"{path}{key}.")
         else:
             flat[f"{path}{key}"] = value

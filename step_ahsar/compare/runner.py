@@ -12,6 +12,7 @@ from step_ahsar.compare.collect import collect
 from step_ahsar.compare.folder import Changes, begin, changes
 from step_ahsar.compare.launchers import LAUNCHERS
 from step_ahsar.compare.observer import Observer, PlannedRun
+from step_ahsar.compare.pairs import check_factors, described
 from step_ahsar.compare.queue import train_all
 from step_ahsar.compare.summary import write
 from step_ahsar.compare.worker import Worker
@@ -70,6 +71,7 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
     changed = changes(out, config)
     engine.validate(config)
     cells = config.cells()
+    check_factors(described(cells), config.compare.pairs or ())
     runs = [
         PlannedRun(name, seed, cell.train.epochs, cell.with_values({"seed": seed}))
         for seed in config.compare.seeds

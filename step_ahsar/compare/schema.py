@@ -137,11 +137,34 @@ class Cell(_Strict):
 
 
 class Difference(_Strict):
-    """The cell's judged metric minus that of its control, seed by seed."""
+    """A value of the cell minus that of its control, seed by seed."""
 
     values: list[float]
     mean: float | None
     ci95: Interval | None
+
+
+class Evidence(_Strict):
+    """What the differences of the judged metric say about their true mean; null for fewer than two seeds.
+
+    `step_ahsar.compare.statistics.PairedTest` explains the fields. `p_holm` is `p_t`, corrected for the number of pairs
+    of the same factor.
+    """
+
+    effect_size: float | None
+    p_t: float | None
+    p_holm: float | None
+    p_permutation: float | None
+    p_equivalence: float | None
+    detectable: float | None
+
+
+class Wins(_Strict):
+    """In how many seeds the cell has the higher metric, the same, and the lower one."""
+
+    win: int
+    tie: int
+    loss: int
 
 
 class EpochsRatio(_Strict):
@@ -155,13 +178,22 @@ class EpochsRatio(_Strict):
 
 
 class Comparison(_Strict):
-    """A regulated cell beside one plain control, paired over the seeds under which both ended well."""
+    """A cell beside a control that differs from it in one factor, paired over the seeds under which both ended well.
+
+    With `chosen_from`, the control is the best of these cells in validation, and thresholds may differ as well.
+    """
 
     cell: str
     control: str
+    factor: str
+    chosen_from: list[str]
+    chosen_on: Literal["validation", "test"] | None
     differs: dict[str, tuple[Any, Any]]
     seeds: list[int]
     metric_difference: Difference
+    test: Evidence
+    wins: Wins
+    area_difference: Difference
     epochs_ratio: EpochsRatio
 
 
@@ -170,6 +202,8 @@ class Manifest(_Strict):
 
     title: str
     target: float | None
+    margin: float
+    pairs: list[str] | None
     seeds: list[int]
     runs: int
     runs_done: int
@@ -188,3 +222,4 @@ class Summary(_Strict):
     manifest: Manifest
     cells: list[Cell]
     comparisons: list[Comparison]
+    unpaired: list[str]

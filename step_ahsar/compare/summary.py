@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from step_ahsar.compare import statistics
-from step_ahsar.compare.pairs import pairs_of
+from step_ahsar.compare.pairs import Pair, pairs_of, unpaired
 from step_ahsar.compare.schema import Summary
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
@@ -28,7 +29,13 @@ def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str
     finished = [_rounded(cell | _over_seeds(cell["seeds"])) for cell in _rounded(cells)]
     for cell, given in zip(finished, cells, strict=True):
         cell["settings"] = given["settings"]  # as they are: a rounded setting could be that of another cell
-    summary = {"manifest": manifest, "cells": finished, "comparisons": _comparisons(finished)}
+    pairs = pairs_of(finished, manifest["pairs"])
+    summary = {
+        "manifest": manifest,
+        "cells": finished,
+        "comparisons": _comparisons(pairs, manifest["margin"]),
+        "unpaired": unpaired(finished, pairs) if len(finished) > 1 else [],
+    }
     return Summary.model_validate(summary).model_dump(mode="json")
 
 
@@ -106,31 +113,41 @@ def _each(statistic: Any, column: Any) -> Any:
     return statistic([value for value in column if value is not None])
 
 
-def _comparisons(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every regulated cell beside each of its plain controls."""
-    pairs = pairs_of(cells)
-    return [_rounded(_compare(cell, control)) | {"differs": differs} for cell, control, differs in pairs]
+def _comparisons(pairs: list[Pair], margin: float) -> list[dict[str, Any]]:
+    found = [_compare(pair, margin) for pair in pairs]
+    for factor in dict.fromkeys(pair.factor for pair in pairs):
+        tests = [each["test"] for each in found if each["factor"] == factor]
+        for test, p_holm in zip(tests, statistics.holm([test["p_t"] for test in tests]), strict=True):
+            test["p_holm"] = p_holm
+    return [_rounded(each) | {"differs": pair.differs} for each, pair in zip(found, pairs, strict=True)]
 
 
-def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
-    ours, theirs = ({s["seed"]: s for s in c["seeds"] if s["status"] == "ok"} for c in (cell, control))
+def _compare(pair: Pair, margin: float) -> dict[str, Any]:
+    ours, theirs = ({s["seed"]: s for s in c["seeds"] if s["status"] == "ok"} for c in (pair.cell, pair.control))
     paired = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
-    metric = cell["metric"]
+    metric = pair.cell["metric"]
     differences = [a["metrics"][metric] - b["metrics"][metric] for a, b in paired]
+    areas = [_area(a, metric) - _area(b, metric) for a, b in paired]
     ratios = [
         statistics.epochs_ratio(a["epochs_to_target"], len(a["epochs"]), b["epochs_to_target"], len(b["epochs"]))
         for a, b in paired
     ]
     overall, interval = statistics.geometric_mean(ratios)
     return {
-        "cell": cell["id"],
-        "control": control["id"],
+        "cell": pair.cell["id"],
+        "control": pair.control["id"],
+        "factor": pair.factor,
+        "chosen_from": [each["id"] for each in pair.chosen_from],
+        "chosen_on": pair.control["chosen_on"] if pair.chosen_from else None,
         "seeds": [a["seed"] for a, _ in paired],
-        "metric_difference": {
-            "values": differences,
-            "mean": statistics.mean(differences),
-            "ci95": statistics.interval95(differences),
+        "metric_difference": _difference(differences),
+        "test": asdict(statistics.paired_test(differences, margin)) | {"p_holm": None},
+        "wins": {
+            "win": sum(d > 0 for d in differences),
+            "tie": sum(d == 0 for d in differences),
+            "loss": sum(d < 0 for d in differences),
         },
+        "area_difference": _difference(areas),
         "epochs_ratio": {
             "values": [ratio.value for ratio in ratios],
             "bounds": [ratio.bound for ratio in ratios],
@@ -139,3 +156,11 @@ def _compare(cell: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
             "ci95": interval,
         },
     }
+
+
+def _difference(values: list[float]) -> dict[str, Any]:
+    return {"values": values, "mean": statistics.mean(values), "ci95": statistics.interval95(values)}
+
+
+def _area(seed: dict[str, Any], metric: str) -> float:
+    return statistics.learning_area([epoch["metrics"][metric] for epoch in seed["epochs"]])

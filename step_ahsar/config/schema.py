@@ -229,6 +229,14 @@ class CompareConfig(_Section):
         default=None, description="value of the task's metric; the first epoch that reaches it is reported"
     )
     seeds: Annotated[list[Index], Field(min_length=1)] = Field(default_factory=lambda: [0])
+    pairs: list[str] | None = Field(
+        default=None,
+        description="factors: cells that differ in one of these dotted keys alone are compared seed by seed; null = in "
+        "any key",
+    )
+    margin: Fraction = Field(
+        default=0.01, description="differences of the task's metric that do not matter, for statements of equivalence"
+    )
     cells: list[CellConfig] = Field(default_factory=list, description="cells written one by one")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict,

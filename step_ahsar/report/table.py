@@ -22,7 +22,9 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
         console.print(text.chosen_on(cells), markup=False, highlight=False, soft_wrap=True)
     if any(comparison["seeds"] for comparison in summary["comparisons"]):
         console.print()
-        _print(_paired(summary["comparisons"], text.common_metric(cells)), console)
+        _print(_paired(summary["comparisons"], text.common_metric(cells), summary["manifest"]["margin"]), console)
+        if line := text.detectable(summary["comparisons"]):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     for cell, seed, error in text.failures(cells):
         console.print(f"failed: {cell}, seed {seed}: {error}", markup=False, highlight=False, soft_wrap=True)
     for line in text.about_data(summary["manifest"]["datasets"]):
@@ -57,18 +59,23 @@ def _place(cell: dict[str, Any]) -> tuple[str, str]:
     return cell["model"], text.place(cell)
 
 
-def _paired(comparisons: list[dict[str, Any]], metric: str | None) -> Table:
+def _paired(comparisons: list[dict[str, Any]], metric: str | None, margin: float) -> Table:
     table = _table(
         "paired over seeds",
         "differs in",
         f"{metric or 'metric'} difference\npoints [95 %]",
+        "p (Holm)",
+        "shown",
         "epochs to target,\nratio [95 %]",
     )
-    for cell, pairs in groupby(comparisons, key=lambda comparison: comparison["cell"]):
+    order = list(dict.fromkeys(comparison["cell"] for comparison in comparisons))
+    of_cell = sorted(comparisons, key=lambda comparison: order.index(comparison["cell"]))
+    for cell, pairs in groupby(of_cell, key=lambda comparison: comparison["cell"]):
         table.add_row(cell)
         for pair in pairs:
             difference, ratio = text.difference(pair["metric_difference"]), text.ratio(pair["epochs_ratio"])
-            table.add_row(f"  vs {pair['control']}", text.differs(pair), difference, ratio)
+            p_value, shown = text.p_value(pair["test"]["p_holm"]), text.verdict(pair, margin)
+            table.add_row(f"  vs {text.control(pair)}", text.differs(pair), difference, p_value, shown, ratio)
     return table
 
 

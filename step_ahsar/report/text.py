@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from step_ahsar.errors import shortened
 
 NONE = "–"
 SHOWN = 3  # files that are listed by name
+LEVEL = 0.05  # of every test
 _BOUNDS = {"exact": "", "at_most": "≤ ", "at_least": "≥ "}
 _METRICS = {"acc1": "accuracy", "miou": "mIoU", "iou": "IoU", "map": "mAP", "mask_map": "mask mAP", "ap": "AP"}
 _DEFINITIONS = {
@@ -95,7 +97,56 @@ def differs(pair: dict[str, Any]) -> str:
         f"{key.rpartition('.')[2]} ({', '.join('default' if v is None else f'{v:g}' for v in values)})"
         for key, values in pair["differs"].items()
     ]
-    return ", ".join(["neuron", *besides])
+    return ", ".join([pair["factor"].rpartition(".")[2], *besides])
+
+
+def control(pair: dict[str, Any]) -> str:
+    """The control's id, and from how many cells it was chosen on which set."""
+    count, chosen_on = len(pair["chosen_from"]), {"validation": "in validation", "test": "on the test set"}
+    return f"{pair['control']} (best of {count} {chosen_on[pair['chosen_on']]})" if count else pair["control"]
+
+
+def verdict(pair: dict[str, Any], margin: float) -> str:
+    """What a pair shows: 'better', 'worse', 'equal within 1 point', or 'not shown'."""
+    test, mean = pair["test"], pair["metric_difference"]["mean"]
+    if mean is None:
+        return NONE
+    if test["p_equivalence"] is not None and test["p_equivalence"] < LEVEL:
+        return f"equal within {points(margin)}"
+    if test["p_holm"] is not None and test["p_holm"] < LEVEL:
+        return "better" if mean > 0 else "worse"
+    return "not shown"
+
+
+def points(fraction: float) -> str:
+    """'1 point', '2.5 points'."""
+    return f"{100 * fraction:g} point{'' if fraction == 0.01 else 's'}"
+
+
+def p_value(value: float | None) -> str:
+    """'0.031', or '< 0.001'."""
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def wins(pair: dict[str, Any]) -> str:
+    """In how many seeds the cell wins, ties and loses: '3 / 0 / 0'."""
+    return " / ".join(str(pair["wins"][name]) for name in ("win", "tie", "loss"))
+
+
+def detectable(pairs: Sequence[dict[str, Any]]) -> str | None:
+    """How small a difference these comparisons could have shown, in one sentence; None if nothing is known of it."""
+    known = sorted(pair["test"]["detectable"] for pair in pairs if pair["test"]["detectable"] is not None)
+    if not known:
+        return None
+    seeds = sorted({len(pair["seeds"]) for pair in pairs if pair["test"]["detectable"] is not None})
+    span = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    each = "" if len(known) == 1 else f" in the median pair ({100 * known[0]:.1f} to {100 * known[-1]:.1f})"
+    return (
+        f"With {span} seeds and their spread, the least difference that a t-test at 5 % would have found four times "
+        f"out of five is {100 * median(known):.1f} points{each}. “Not shown” is no statement that there is none."
+    )
 
 
 def score(cell: dict[str, Any], name: str | None = None, at_best: bool = False) -> str:

@@ -230,8 +230,10 @@ def test_a_comparison_leaves_a_valid_summary(comparison):
     assert plain.parameters == regulated.parameters > 100_000
     assert diverged.n == 0
     assert all(re.search(r"at epoch \d+, step \d+$", seed.error) for seed in diverged.seeds)
-    assert [(pair.cell, pair.control) for pair in summary.comparisons] == [("ahsar-1", "lif-1")]
-    assert summary.comparisons[0].seeds == [3, 5]
+    pairs = {(pair.cell, pair.control): pair for pair in summary.comparisons}
+    assert list(pairs) == [("qk", "lif-1"), ("ahsar-1", "lif-1"), ("diverges", "lif-1")]
+    assert pairs["ahsar-1", "lif-1"].seeds == [3, 5]
+    assert pairs["diverges", "lif-1"].seeds == []
     assert summary.manifest.runs == summary.manifest.runs_done == 8
     assert summary.manifest.datasets[0]["fingerprint"].startswith("sha256:")
 

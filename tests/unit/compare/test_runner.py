@@ -8,10 +8,8 @@ import pytest
 
 from step_ahsar import engine
 from step_ahsar.compare import Observer, Summary, collect, compare, load, worker, write
-from step_ahsar.compare.pairs import differing_settings, pairs_of
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
-from step_ahsar.neurons import neuron_kind
 
 CELLS = "[{id: lif-1}, {id: ahsar-1, model.neuron: ahsar}]"
 
@@ -58,75 +56,35 @@ def test_layers_are_told_once_with_a_value_for_each_epoch(training, tmp_path):
     assert "layers" in (tmp_path / "runs" / "lif-1" / "0" / "metrics.jsonl").read_text()
 
 
-def pairs(cells):
-    """(cell, control, what differs besides the neuron) of cells {id: values}."""
-    planned = config("compare.cells=" + json.dumps([{"id": name} | values for name, values in cells.items()]))
-    settings = differing_settings([cell for _, cell in planned.cells()])
-    found = pairs_of([
-        {"id": name, "neuron": cell.model.neuron, "regulated": kind.regulated, "base": kind.base, "settings": setting}
-        for (name, cell), setting in zip(planned.cells(), settings, strict=True)
-        for kind in [neuron_kind(cell.model.neuron, cell.model.backend, cell.model.base)]
-    ])  # fmt: skip
-    return [(cell["id"], control["id"], differs) for cell, control, differs in found]
+def test_pairs_are_in_the_summary(training, tmp_path):
+    cells = (
+        "[{id: lif-2, model.threshold: 2.0}, {id: rate, data.encoder: rate}, {id: tau, model.tau: 4.0, train.lr: 0.1}, "
+        "{id: ahsar, model.neuron: ahsar}, {id: ahsar-rate, model.neuron: ahsar, data.encoder: rate}]"
+    )
+    summary = compare(config(f"compare.cells={cells}"), tmp_path / "any")
+    assert [(pair["cell"], pair["control"], pair["factor"]) for pair in summary["comparisons"]] == [
+        ("ahsar-rate", "ahsar", "data.encoder"),
+        ("ahsar-rate", "rate", "model.neuron"),
+    ]
+    assert summary["unpaired"] == ["lif-2", "tau"]
+    given = ["compare.pairs=[model.neuron]", "compare.margin=0.02"]
+    summary = compare(config(f"compare.cells={cells}", *given), tmp_path / "neuron")
+    assert [(pair["cell"], pair["control"]) for pair in summary["comparisons"]] == [("ahsar-rate", "rate")]
+    assert (summary["manifest"]["pairs"], summary["manifest"]["margin"]) == (["model.neuron"], 0.02)
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("factor", "words"),
     [
-        {"model.tau": 3.0},
-        {"model.surrogate": "atan"},
-        {"model.alpha": 2.0},
-        {"model.reset": "soft"},
-        {"model.detach_reset": False},
-        {"model.args": {"drop_path_rate": 0.1}},
-        {"model.name": "qkformer_3_64"},
-        {"model.backend": "spikingjelly"},
-        {"model.time_steps": 2},
-        {"data.encoder": "rate"},
-        {"data.train_limit": 100},
-        {"data.validation": 0.2},
-        {"train.lr": 0.5},
-        {"train.epochs": 3},
+        ("model.nouron", "unknown factor in compare.pairs 'model.nouron'; did you mean 'model.neuron'?"),
+        ("model.tau", "no two cells differ in model.tau alone: 'lif-1' and 'slow' also differ in train.lr"),
     ],
-    ids=lambda values: next(iter(values)),
 )
-def test_cells_that_differ_in_anything_else_are_no_pair(values):
-    """Fault: tau, surrogate, alpha and reset could differ under a sentence that said that the neuron alone does."""
-    ahsar = {"model.neuron": "ahsar"}
-    assert pairs({"plain": {}, "ahsar": ahsar | values}) == []
-    assert pairs({"plain": values, "ahsar": ahsar}) == []
-    assert pairs({"plain": values, "ahsar": ahsar | values}) == [("ahsar", "plain", {})]
-
-
-def test_a_pair_says_at_which_thresholds_its_cells_start():
-    ahsar = {"model.neuron": "ahsar", "model.threshold": 2.0}
-    plain = {"model.threshold": 0.5, "model.attn_threshold": 0.5}
-    assert pairs({"plain": plain, "default": {}, "ahsar": ahsar}) == [
-        ("ahsar", "plain", {"model.threshold": (2.0, 0.5), "model.attn_threshold": (None, 0.5)}),
-        ("ahsar", "default", {"model.threshold": (2.0, None)}),
-    ]
-
-
-def test_a_control_has_the_neuron_that_is_regulated():
-    cells = {
-        "lif": {},
-        "plif": {"model.neuron": "plif"},
-        "ahsar": {"model.neuron": "ahsar", "ahsar.eta": 0.3},
-        "ahsar-plif": {"model.neuron": "ahsar", "model.base": "plif"},
-    }
-    assert pairs(cells) == [("ahsar", "lif", {}), ("ahsar-plif", "plif", {})]
-
-
-def test_pairs_are_in_the_summary(training, tmp_path):
-    cells = (
-        "[{id: lif-2, model.threshold: 2.0}, {id: rate, data.encoder: rate}, {id: tau, model.tau: 4.0}, "
-        "{id: ahsar, model.neuron: ahsar}, {id: ahsar-rate, model.neuron: ahsar, data.encoder: rate}]"
-    )
-    found = compare(config(f"compare.cells={cells}"), tmp_path)["comparisons"]
-    assert [(pair["cell"], pair["control"], pair["differs"]) for pair in found] == [
-        ("ahsar", "lif-2", {"model.threshold": [None, 2.0]}),
-        ("ahsar-rate", "rate", {}),
-    ]
+def test_factors_of_which_there_is_no_pair(training, tmp_path, factor, words):
+    cells = "[{id: lif-1}, {id: ahsar, model.neuron: ahsar}, {id: slow, model.tau: 4.0, train.lr: 0.1}]"
+    with pytest.raises(UserError, match=re.escape(words)):
+        compare(config(f"compare.cells={cells}", f"compare.pairs=[{factor}]"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_summary_says_what_its_epochs_were_judged_on(training, tmp_path):

@@ -14,8 +14,8 @@ from step_ahsar.compare.summary import summarise
 from step_ahsar.errors import UserError
 
 MANIFEST = {
-    "title": "t", "target": 0.9, "seeds": [0, 1], "runs": 2, "runs_done": 2, "started": "", "updated": "",
-    "versions": {}, "hardware": {}, "git_commit": None, "datasets": [], "config": {},
+    "title": "t", "target": 0.9, "margin": 0.01, "pairs": None, "seeds": [0, 1], "runs": 2, "runs_done": 2,
+    "started": "", "updated": "", "versions": {}, "hardware": {}, "git_commit": None, "datasets": [], "config": {},
 }  # fmt: skip
 
 
@@ -123,15 +123,48 @@ def test_runs_that_missed_the_target_count_by_their_own_epochs():
     assert (pair["epochs_ratio"]["values"], pair["epochs_ratio"]["bounds"]) == ([0.5], ["at_most"])
 
 
-@pytest.mark.parametrize("change", [{"time_steps": 2}, {"neuron": "plif"}])
-def test_a_control_has_the_base_neuron_and_equal_settings(change):
-    cells = [cell("ours", [run(0)], "ahsar"), cell("theirs", [run(0)], **change)]
-    assert summarise(MANIFEST, cells)["comparisons"] == []
+def test_what_a_pair_shows():
+    """Differences of 0.1, 0.2 and 0.3: t = 0.2 / (0.1 / sqrt 3), and all three seeds are won."""
+    metrics = ((0.9, 0.8), (0.8, 0.6), (0.7, 0.4))
+    ours = cell("ours", [run(seed, a) for seed, (a, _) in enumerate(metrics)], "ahsar")
+    theirs = cell("theirs", [run(seed, b) for seed, (_, b) in enumerate(metrics)])
+    (pair,) = summarise(MANIFEST, [theirs, ours])["comparisons"]
+    assert pair["factor"] == "model.neuron"
+    assert pair["wins"] == {"win": 3, "tie": 0, "loss": 0}
+    assert pair["test"]["p_t"] == pair["test"]["p_holm"] == pytest.approx(0.0742, abs=1e-4)
+    assert pair["test"]["p_permutation"] == 0.25
+    assert pair["area_difference"]["values"] == pytest.approx([0.1, 0.2, 0.3])
+    (pair,) = summarise(MANIFEST, [theirs, cell("ours", theirs["seeds"], "ahsar")])["comparisons"]
+    assert pair["wins"] == {"win": 0, "tie": 3, "loss": 0}
+    assert pair["test"]["p_equivalence"] == 0
+
+
+def test_the_learning_curve_is_that_of_validation():
+    ours, theirs = (cell(name, [run(0, 0.9)], neuron) for name, neuron in (("ours", "ahsar"), ("theirs", "lif")))
+    for epoch, metric in zip(ours["seeds"][0]["epochs"], (0.3, 0.6, 0.9), strict=True):
+        epoch["metrics"] = {"acc1": metric}
+    (pair,) = summarise(MANIFEST, [theirs, ours])["comparisons"]
+    assert pair["area_difference"]["values"] == pytest.approx([0.6 - 0.9])
+
+
+def test_p_values_are_corrected_for_the_pairs_of_their_factor():
+    def of(name, metrics, **changes):
+        return cell(name, [run(seed, metric) for seed, metric in enumerate(metrics)], **changes)
+
+    control = of("control", (0.5, 0.5, 0.5))
+    cells = [control, of("a", (0.6, 0.7, 0.8), neuron="plif"), of("b", (0.6, 0.6, 0.7), neuron="if")]
+    found = summarise(MANIFEST, [*cells, of("c", (0.6, 0.62, 0.7), time_steps=2)])["comparisons"]
+    by_cell = {pair["cell"]: pair["test"] for pair in found}
+    smaller, larger = sorted((by_cell["a"], by_cell["b"]), key=lambda test: test["p_t"])
+    assert smaller["p_holm"] == pytest.approx(2 * smaller["p_t"], rel=1e-5)
+    assert larger["p_holm"] == pytest.approx(max(larger["p_t"], 2 * smaller["p_t"]), rel=1e-5)
+    assert by_cell["c"]["p_holm"] == by_cell["c"]["p_t"]  # the only pair of time steps
 
 
 def test_metrics_are_averaged_by_name_and_compared_by_the_one_that_counts():
     def seen(seed, **metrics):
-        return run(seed) | {"metrics": metrics}
+        found = run(seed)
+        return found | {"metrics": metrics, "epochs": [epoch | {"metrics": metrics} for epoch in found["epochs"]]}
 
     ours = cell("ours", [seen(0, miou=0.6, iou_car=0.5), seen(1, miou=0.7)], "ahsar", metric="miou")
     theirs = cell("theirs", [seen(0, miou=0.5, iou_car=0.9), seen(1, miou=0.4, iou_car=0.9)], metric="miou")
@@ -146,11 +179,16 @@ def test_a_metric_out_of_range_is_refused():
         summarise(MANIFEST, [cell("a", [run(0, acc1=-1.0)])])
 
 
-def test_every_plain_threshold_is_a_control():
-    cells = [cell("ours", [run(0)], "ahsar"), *(cell(f"at-{t}", [run(0)], threshold=t) for t in (0.5, 1.0, 2.0))]
-    found = summarise(MANIFEST, cells)["comparisons"]
-    assert [pair["control"] for pair in found] == ["at-0.5", "at-1.0", "at-2.0"]
-    assert found[0]["differs"] == {"model.threshold": [None, 0.5]}
+def test_the_best_of_several_thresholds_is_a_row_of_its_own():
+    at = [cell(f"at-{t}", [run(0, metric)], threshold=t) for t, metric in ((0.5, 0.6), (1.0, 0.8), (2.0, 0.7))]
+    ours = cell("ours", [run(0)], "ahsar", threshold=0.5)
+    found = {
+        pair["control"]: pair for pair in summarise(MANIFEST, [ours, *at])["comparisons"] if pair["cell"] == "ours"
+    }
+    assert list(found) == ["at-0.5", "at-1.0"]
+    assert (found["at-0.5"]["chosen_from"], found["at-0.5"]["differs"]) == ([], {})
+    assert found["at-1.0"]["chosen_from"] == ["at-0.5", "at-1.0", "at-2.0"]
+    assert found["at-1.0"]["differs"] == {"model.threshold": [0.5, 1.0]}
 
 
 def numbers(value):

@@ -108,9 +108,61 @@ def test_what_was_done_to_the_data():
 
 
 def test_a_pair_says_in_what_it_differs():
-    assert text.differs({"differs": {}}) == "neuron"
+    assert text.differs({"factor": "model.neuron", "differs": {}}) == "neuron"
+    assert text.differs({"factor": "model.args.stem", "differs": {}}) == "stem"
     differs = {"model.threshold": (2.0, 0.5), "model.attn_threshold": (None, 0.25)}
-    assert text.differs({"differs": differs}) == "neuron, threshold (2, 0.5), attn_threshold (default, 0.25)"
+    assert (
+        text.differs({"factor": "model.neuron", "differs": differs})
+        == "neuron, threshold (2, 0.5), attn_threshold (default, 0.25)"
+    )
+
+
+def shown(mean, p_holm, p_equivalence):
+    return {
+        "metric_difference": {"mean": mean},
+        "test": {"p_holm": p_holm, "p_equivalence": p_equivalence},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pair", "verdict"),
+    [
+        (shown(0.05, 0.049, 0.9), "better"),
+        (shown(-0.05, 0.049, 0.9), "worse"),
+        (shown(0.05, 0.051, 0.9), "not shown"),
+        (shown(0.005, 0.9, 0.049), "equal within 2.5 points"),
+        (shown(0.005, 0.01, 0.01), "equal within 2.5 points"),  # a difference that does not matter
+        (shown(0.005, 0.9, 0.051), "not shown"),
+        (shown(0.05, None, None), "not shown"),
+        (shown(None, None, None), "–"),
+    ],
+)
+def test_a_verdict_says_what_is_shown(pair, verdict):
+    assert text.verdict(pair, 0.025) == verdict
+
+
+def test_p_values_and_points():
+    assert [text.p_value(p) for p in (None, 0.0004, 0.031, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]
+    assert [text.points(p) for p in (0.01, 0.005, 0.02)] == ["1 point", "0.5 points", "2 points"]
+
+
+def test_a_control_that_was_chosen_says_so():
+    assert text.control({"control": "lif-1", "chosen_from": []}) == "lif-1"
+    chosen = {"control": "lif-1", "chosen_from": ["lif-1", "lif-2"]}
+    assert text.control(chosen | {"chosen_on": "validation"}) == "lif-1 (best of 2 in validation)"
+    assert text.control(chosen | {"chosen_on": "test"}) == "lif-1 (best of 2 on the test set)"
+
+
+def test_how_small_a_difference_could_have_been_shown():
+    def pair(detectable, seeds=3):
+        return {"test": {"detectable": detectable}, "seeds": list(range(seeds))}
+
+    assert text.detectable([pair(None)]) is None
+    assert "With 3 seeds" in text.detectable([pair(0.021)])
+    assert "out of five is 2.1 points. “Not" in text.detectable([pair(0.021)])
+    several = text.detectable([pair(0.021), pair(0.1, 5), pair(0.043), pair(None)])
+    assert "With 3 to 5 seeds" in several
+    assert "4.3 points in the median pair (2.1 to 10.0). " in several
 
 
 def test_figures_that_were_chosen_on_the_test_set_say_so():
