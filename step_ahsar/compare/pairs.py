@@ -65,7 +65,9 @@ def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> lis
         rest = [key for key in keys if key != factor and not (factor == NEURON and key.startswith(_REGULATION))]
         for same in _alike(cells, rest):
             pairs += [Pair(cell, control, factor) for cell in same if (control := _control(cell, same, factor))]
-    pairs += _best_controls(cells, keys) if NEURON in factors else []
+    best = _best_controls(cells, keys) if NEURON in factors else []
+    chosen = {(pair.cell["id"], pair.control["id"]) for pair in best}  # told once, as the best
+    pairs = [pair for pair in pairs if (pair.cell["id"], pair.control["id"]) not in chosen] + best
     # Cells of different tasks have no metric in common.
     return [pair for pair in pairs if len({pair.cell["metric"], pair.control["metric"]} - {None}) < 2]
 

@@ -113,6 +113,17 @@ def test_the_best_fixed_threshold_is_chosen_in_validation():
     ]
 
 
+def test_a_control_that_is_also_the_best_is_told_once():
+    grid = {
+        "lif-1": {"model.threshold": 1.0},
+        "lif-2": {"model.threshold": 2.0},
+        "ahsar": AHSAR | {"model.threshold": 1.0},
+    }
+    assert pairs(grid, [NEURON], {"lif-1": 0.9}) == []
+    assert best(grid, {"lif-1": 0.9}) == [("ahsar", "lif-1", ["lif-1", "lif-2"], {})]
+    assert pairs(grid, [NEURON], {"lif-2": 0.9}) == [("ahsar", "lif-1", NEURON)]
+
+
 def test_one_threshold_is_no_choice():
     assert best({"lif": {}, "ahsar": AHSAR | {"model.threshold": 2.0}}, {}) == []
 
