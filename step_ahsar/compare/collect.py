@@ -158,6 +158,7 @@ def _manifest(
         "target": plan.target,
         "margin": plan.margin,
         "pairs": plan.pairs,
+        "places": plan.places,
         "seeds": plan.seeds,
         "runs": len(cells) * len(plan.seeds),
         "runs_done": sum(seed["status"] != "unfinished" for cell in cells for seed in cell["seeds"]),

@@ -15,6 +15,8 @@ Cell = dict[str, Any]
 NEURON = "model.neuron"
 # Settings that belong to the factor `model.neuron`: they have no effect on plain neurons.
 _REGULATION = ("model.base", "ahsar.")
+# Cells that differ in one of these are no pair unless it is asked for: their metrics are of other data.
+_INCOMPARABLE = ("task", "data.name", "data.root")
 _THRESHOLDS = ("model.threshold", "model.attn_threshold")
 
 
@@ -56,10 +58,10 @@ def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> lis
 
     Args:
         cells: entries of `cells` of a summary, whose `settings` are all in which they differ.
-        factors: dotted keys; None for every key in which cells differ.
+        factors: dotted keys; None for every key in which cells differ, but for the task and the data set.
     """
     keys = list(dict.fromkeys(key for cell in cells for key in cell["settings"]))
-    factors = keys if factors is None else factors
+    factors = [key for key in keys if key not in _INCOMPARABLE] if factors is None else factors
     pairs = []
     for factor in factors:
         rest = [key for key in keys if key != factor and not (factor == NEURON and key.startswith(_REGULATION))]
@@ -93,7 +95,7 @@ def _described(name: str, config: Config, settings: dict[str, Any]) -> Cell:
 
 def unpaired(cells: Sequence[Cell], pairs: Iterable[Pair]) -> list[str]:
     """The cells that are in no pair."""
-    paired = {cell["id"] for pair in pairs for cell in (pair.cell, pair.control)}
+    paired = {cell["id"] for pair in pairs for cell in (pair.cell, pair.control, *pair.chosen_from)}
     return [cell["id"] for cell in cells if cell["id"] not in paired]
 
 

@@ -197,6 +197,24 @@ class Comparison(_Strict):
     epochs_ratio: EpochsRatio
 
 
+class Method(_Strict):
+    """A method across places: mean rank, interquartile mean of the judged metric, and its 95 % bootstrap interval."""
+
+    name: str
+    rank: float
+    iqm: float
+    ci95: Interval
+
+
+class Ranking(_Strict):
+    """The methods that have results at every place; `step_ahsar.compare.ranking` says what these are."""
+
+    places: list[str]
+    methods: list[Method]
+    p_friedman: float | None
+    critical_difference: float
+
+
 class Manifest(_Strict):
     """The comparison as a whole: its config and data sets, and the software and hardware that it ran on."""
 
@@ -204,6 +222,7 @@ class Manifest(_Strict):
     target: float | None
     margin: float
     pairs: list[str] | None
+    places: list[str]
     seeds: list[int]
     runs: int
     runs_done: int
@@ -223,3 +242,4 @@ class Summary(_Strict):
     cells: list[Cell]
     comparisons: list[Comparison]
     unpaired: list[str]
+    ranking: Ranking | None

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from step_ahsar.compare import statistics
 from step_ahsar.compare.pairs import Pair, pairs_of, unpaired
+from step_ahsar.compare.ranking import rank
 from step_ahsar.compare.schema import Summary
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
@@ -35,6 +36,7 @@ def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str
         "cells": finished,
         "comparisons": _comparisons(pairs, manifest["margin"]),
         "unpaired": unpaired(finished, pairs) if len(finished) > 1 else [],
+        "ranking": _rounded(rank(finished, manifest["places"])),
     }
     return Summary.model_validate(summary).model_dump(mode="json")
 

@@ -50,7 +50,7 @@ def cross(
     varying = [key for key, values in axes.items() if len(values) > 1] or list(axes)
     named: dict[str, dict[str, Any]] = {}
     for values in kept:
-        name = _name((key, values[key]) for key in varying)
+        name = name_of((key, values[key]) for key in varying)
         if name in named:
             raise UserError(
                 f"compare.grid: two cells would be called {name!r}, {named[name]} and {values}; write one of them in "
@@ -77,7 +77,12 @@ def _listed(wanted: Any) -> list[Any]:
     return wanted if isinstance(wanted, list) else [wanted]
 
 
-def _name(values: Iterable[tuple[str, Any]]) -> str:
+def name_of(values: Iterable[tuple[str, Any]]) -> str:
+    """An id made of values by dotted key.
+
+    >>> name_of([("model.neuron", "lif"), ("model.threshold", 0.5), ("model.tau", None)])
+    'lif-threshold0.5'
+    """
     parts = [part for key, value in values if (part := _part(key.rpartition(".")[2], value))]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)).lstrip("._-") or "default"
 

@@ -232,7 +232,12 @@ class CompareConfig(_Section):
     pairs: list[str] | None = Field(
         default=None,
         description="factors: cells that differ in one of these dotted keys alone are compared seed by seed; null = in "
-        "any key",
+        "any key but those of the task and the data set",
+    )
+    places: list[str] = Field(
+        default_factory=lambda: ["data", "task", "model.name"],
+        description="keys, or sections of keys, by which cells are at different places; methods, which differ in the "
+        "other keys, are ranked across places",
     )
     margin: Fraction = Field(
         default=0.01, description="differences of the task's metric that do not matter, for statements of equivalence"

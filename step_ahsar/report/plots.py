@@ -82,6 +82,45 @@ def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -
     )
 
 
+def critical_differences(ranking: dict[str, Any], theme: Theme) -> str:
+    """Mean ranks on one axis, the best on the left. A bar joins methods within the critical difference.
+
+    The diagram is Demšar's (2006, JMLR 7:1, section 3.2.4).
+    """
+    methods = sorted(ranking["methods"], key=lambda method: method["rank"])
+    bars = _cliques([method["rank"] for method in methods], ranking["critical_difference"])
+    figure, axes = grid(1, 1, 0.5 + 0.2 * len(methods) + 0.12 * len(bars), theme)
+    panel, ink = axes[0, 0], theme.token("ink")
+    lowest = -len(methods) - len(bars) / 2
+    for i, method in enumerate(methods, start=1):
+        height = -i - len(bars) / 2
+        panel.plot([method["rank"]] * 2, [0, height], color=theme.token("muted"), linewidth=0.8)
+        panel.plot([method["rank"]], [height], marker="o", markersize=4, color=ink)
+        panel.annotate(
+            f"{method['name']}  {method['rank']:.2f}", (method["rank"], height), xytext=(6, 0),
+            textcoords="offset points", va="center", color=ink, fontsize=8,
+        )  # fmt: skip
+    for i, (low, high) in enumerate(bars, start=1):
+        panel.plot([low, high], [-i / 2] * 2, color=ink, linewidth=3, solid_capstyle="butt")
+    panel.set_ylim(lowest - 0.8, 0)
+    panel.set_xlim(0.9, len(methods) * 1.25)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.yaxis.set_visible(False)
+    panel.spines["left"].set_visible(False)
+    panel.set_xlabel(f"mean rank over {len(ranking['places'])} data sets and models")
+    return to_svg(figure, theme, "ranks", "Mean ranks of the methods, and the critical difference")
+
+
+def _cliques(ranks: Sequence[float], critical: float) -> list[tuple[float, float]]:
+    """The longest runs of sorted ranks that lie within the critical difference."""
+    runs: list[tuple[float, float]] = []
+    for low in ranks:
+        high = max(rank for rank in ranks if low <= rank < low + critical)
+        if high > low and not any(first <= low and high <= last for first, last in runs):
+            runs.append((low, high))
+    return runs
+
+
 def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
     """The judged metric after the last epoch against each group's mean firing rate, with 95 % intervals over seeds.
 

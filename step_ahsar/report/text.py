@@ -97,7 +97,8 @@ def differs(pair: dict[str, Any]) -> str:
         f"{key.rpartition('.')[2]} ({', '.join('default' if v is None else f'{v:g}' for v in values)})"
         for key, values in pair["differs"].items()
     ]
-    return ", ".join([pair["factor"].rpartition(".")[2], *besides])
+    section, _, key = pair["factor"].rpartition(".")
+    return ", ".join([section if key == "name" else key, *besides])
 
 
 def control(pair: dict[str, Any]) -> str:
@@ -121,6 +122,12 @@ def verdict(pair: dict[str, Any], margin: float) -> str:
 def points(fraction: float) -> str:
     """'1 point', '2.5 points'."""
     return f"{100 * fraction:g} point{'' if fraction == 0.01 else 's'}"
+
+
+def iqm(method: dict[str, Any]) -> str:
+    """'71.2 [70.4, 72.1]' in percent."""
+    low, high = method["ci95"]
+    return f"{100 * method['iqm']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def p_value(value: float | None) -> str:

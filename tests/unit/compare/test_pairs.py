@@ -136,8 +136,15 @@ def test_cells_in_no_pair():
 
 def test_tasks_have_no_metric_in_common():
     found = cells({"a": {}, "b": {"task": "segmentation"}})
-    assert len(pairs_of(found)) == 1
-    found[1]["metric"] = "miou"
     assert pairs_of(found) == []
+    assert len(pairs_of(found, ["task"])) == 1
+    found[1]["metric"] = "miou"
+    assert pairs_of(found, ["task"]) == []
     found[1]["metric"] = None  # it has not begun
-    assert len(pairs_of(found)) == 1
+    assert len(pairs_of(found, ["task"])) == 1
+
+
+def test_data_sets_are_no_factor_unless_they_are_asked_for():
+    found = {"a": {}, "b": {"data.name": "digits_events"}, "ahsar": AHSAR}
+    assert pairs(found) == [("ahsar", "a", NEURON)]
+    assert pairs(found, ["data.name"]) == [("b", "a", "data.name")]

@@ -14,8 +14,9 @@ from step_ahsar.compare.summary import summarise
 from step_ahsar.errors import UserError
 
 MANIFEST = {
-    "title": "t", "target": 0.9, "margin": 0.01, "pairs": None, "seeds": [0, 1], "runs": 2, "runs_done": 2,
-    "started": "", "updated": "", "versions": {}, "hardware": {}, "git_commit": None, "datasets": [], "config": {},
+    "title": "t", "target": 0.9, "margin": 0.01, "pairs": None, "places": ["data", "task", "model.name"],
+    "seeds": [0, 1], "runs": 2, "runs_done": 2, "started": "", "updated": "", "versions": {}, "hardware": {},
+    "git_commit": None, "datasets": [], "config": {},
 }  # fmt: skip
 
 

@@ -104,8 +104,9 @@ def change_task(cell: dict[str, Any], task: str, judged: str, others: Sequence[s
 def manifest(**changes: Any) -> dict[str, Any]:
     """A made-up manifest."""
     return {
-        "title": "quickstart", "target": 0.9, "margin": 0.01, "pairs": None, "seeds": [0, 1, 2],
-        "runs": 21, "runs_done": 21, "started": "2026-01-05T10:00:00+00:00", "updated": "2026-01-05T10:04:31+00:00",
+        "title": "quickstart", "target": 0.9, "margin": 0.01, "pairs": None, "places": ["data", "task", "model.name"],
+        "seeds": [0, 1, 2], "runs": 21, "runs_done": 21, "started": "2026-01-05T10:00:00+00:00",
+        "updated": "2026-01-05T10:04:31+00:00",
         "versions": {"step-ahsar": "0.1.0", "python": "3.11.7", "torch": "2.14.1", "timm": "1.0.31"},
         "hardware": {"device": "cpu", "cpu": "x86_64", "threads": 2},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
@@ -131,6 +132,17 @@ def cells() -> list[dict[str, Any]]:
 def summary() -> dict[str, Any]:
     """Seven cells under three seeds, all well."""
     return summarise(manifest(), cells())
+
+
+@pytest.fixture(scope="session")
+def ranked_summary() -> dict[str, Any]:
+    """Five methods on three data sets."""
+    found = [
+        cell | {"id": f"{cell['id']}-{data}", "dataset": data, "settings": cell["settings"] | {"data.name": data}}
+        for data in ("digits", "fsdd", "nmnist")
+        for cell in cells()[:5]
+    ]
+    return summarise(manifest(), found)
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from rich.console import Console
 from step_ahsar.errors import UserError
 from step_ahsar.report import print_table, render, write
 from step_ahsar.report.page import LARGE
-from step_ahsar.report.plots import families
+from step_ahsar.report.plots import _cliques, families
 from step_ahsar.report.style import Theme
 
-STATES = ["summary", "failed_summary", "begun_summary", "single_summary", "tasks_summary"]
+STATES = ["summary", "failed_summary", "begun_summary", "single_summary", "tasks_summary", "ranked_summary"]
 VOID = {"meta", "br", "img"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -350,3 +350,21 @@ def test_the_terminals_table_cuts_nothing_short(failed_summary, width):
     assert "55.5 ± 12.0" in printed
     assert "0.35/0.28/0.23" in printed
     assert "failed: spikformer-lif-2, seed 1: loss is nan at epoch 4, step 12" in printed
+
+
+def test_methods_are_ranked_across_data_sets(ranked_summary, summary):
+    ranking = ranked_summary["ranking"]
+    assert (len(ranking["methods"]), len(ranking["places"])) == (5, 3)
+    page = render(ranked_summary)
+    assert "Across data sets" in page
+    words = " ".join(parse(page).text)
+    for method in ranking["methods"]:
+        assert f"{method['name']}  {method['rank']:.2f}" in words
+    assert f"the critical difference {ranking['critical_difference']:.2f}" in words
+    assert "Across data sets" not in render(summary)
+
+
+def test_bars_join_methods_within_the_critical_difference():
+    assert _cliques([1.0, 1.5, 2.5, 4.0], 1.6) == [(1.0, 2.5), (2.5, 4.0)]
+    assert _cliques([1.0, 2.0, 3.0], 1.0) == []
+    assert _cliques([1.0, 2.0, 3.0], 2.5) == [(1.0, 3.0)]

@@ -110,6 +110,7 @@ def test_what_was_done_to_the_data():
 def test_a_pair_says_in_what_it_differs():
     assert text.differs({"factor": "model.neuron", "differs": {}}) == "neuron"
     assert text.differs({"factor": "model.args.stem", "differs": {}}) == "stem"
+    assert text.differs({"factor": "model.name", "differs": {}}) == "model"
     differs = {"model.threshold": (2.0, 0.5), "model.attn_threshold": (None, 0.25)}
     assert (
         text.differs({"factor": "model.neuron", "differs": differs})
