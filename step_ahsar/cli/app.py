@@ -11,7 +11,7 @@ import typer
 
 from step_ahsar import __version__
 from step_ahsar.cli import lists
-from step_ahsar.cli.invoking import FAILED, INTERRUPTED, Commands, TorchCommand, say
+from step_ahsar.cli.invoking import FAILED, Commands, TorchCommand, interruptible, say
 from step_ahsar.libraries import list_libraries
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def train(
 
     settings = load_config(config, overrides or ())
     run = PlannedRun(settings.model.name, settings.seed, settings.train.epochs, settings)
-    with _interruptible("continue with the same command and --resume"), _observer() as observer:
+    with interruptible("continue with the same command and --resume"), _observer() as observer:
         observer.planned([run])
         observer.run_started(run)
         try:
@@ -179,7 +179,7 @@ def compare(
     if dry_run:
         print_estimate(estimate(settings, out), out, settings.launch.jobs, Console())
         return
-    with _interruptible("all finished epochs are kept; continue with the same command"), _observer() as observer:
+    with interruptible("all finished epochs are kept; continue with the same command"), _observer() as observer:
         summary = run_comparison(settings, out, observer)
     page = report.write(summary, out)
     report.print_table(summary, Console())
@@ -227,12 +227,3 @@ def _observer() -> Iterator[Observer]:
             yield bar
     else:
         yield Lines(console)
-
-
-@contextmanager
-def _interruptible(how_to_go_on: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"interrupted; {how_to_go_on}")
-        raise typer.Exit(INTERRUPTED) from None

@@ -1,15 +1,20 @@
-"""How a command is called: an error in the user's input, or Ctrl-C, becomes one line and an exit status."""
+"""How a command is called: an error in the user's input, or a signal, becomes one line and an exit status."""
 
 import errno
+import os
+import signal
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from step_ahsar.errors import UserError, shortened_path
 
-FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130  # the last is 128 + SIGINT, as shells have it
+FAILED, USER_ERROR = 1, 2
+_OF_A_SIGNAL = 128  # and its number, as shells have it: 130 for Ctrl-C, 143 for `kill`
 
 # Names that are too long, places that are closed, and full disks: nothing of this can be mended in the program.
 _OF_THE_SYSTEM = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
@@ -27,7 +32,7 @@ class Commands(TyperGroup):
             raise typer.Exit(USER_ERROR) from None
         except KeyboardInterrupt:
             say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(_OF_A_SIGNAL + signal.SIGINT) from None
         except OSError as fault:
             if fault.errno not in _OF_THE_SYSTEM:
                 raise
@@ -49,3 +54,32 @@ class TorchCommand(TyperCommand):
 def say(line: str) -> None:
     """Print a line on stderr."""
     print(line, file=sys.stderr)
+
+
+class _Signalled(KeyboardInterrupt):
+    """SIGINT or SIGTERM, by its number."""
+
+
+@contextmanager
+def interruptible(how_to_go_on: str) -> Iterator[None]:
+    """SIGINT (Ctrl-C) and SIGTERM end the block at once, with a line and an exit status; a second one ends the process.
+
+    Args:
+        how_to_go_on: the end of the line.
+    """
+
+    def end(number: int, _: Any) -> NoReturn:
+        for each in signals:
+            signal.signal(each, lambda *_: os._exit(_OF_A_SIGNAL + number))
+        raise _Signalled(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, end) for each in signals]
+    try:
+        yield
+    except _Signalled as interruption:
+        say(f"interrupted; {how_to_go_on}")
+        raise typer.Exit(_OF_A_SIGNAL + interruption.args[0]) from None
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)

@@ -85,10 +85,10 @@ def test_results_do_not_depend_on_the_number_of_jobs(tmp_path):
 
 
 def interrupt(process):
-    """The last line that a comparison prints when Ctrl-C ends it."""
-    process.send_signal(signal.SIGINT)
+    """The last line that a comparison prints when `kill` ends it, of which its processes are not told."""
+    process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == 143, errors
     assert "Traceback" not in errors
     return errors.splitlines()[-1]
 
@@ -129,7 +129,7 @@ def test_whatever_is_killed_the_same_command_goes_on(tmp_path):
         assert alive == []
         assert not any(map(is_locked, runs.values()))
 
-        # The same command goes on with both runs, until Ctrl-C ends it and its processes.
+        # The same command goes on with both runs, until `kill` ends it and its processes.
         before = {cell: rows(path)[:-1] for cell, path in runs.items()}  # the last one may have no checkpoint
         process = start(out, *long)
         wait_for(lambda: process.poll() is not None or all(len(rows(runs[c])) > len(before[c]) + 2 for c in runs))
