@@ -1,14 +1,18 @@
-"""Writing files and folders so that a reader never finds half of the new content, even after a crash; locking folders.
+"""Writing files and folders so that a reader never finds half of the new content, even after a crash.
 
-A file is replaced in one step. An existing folder is removed just before the new one takes its place.
+A file is replaced in one step. An existing folder is removed just before the new one takes its place. Checksums show
+what was altered afterwards, and locks keep other processes away.
 """
 
+import hashlib
+import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -94,6 +98,36 @@ def write_file(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Writes a file atomically, see :func:`replacing`. Raises OSError if it cannot be written."""
     with replacing(path, durable) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def digest(content: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+_SEAL = ', "checksum": "'
+
+
+def sealed(text: str) -> str:
+    """The text of a JSON object, which has a key, with the checksum of all that is before as its last key.
+
+    >>> unsealed(sealed('{"a": 1}').encode())
+    {'a': 1}
+    """
+    body = text.rstrip()[:-1].rstrip()
+    return f'{body}{_SEAL}{digest(body.encode())}"}}'
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """The JSON object that was sealed, without its checksum. Raises ValueError if it is not what was written."""
+    found = json.loads(content.decode())
+    if not isinstance(found, dict):
+        raise ValueError("it must hold a JSON object")
+    body, _, rest = content.rpartition(_SEAL.encode())
+    if rest != f'{digest(body)}"}}'.encode():
+        raise ValueError("its checksum does not fit its content, which was altered or is of an earlier version")
+    del found["checksum"]
+    return found
 
 
 def append_line(path: Path, line: str) -> None:

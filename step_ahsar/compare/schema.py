@@ -243,3 +243,4 @@ class Summary(_Strict):
     comparisons: list[Comparison]
     unpaired: list[str]
     ranking: Ranking | None
+    checksum: str | None = None  # of the file

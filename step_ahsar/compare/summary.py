@@ -14,7 +14,7 @@ from step_ahsar.compare.pairs import Pair, pairs_of, unpaired
 from step_ahsar.compare.ranking import rank
 from step_ahsar.compare.schema import Summary
 from step_ahsar.errors import UserError
-from step_ahsar.files import write_file
+from step_ahsar.files import sealed, unsealed, write_file
 
 SUMMARY = "summary.json"
 
@@ -38,14 +38,14 @@ def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str
         "unpaired": unpaired(finished, pairs) if len(finished) > 1 else [],
         "ranking": _rounded(rank(finished, manifest["places"])),
     }
-    return Summary.model_validate(summary).model_dump(mode="json")
+    return _dumped(summary)
 
 
 def write(summary: dict[str, Any], directory: Path) -> None:
     """Writes DIRECTORY/summary.json atomically. Raises UserError if it cannot be written."""
-    text = Summary.model_validate(summary).model_dump_json()
+    text = Summary.model_validate(summary).model_dump_json(exclude={"checksum"})
     try:
-        write_file(directory / SUMMARY, text)
+        write_file(directory / SUMMARY, sealed(text))
     except OSError as error:
         raise UserError(f"cannot write {directory / SUMMARY}: {error}") from error
 
@@ -54,13 +54,20 @@ def load(directory: Path) -> dict[str, Any]:
     """Reads DIRECTORY/summary.json. Raises UserError if it is missing or not in the format of `schema.Summary`."""
     path = directory / SUMMARY
     try:
-        return Summary.model_validate_json(path.read_bytes()).model_dump(mode="json")
+        return _dumped(unsealed(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{directory} holds no {SUMMARY}: give the folder of a comparison or of a run") from None
     except ValidationError as fault:
         first = fault.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(f"{path} is not a summary of this version: {where}: {first['msg']}") from None
+    except ValueError as fault:
+        raise UserError(f"{path} is damaged: {fault}") from None
+
+
+def _dumped(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary of plain values, checked."""
+    return Summary.model_validate(summary).model_dump(mode="json", exclude={"checksum"})
 
 
 def _rounded(value: Any) -> Any:

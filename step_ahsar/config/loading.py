@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from step_ahsar.config.schema import Config, build_config
+from step_ahsar.config.schema import SEAL, Config, build_config
 from step_ahsar.config.values import check_keys, merge, merge_values
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.files import digest
 from step_ahsar.paths import configs_dir
 
 
@@ -69,9 +70,13 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         circle = " -> ".join(str(p) for p in (*chain, path.resolve()))
         raise UserError(f"configs extend each other in a circle: {circle}")
     try:
-        values = _parse(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
+        values = _parse(text, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read config {path}: {error}") from None
+    body, sign, given = text.rpartition(SEAL)
+    if sign and given.strip() != digest(body.encode()):
+        raise UserError(f"{path} was altered after it was written; if that was meant, remove its last line")
     if _sets_nothing(values):
         raise UserError(f"{path} is empty; a config must set at least one key, such as model.name")
     if not isinstance(values, dict):

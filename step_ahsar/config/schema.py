@@ -10,6 +10,9 @@ from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.config.grid import cross
 from step_ahsar.config.values import explain, merge_values
 from step_ahsar.errors import UserError
+from step_ahsar.files import digest
+
+SEAL = "# SHA-256 of the lines above: "
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]  # strict: true and "4" are not numbers
 Positive = Annotated[Number, Field(gt=0)]
@@ -344,8 +347,9 @@ class Config(_Section):
         return self.model_dump(mode="json", by_alias=True)
 
     def to_yaml(self) -> str:
-        """The config as YAML; loading it gives an equal config."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        """The config as YAML, and a checksum as a comment; loading it gives an equal config."""
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return f"{text}{SEAL}{digest(text.encode())}\n"
 
 
 def build_config(values: Mapping[str, Any]) -> Config:

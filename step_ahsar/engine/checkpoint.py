@@ -1,10 +1,12 @@
 """Checkpoints: one folder per epoch, written completely or not at all. Reading one executes no code.
 
 ``checkpoints/epoch-0004/`` holds ``model.safetensors`` (weights and buffers, AHSAR's threshold scales among them),
-``ema.safetensors`` where weights are averaged, and ``state.pt`` (optimiser, scaler, controller, counters; tensors and
-plain values only). The last two epochs and the best one are kept.
+``ema.safetensors`` where weights are averaged, ``state.pt`` (optimiser, scaler, controller, counters; tensors and plain
+values only) and ``checksums.json`` (the SHA-256 of each file, which is checked when it is read). The last two epochs
+and the best one are kept.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,9 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.files import is_unfinished, remove, replacing
+from step_ahsar.files import digest, is_unfinished, remove, replacing, sealed, unsealed
 
 _NAME = re.compile(r"epoch-(\d{4,})")
+_SUMS = "checksums.json"
 _KEPT = 2  # the last one, and the one before it in case the last is damaged
 
 
@@ -68,6 +71,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             if checkpoint.ema is not None:
                 _save_tensors(checkpoint.ema, partial / "ema.safetensors")
             torch.save(state, partial / "state.pt")
+            sums = {file.name: digest(file.read_bytes()) for file in sorted(partial.iterdir())}
+            (partial / _SUMS).write_text(sealed(json.dumps(sums)))
     except (OSError, RuntimeError, SafetensorError) as error:  # the last two are what torch and safetensors raise
         raise UserError(f"cannot write checkpoint {target}: {error}".splitlines()[0]) from error
     for epoch, path in _found(folder)[:-_KEPT]:
@@ -88,6 +93,7 @@ def load(path: Path, device: torch.device, averaged: bool) -> Checkpoint:
         UserError: it is damaged or incomplete.
     """
     with reading(path):
+        _verify(path)
         state = _read_state(path, device)
         model = load_file(path / "model.safetensors", device=str(device))
         ema = load_file(path / "ema.safetensors", device=str(device)) if averaged else None
@@ -134,6 +140,7 @@ def find(folder: Path, which: str) -> Path:
     if which == "last":
         return last
     with reading(last):
+        _verify(last)
         best = _read_state(last, torch.device("cpu"))["best"]
         if not isinstance(best, int):
             raise ValueError(f"its best epoch is no integer: {best!r}")
@@ -168,6 +175,13 @@ def reading(path: Path) -> Iterator[None]:
         missing = f"it has no {error}" if isinstance(error, KeyError) else ""
         reason = missing or (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UserError(f"checkpoint {path} is damaged or incomplete: {reason}") from error
+
+
+def _verify(path: Path) -> None:
+    """Raises ValueError if a file of the checkpoint is not what was written."""
+    for name, expected in unsealed((path / _SUMS).read_bytes()).items():
+        if digest((path / name).read_bytes()) != expected:
+            raise ValueError(f"{name} is not what was written")
 
 
 def _read_state(path: Path, device: torch.device) -> dict[str, Any]:

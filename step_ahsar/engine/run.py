@@ -19,7 +19,7 @@ from PIL import Image
 from step_ahsar.config import Config, differences, load_config
 from step_ahsar.data import FINGERPRINT_VERSION, Data
 from step_ahsar.errors import UserError, shortened, shortened_path
-from step_ahsar.files import LOCK, Locked, append_line, is_unfinished, locked, replacing, write_file
+from step_ahsar.files import LOCK, Locked, append_line, is_unfinished, locked, replacing, sealed, unsealed, write_file
 
 # Keys that the records of a run have in every version, see step_ahsar.engine.record.
 _MANIFEST = ("started", "parameters", "device", "dataset", "versions", "hardware", "git_commit")
@@ -123,7 +123,7 @@ class Run:
             if not self.config_file.exists():
                 write_file(self.config_file, self.config.to_yaml())
             if not (self.path / "manifest.json").exists():
-                write_file(self.path / "manifest.json", json.dumps(manifest, indent=1))
+                write_file(self.path / "manifest.json", sealed(json.dumps(manifest, indent=1)))
             (self.path / "result.json").unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
@@ -139,7 +139,7 @@ class Run:
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result, which marks the run as ended."""
         with self._writing():
-            write_file(self.path / "result.json", json.dumps(result, indent=1))
+            write_file(self.path / "result.json", sealed(json.dumps(result, indent=1)))
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises UserError if training has not written one yet."""
@@ -210,7 +210,7 @@ class Run:
         for number, line in enumerate(content.splitlines(keepends=True), 1):
             if not line.endswith(b"\n"):
                 return
-            yield _record(line, f"{self._metrics_file}, line {number},", _ROW)
+            yield _record(line[:-1], f"{self._metrics_file}, line {number},", _ROW)
 
     def _read_json(self, name: str, keys: Sequence[str]) -> Any:
         path = self.path / name
@@ -223,11 +223,9 @@ class Run:
 def _record(content: bytes, place: str, keys: Sequence[str]) -> dict[str, Any]:
     """A JSON object with these keys. Raises UserError if it is none."""
     try:
-        found = json.loads(content.decode())
+        found = unsealed(content)
     except ValueError as error:
         raise UserError(f"{place} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{place} is damaged: it must hold a JSON object")
     for key in keys:
         if key not in found:
             raise UserError(f"{place} is damaged: it has no {key!r}")
@@ -235,7 +233,7 @@ def _record(content: bytes, place: str, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row) + "\n"
+    return sealed(json.dumps(row)) + "\n"
 
 
 def is_vacant(path: Path, what: str = "output") -> bool:

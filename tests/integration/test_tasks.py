@@ -11,6 +11,7 @@ from step_ahsar.compare import Summary
 from step_ahsar.config import load_config
 from step_ahsar.engine import evaluate, train
 from step_ahsar.errors import UserError
+from step_ahsar.files import unsealed
 from tests.integration.test_cli import call, ok, refused
 
 FEW = [
@@ -34,7 +35,7 @@ def eager(monkeypatch):
 
 def rows(run):
     timings = ("seconds", "step_ms")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [unsealed(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
     return [{key: value for key, value in line.items() if key not in timings} for line in lines]
 
 

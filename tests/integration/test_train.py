@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,6 +19,7 @@ from step_ahsar.data import DATASETS, find_dataset, register_dataset
 from step_ahsar.data.embedded.digits import ArrayImages, open_digits
 from step_ahsar.engine import NonFiniteLoss, Run, checkpoint, evaluate, read_result, train
 from step_ahsar.errors import UserError
+from step_ahsar.files import sealed, unsealed
 
 # Few digits of 8x8 pixels, a model of width 16, five steps an epoch: a run takes less than a second.
 TINY = {
@@ -84,7 +86,7 @@ def tiny(values=None, **more):
 
 
 def metrics(run):
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [unsealed(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
     return [{key: value for key, value in row.items() if key not in TIMINGS} for row in rows]
 
 
@@ -120,6 +122,7 @@ def finished(tmp_path_factory):
 def test_what_a_run_leaves(finished):
     out, result, _, _ = finished
     assert {path.name for path in out.iterdir()} == {
+        ".lock",
         "config.yaml",
         "manifest.json",
         "metrics.jsonl",
@@ -127,7 +130,7 @@ def test_what_a_run_leaves(finished):
         "result.json",
     }
     assert read_result(out) == result
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = unsealed((out / "manifest.json").read_bytes())
     assert manifest["dataset"]["fingerprint"].startswith("sha256:")
     parameters = sum(
         p.numel() for n, p in load_file(max((out / "checkpoints").iterdir()) / "model.safetensors").items()
@@ -138,7 +141,7 @@ def test_what_a_run_leaves(finished):
 
 def test_epochs_are_told_as_they_are_written(finished):
     out, result, epochs, _ = finished
-    assert epochs == result["epochs"] == [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == result["epochs"] == [unsealed(line) for line in (out / "metrics.jsonl").read_bytes().splitlines()]
     for number, row in enumerate(epochs, start=1):
         assert row["epoch"] == number
         expected = "epoch train_loss metric metrics lr step_ms firing_rate dead_fraction layers gamma seconds"
@@ -201,9 +204,9 @@ def test_evaluation_refuses_other_data(finished, tmp_path):
     out, _, _, _ = finished
     copy = tmp_path / "run"
     shutil.copytree(out, copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = unsealed((copy / "manifest.json").read_bytes())
     manifest["dataset"]["fingerprint"] = "sha256:other"
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(sealed(json.dumps(manifest)))
     with pytest.raises(UserError, match=r"is not what .* was trained on"):
         evaluate(copy)
 
@@ -213,9 +216,9 @@ def test_a_run_is_not_continued_on_other_data(finished, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(out, copy)
     (copy / "result.json").unlink()
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = unsealed((copy / "manifest.json").read_bytes())
     manifest["dataset"]["fingerprint"] = "sha256:other"
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(sealed(json.dumps(manifest)))
     with pytest.raises(UserError, match=r"is not what .* was trained on"):
         train(Run.existing(copy).config, copy, resume=True, on_step=pytest.fail)
 
@@ -224,12 +227,12 @@ def test_evaluation_of_a_run_with_earlier_fingerprints(finished, tmp_path):
     """Fault: it was said to be of other data, although nothing had changed."""
     copy = tmp_path / "run"
     shutil.copytree(finished[0], copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest = unsealed((copy / "manifest.json").read_bytes())
     del manifest["dataset"]["fingerprint_version"]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(sealed(json.dumps(manifest)))
     evaluate(copy)  # the embedded sets have the same fingerprint still
     manifest["dataset"]["fingerprint"] = "sha256:other"
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(sealed(json.dumps(manifest)))
     with pytest.raises(
         UserError, match=r"was made by an earlier version, whose fingerprints of data cannot be compared"
     ):
@@ -354,6 +357,48 @@ def test_a_resumed_run_is_the_run_that_never_stopped(values, tmp_path):
     train(config, tmp_path / "stopped", resume=True)
     assert metrics(tmp_path / "straight") == metrics(tmp_path / "stopped")
     assert last_state(tmp_path / "straight") == last_state(tmp_path / "stopped")
+
+
+def flip(path, place):
+    """Changes one bit of a file, at a share of its length."""
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.31, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("file", ["model.safetensors", "ema.safetensors", "state.pt", "checksums.json"])
+def test_one_flipped_bit_of_a_checkpoint_costs_an_epoch(file, place, averaged, tmp_path, capsys):
+    """Of two epochs the second is trained again, and gives what it gave."""
+    straight, kept = averaged
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    flip(tmp_path / "run" / "checkpoints" / "epoch-0002" / file, place)
+    epochs = []
+    train(kept, tmp_path / "run", resume=True, on_epoch=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [2]
+    assert "epoch-0002 is damaged or incomplete" in capsys.readouterr().err
+    assert metrics(tmp_path / "run") == metrics(straight)
+
+
+@pytest.mark.parametrize("place", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("file", ["metrics.jsonl", "manifest.json", "config.yaml"])
+def test_one_flipped_bit_of_a_record_is_named(file, place, averaged, tmp_path):
+    straight, kept = averaged
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    flip(tmp_path / "run" / file, place)
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "run"))):
+        train(kept, tmp_path / "run", resume=True, on_step=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """A run of two epochs with averaged weights: its folder and its config."""
+    config = tiny(model__neuron="ahsar", train__epochs=2, train__ema_decay=0.9)
+    folder = tmp_path_factory.mktemp("averaged") / "run"
+    train(config, folder)
+    return folder, config
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is POSIX's")

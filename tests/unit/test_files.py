@@ -1,11 +1,24 @@
 """Files are replaced whole, and are on disk when that is said."""
 
+import json
 import os
 import threading
 
 import pytest
 
-from step_ahsar.files import Locked, append_line, is_locked, is_unfinished, locked, remove, replacing, write_file
+from step_ahsar.files import (
+    Locked,
+    append_line,
+    digest,
+    is_locked,
+    is_unfinished,
+    locked,
+    remove,
+    replacing,
+    sealed,
+    unsealed,
+    write_file,
+)
 
 
 @pytest.fixture
@@ -138,3 +151,27 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     with locked(tmp_path):
         pass
     assert "file system without locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['{"a": [1, 2.5], "b": "\u00e4"}', '{\n "a": 1\n}', '{"checksum": "x", "a": 1}'])
+def test_every_byte_of_a_sealed_object_counts(text):
+    content = sealed(text).encode()
+    assert json.loads(content)["checksum"] == digest(content[: content.rindex(b', "checksum"')])
+    assert unsealed(content) == {key: value for key, value in json.loads(text).items() if key != "checksum"}
+    for place in range(len(content)):
+        for flipped in (content[place] ^ 1, content[place] ^ 32):
+            altered = content[:place] + bytes([flipped]) + content[place + 1 :]
+            with pytest.raises(ValueError, match=r"."):
+                unsealed(altered)
+        with pytest.raises(ValueError, match=r"."):
+            unsealed(content[:place])
+    with pytest.raises(ValueError, match="its checksum does not fit its content"):
+        unsealed(content + b" ")
+
+
+def test_an_object_without_a_seal():
+    for content in (b'{"a": 1}', b'{"checksum": ""}', b'{"a": 1, "checksum": ""}'):
+        with pytest.raises(ValueError, match="its checksum does not fit its content, which was altered or is of an"):
+            unsealed(content)
+    with pytest.raises(ValueError, match="it must hold a JSON object"):
+        unsealed(b"[1]")

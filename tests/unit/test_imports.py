@@ -27,7 +27,7 @@ ALLOWED = {
     "ahsar": {"errors", "internals", "neurons", "libraries"},
     "integrations": {"errors", "neurons", "ahsar"},
     "measure": {"neurons"},
-    "config": {"errors", "paths", "ahsar"},
+    "config": {"errors", "files", "paths", "ahsar"},
     "heads": {"errors", "registry", "layers"},
     "data": {"errors", "files", "internals", "registry", "config"},
     "tasks": {"errors", "registry", "config", "neurons", "layers", "heads"},

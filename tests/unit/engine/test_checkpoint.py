@@ -1,5 +1,6 @@
 """Checkpoints: written whole, read without running code, damage noticed."""
 
+import json
 import pickle
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.checkpoint import Checkpoint
 from step_ahsar.errors import UserError
+from step_ahsar.files import digest, sealed
 
 CPU = torch.device("cpu")
 
@@ -75,7 +77,7 @@ def test_missing_averaged_weights_are_damage(tmp_path):
     path = checkpoints.save(tmp_path, make(1, ema={"w": torch.zeros(1)}))
     assert torch.equal(checkpoints.load(path, CPU, averaged=True).judged["w"], torch.zeros(1))
     (path / "ema.safetensors").unlink()
-    with pytest.raises(UserError, match="epoch-0001 is damaged or incomplete: No such file"):
+    with pytest.raises(UserError, match=r"epoch-0001 is damaged or incomplete: .*No such file"):
         checkpoints.load(path, CPU, averaged=True)
     checkpoints.save(tmp_path, make(2, ema={"w": torch.zeros(1)}))
     (checkpoints.save(tmp_path, make(3, ema={"w": torch.zeros(1)})) / "ema.safetensors").unlink()
@@ -95,6 +97,13 @@ def test_what_an_interrupted_write_left_is_removed(tmp_path):
     assert names(tmp_path) == ["epoch-0001"]
 
 
+def seal(path):
+    """Gives a checkpoint that was altered its checksums."""
+    files = [file for file in path.iterdir() if file.name != "checksums.json"]
+    sums = {file.name: digest(file.read_bytes()) for file in files}
+    (path / "checksums.json").write_text(sealed(json.dumps(sums)))
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
@@ -107,6 +116,7 @@ def test_states_of_another_form_are_damage(tmp_path, state, reason):
     """Fault: they were tracebacks."""
     path = checkpoints.save(tmp_path, make(1))
     torch.save(state, path / "state.pt")
+    seal(path)
     with pytest.raises(UserError, match=f"epoch-0001 is damaged or incomplete: {reason}"):
         checkpoints.load(path, CPU, averaged=False)
     with pytest.raises(UserError, match=f"epoch-0001 is damaged or incomplete: {reason}"):

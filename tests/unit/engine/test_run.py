@@ -10,7 +10,7 @@ from step_ahsar import engine
 from step_ahsar.config import Config
 from step_ahsar.engine.run import InUse, Run, is_vacant
 from step_ahsar.errors import UserError
-from step_ahsar.files import is_locked
+from step_ahsar.files import is_locked, sealed
 
 
 def manifest(seed=0):
@@ -113,7 +113,7 @@ def test_metrics_survive_a_line_that_was_cut_off(begun):
     file.write_bytes(file.read_bytes()[:-4])
     assert [row["epoch"] for row in begun.metrics()] == [1, 2]
     assert begun.keep_metrics(1) == [row(1)]
-    assert file.read_text() == json.dumps(row(1)) + "\n"
+    assert file.read_text() == sealed(json.dumps(row(1))) + "\n"
     with pytest.raises(
         UserError, match="must have the epochs 1 to 2, for which the checkpoint was trained; some are missing"
     ):
@@ -182,25 +182,26 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         Run(tmp_path / "file" / "run", Config()).begin({})
 
 
+def written(record):
+    return sealed(json.dumps(record)).encode()
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("manifest.json", b"{}", r"manifest\.json is damaged: it has no 'started'"),
+        ("manifest.json", written({"a": 1}), r"manifest\.json is damaged: it has no 'started'"),
         ("manifest.json", b"[]", r"manifest\.json is damaged: it must hold a JSON object"),
         ("manifest.json", b"\xff\xfe", r"manifest\.json is damaged: "),
-        ("result.json", b"{}", r"result\.json is damaged: it has no 'seed'"),
+        ("manifest.json", b"{}", r"manifest\.json is damaged: its checksum does not fit its content"),
+        ("result.json", written({"a": 1}), r"result\.json is damaged: it has no 'seed'"),
         ("result.json", b"3", r"result\.json is damaged: it must hold a JSON object"),
-        ("manifest.json", json.dumps(manifest() | {"dataset": {}}).encode(), "its dataset has no name and fingerprint"),
-        ("result.json", json.dumps(result("ok") | {"metrics": None}).encode(), "its epochs or its metrics are not"),
-        ("result.json", json.dumps(result("failed") | {"epochs": "x"}).encode(), "its epochs or its metrics are not"),
-        (
-            "result.json",
-            json.dumps(result("failed") | {"epochs": [{"epoch": 1}]}).encode(),
-            "its epochs or its metrics",
-        ),
+        ("manifest.json", written(manifest() | {"dataset": {}}), "its dataset has no name and fingerprint"),
+        ("result.json", written(result("ok") | {"metrics": None}), "its epochs or its metrics are not"),
+        ("result.json", written(result("failed") | {"epochs": "x"}), "its epochs or its metrics are not"),
+        ("result.json", written(result("failed") | {"epochs": [{"epoch": 1}]}), "its epochs or its metrics"),
         ("metrics.jsonl", b"garbage\n", r"metrics\.jsonl, line 1, is damaged: "),
         ("metrics.jsonl", b"\xff\n", r"metrics\.jsonl, line 1, is damaged: "),
-        ("metrics.jsonl", b'{"epoch": 1}\n', r"metrics\.jsonl, line 1, is damaged: it has no 'train_loss'"),
+        ("metrics.jsonl", written({"epoch": 1}) + b"\n", r"metrics\.jsonl, line 1, is damaged: it has no 'train_loss'"),
     ],
 )
 def test_damaged_records_are_named(begun, file, content, message):
