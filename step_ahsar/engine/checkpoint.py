@@ -74,11 +74,29 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             sums = {file.name: digest(file.read_bytes()) for file in sorted(partial.iterdir())}
             (partial / _SUMS).write_text(sealed(json.dumps(sums)))
     except (OSError, RuntimeError, SafetensorError) as error:  # the last two are what torch and safetensors raise
-        raise UserError(f"cannot write checkpoint {target}: {error}".splitlines()[0]) from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot write checkpoint {target}: {reason}{_room(folder, state, checkpoint)}") from error
     for epoch, path in _found(folder)[:-_KEPT]:
         if epoch != checkpoint.best:
             shutil.rmtree(path)
     return target
+
+
+def _room(folder: Path, state: Any, checkpoint: Checkpoint) -> str:
+    """If the disk is too full for a checkpoint, how much room it needs, for the end of a message."""
+    needed = sum(tensor.nbytes for tensor in _tensors([state, checkpoint.model, checkpoint.ema]))
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    if free > 1.1 * needed:
+        return ""
+    return f"; it needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free. Make room and resume the run"
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors inside dicts and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _tensors(inner)
 
 
 def load(path: Path, device: torch.device, averaged: bool) -> Checkpoint:

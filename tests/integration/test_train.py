@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -357,6 +358,37 @@ def test_a_resumed_run_is_the_run_that_never_stopped(values, tmp_path):
     train(config, tmp_path / "stopped", resume=True)
     assert metrics(tmp_path / "straight") == metrics(tmp_path / "stopped")
     assert last_state(tmp_path / "straight") == last_state(tmp_path / "stopped")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, and a function that sets the disk's size in bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size, *options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "tmpfs", str(folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    if not shutil.which("mount") or not mount(2**20):
+        pytest.skip("no right to mount a disk")
+    yield folder, lambda size: mount(size, "remount")
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_run_on_a_full_disk_keeps_its_checkpoint_and_goes_on_when_there_is_room(small_disk, tmp_path):
+    folder, resize = small_disk
+    config = tiny(model__neuron="ahsar", train__epochs=3)
+    train(config, tmp_path / "straight")
+    size = sum(file.stat().st_size for file in (tmp_path / "straight" / "checkpoints" / "epoch-0003").iterdir())
+    assert resize(int(1.5 * size))
+    with pytest.raises(UserError, match=r"cannot write checkpoint .*epoch-0002.*; it needs .* MB are free\. Make room"):
+        train(config, folder / "run")
+    assert [path.name for path in (folder / "run" / "checkpoints").iterdir()] == ["epoch-0001"]
+    assert resize(10 * size)
+    train(config, folder / "run", resume=True)
+    assert metrics(folder / "run") == metrics(tmp_path / "straight")
+    assert last_state(folder / "run") == last_state(tmp_path / "straight")
 
 
 def flip(path, place):

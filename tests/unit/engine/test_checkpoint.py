@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,18 @@ def test_states_of_another_form_are_damage(tmp_path, state, reason):
         checkpoints.load(path, CPU, averaged=False)
     with pytest.raises(UserError, match=f"epoch-0001 is damaged or incomplete: {reason}"):
         checkpoints.find(tmp_path, "best")
+
+
+def test_a_full_disk_names_the_room_that_is_needed(tmp_path, monkeypatch):
+    """Half a million numbers of four bytes, in the model and in the state."""
+    checkpoint = Checkpoint(2, 1, {"w": torch.zeros(250_000)}, None, {"x": {"y": [torch.ones(250_000)]}})
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_500_000))
+    with pytest.raises(UserError, match=r"No space left on device; it needs 2\.0 MB and 1\.5 MB are free\. Make room"):
+        checkpoints.save(tmp_path / "new", checkpoint)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    with pytest.raises(UserError, match=r"No space left on device$"):
+        checkpoints.save(tmp_path, checkpoint)
 
 
 def test_weights_of_another_model_are_named(tmp_path):
