@@ -192,17 +192,28 @@ def compare(
 @app.command("report", cls=TorchCommand)
 def report_(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a comparison or of a run.")],
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="json|csv|md|latex", help="Print this, and write nothing.")
+    ] = None,
 ) -> None:
-    """Rebuild summary.json and report.html.
+    """Rebuild summary.json and report.html, or print the results for another program.
 
-    The folder may hold a finished or an unfinished comparison or run.
+    The folder may hold a finished or an unfinished comparison or run. CSV has a line for each run; Markdown and LaTeX
+    are the tables of the cells and of the pairs.
     """
     from rich.console import Console
 
     from step_ahsar import report
     from step_ahsar.compare import collect, write
+    from step_ahsar.errors import unknown
+    from step_ahsar.report.formats import FORMATS
 
+    if form is not None and form not in FORMATS:
+        raise unknown("format", form, FORMATS)
     summary = collect(directory)
+    if form is not None:
+        typer.echo(FORMATS[form](summary).rstrip("\n"))
+        return
     write(summary, directory)
     page = report.write(summary, directory)
     report.print_table(summary, Console())

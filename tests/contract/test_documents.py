@@ -34,4 +34,4 @@ def test_the_tables_of_results_are_those_of_the_summaries():
     assert {place[1] for place in script["PLACE"].findall(document)} == {
         path.name for path in (ROOT / "results").iterdir()
     }
-    assert script["fresh"]() == document, "run scripts/results_table.py --write"
+    assert script["fresh"]() == document, "run scripts/results_table.py"

@@ -278,6 +278,17 @@ def test_a_report_is_rebuilt_from_the_files_of_the_runs(comparison):
     assert "ahsar" in (single / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_report_in_other_formats(comparison):
+    out, _ = comparison
+    before = contents(out)
+    assert json.loads(ok("report", out, "--format", "json"))["cells"][0]["id"] == "lif-1"
+    assert ok("report", out, "--format", "csv").startswith("cell,model.name,")
+    assert ok("report", out, "--format", "md").startswith("| cell |")
+    assert ok("report", out, "--format", "latex").startswith(r"\begin{tabular}")
+    assert "unknown format 'xml'; known: csv, json, latex, md" in refused("report", out, "--format", "xml")
+    assert contents(out) == before
+
+
 def test_nothing_that_ended_well_is_a_failure(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("broken")
