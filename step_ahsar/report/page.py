@@ -78,6 +78,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         facts=_facts(manifest),
         cells=cells,
         comparisons=summary["comparisons"],
+        verdicts=text.verdicts(summary["comparisons"], manifest["margin"]),
         unpaired=summary["unpaired"],
         ranking=summary["ranking"],
         ranks=Markup(plots.critical_differences(summary["ranking"], theme)) if summary["ranking"] else None,

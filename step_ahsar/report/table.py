@@ -23,7 +23,8 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
     if any(comparison["seeds"] for comparison in summary["comparisons"]):
         console.print()
         _print(_paired(summary["comparisons"], text.common_metric(cells), summary["manifest"]["margin"]), console)
-        if line := text.detectable(summary["comparisons"]):
+        lines = text.verdicts(summary["comparisons"], summary["manifest"]["margin"])
+        for line in filter(None, [*lines, text.detectable(summary["comparisons"])]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     for cell, seed, error in text.failures(cells):
         console.print(f"failed: {cell}, seed {seed}: {error}", markup=False, highlight=False, soft_wrap=True)

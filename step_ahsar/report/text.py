@@ -119,6 +119,35 @@ def verdict(pair: dict[str, Any], margin: float) -> str:
     return "not shown"
 
 
+def verdicts(pairs: Sequence[dict[str, Any]], margin: float) -> list[str]:
+    """What all pairs together show: a sentence for each factor, and one for choices of the best control."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for pair in pairs:
+        if pair["seeds"]:
+            besides = " against the best fixed threshold" if pair["chosen_from"] else ""
+            groups.setdefault(differs(pair | {"differs": {}}) + besides, []).append(pair)
+    sentences = []
+    for what, found in groups.items():
+        by_verdict: dict[str, list[str]] = {}
+        for pair in found:
+            by_verdict.setdefault(verdict(pair, margin), []).append(pair["cell"])
+        parts: list[str] = []
+        for name in ("better", "worse", f"equal within {points(margin)}", "not shown"):
+            if cells := by_verdict.get(name):
+                of_all = "" if parts else f" of {len(found)} pair{'s' if len(found) > 1 else ''}"
+                named = "" if name == "not shown" else f" ({shortened(dict.fromkeys(cells), SHOWN)})"
+                parts.append(f"{_TELLS.get(name, f'{name} to its control')} in {len(cells)}{of_all}{named}")
+        sentences.append(f"{what}: {'; '.join(parts)}.")
+    return sentences
+
+
+_TELLS = {
+    "better": "better than its control",
+    "worse": "worse than its control",
+    "not shown": "no difference shown",
+}
+
+
 def points(fraction: float) -> str:
     """'1 point', '2.5 points'."""
     return f"{100 * fraction:g} point{'' if fraction == 0.01 else 's'}"

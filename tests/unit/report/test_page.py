@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from step_ahsar.errors import UserError
-from step_ahsar.report import print_table, render, write
+from step_ahsar.report import print_table, render, text, write
 from step_ahsar.report.page import LARGE
 from step_ahsar.report.plots import _cliques, families
 from step_ahsar.report.style import Theme
@@ -368,3 +368,12 @@ def test_bars_join_methods_within_the_critical_difference():
     assert _cliques([1.0, 1.5, 2.5, 4.0], 1.6) == [(1.0, 2.5), (2.5, 4.0)]
     assert _cliques([1.0, 2.0, 3.0], 1.0) == []
     assert _cliques([1.0, 2.0, 3.0], 2.5) == [(1.0, 3.0)]
+
+
+def test_the_page_begins_with_what_is_shown(summary, single_summary):
+    page = render(summary)
+    words = " ".join(" ".join(parse(page).text).split())
+    for sentence in text.verdicts(summary["comparisons"], 0.01):
+        assert sentence in words
+    assert page.index("What is shown") < page.index("<h2>Results</h2>")
+    assert "What is shown" not in render(single_summary)

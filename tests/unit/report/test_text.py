@@ -142,6 +142,34 @@ def test_a_verdict_says_what_is_shown(pair, verdict):
     assert text.verdict(pair, 0.025) == verdict
 
 
+def paired(cell, mean, p_holm, p_equivalence=0.9, factor="model.neuron", chosen_from=(), seeds=(0, 1)):
+    return shown(mean, p_holm, p_equivalence) | {
+        "cell": cell, "control": "c", "factor": factor, "chosen_from": chosen_from, "differs": {}, "seeds": seeds,
+    }  # fmt: skip
+
+
+def test_verdicts_count_what_the_pairs_of_a_factor_show():
+    pairs = [
+        paired("a", 0.1, 0.01),
+        paired("b", -0.1, 0.01),
+        paired("c", 0.1, 0.3),
+        paired("d", 0.001, 0.9, 0.01),
+        paired("e", 0.1, 0.01),
+        paired("f", 0.1, 0.01, factor="model.name"),
+        paired("a", 0.1, 0.4, chosen_from=["x", "y"]),
+        paired("g", 0.1, 0.01, seeds=()),  # nothing is known of it yet
+    ]
+    assert text.verdicts(pairs, 0.01) == [
+        "neuron: better than its control in 2 of 5 pairs (a, e); worse than its control in 1 (b); equal within 1 point "
+        "to its control in 1 (d); no difference shown in 1.",
+        "model: better than its control in 1 of 1 pair (f).",
+        "neuron against the best fixed threshold: no difference shown in 1 of 1 pair.",
+    ]
+    many = text.verdicts([paired(name, 0.1, 0.01) for name in "abcde"], 0.01)
+    assert many == ["neuron: better than its control in 5 of 5 pairs (a, b, c and 2 more)."]
+    assert text.verdicts([], 0.01) == []
+
+
 def test_p_values_and_points():
     assert [text.p_value(p) for p in (None, 0.0004, 0.031, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]
     assert [text.points(p) for p in (0.01, 0.005, 0.02)] == ["1 point", "0.5 points", "2 points"]
