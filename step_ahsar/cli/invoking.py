@@ -77,9 +77,10 @@ def interruptible(how_to_go_on: str) -> Iterator[None]:
     before = [signal.signal(each, end) for each in signals]
     try:
         yield
-    except _Signalled as interruption:
+    except KeyboardInterrupt as interruption:
         say(f"interrupted; {how_to_go_on}")
-        raise typer.Exit(_OF_A_SIGNAL + interruption.args[0]) from None
+        number = interruption.args[0] if isinstance(interruption, _Signalled) else signal.SIGINT
+        raise typer.Exit(_OF_A_SIGNAL + number) from None
     finally:
         for each, handler in zip(signals, before, strict=True):
             signal.signal(each, handler)

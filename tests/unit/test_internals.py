@@ -32,6 +32,7 @@ def test_no_other_file_uses_private_parts():
     own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)} - {"_apply"}
     own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own.add("_exit")  # of os: documented, in spite of its name
     files = [file for file in ROOT.rglob("*.py") if file.name != "internals.py"]
     assert [found for file in files for found in private(file, own)] == []
     assert len(private(ROOT / "internals.py", own)) > 10  # the search finds them
