@@ -121,6 +121,12 @@ def verdict(pair: dict[str, Any], margin: float) -> str:
 
 def verdicts(pairs: Sequence[dict[str, Any]], margin: float) -> list[str]:
     """What all pairs together show: a sentence for each factor, and one for choices of the best control."""
+    tells = {
+        "better": "better than its control",
+        "worse": "worse than its control",
+        f"equal within {points(margin)}": f"equal to its control within {points(margin)}",
+        "not shown": "no difference shown",
+    }
     groups: dict[str, list[dict[str, Any]]] = {}
     for pair in pairs:
         if pair["seeds"]:
@@ -132,20 +138,13 @@ def verdicts(pairs: Sequence[dict[str, Any]], margin: float) -> list[str]:
         for pair in found:
             by_verdict.setdefault(verdict(pair, margin), []).append(pair["cell"])
         parts: list[str] = []
-        for name in ("better", "worse", f"equal within {points(margin)}", "not shown"):
+        for name in tells:
             if cells := by_verdict.get(name):
                 of_all = "" if parts else f" of {len(found)} pair{'s' if len(found) > 1 else ''}"
                 named = "" if name == "not shown" else f" ({shortened(dict.fromkeys(cells), SHOWN)})"
-                parts.append(f"{_TELLS.get(name, f'{name} to its control')} in {len(cells)}{of_all}{named}")
+                parts.append(f"{tells[name]} in {len(cells)}{of_all}{named}")
         sentences.append(f"{what}: {'; '.join(parts)}.")
     return sentences
-
-
-_TELLS = {
-    "better": "better than its control",
-    "worse": "worse than its control",
-    "not shown": "no difference shown",
-}
 
 
 def points(fraction: float) -> str:

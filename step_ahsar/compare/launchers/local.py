@@ -50,12 +50,19 @@ class LocalProcesses:
         """See :class:`Launcher`."""
         self._closed = True
         self._turns.shutdown(wait=False, cancel_futures=True)
+        self._end_idle()
         for pid in list(self._pids.values()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         self._turns.shutdown()
+        self._end_idle()
+
+    def _end_idle(self) -> None:
+        """Ends the processes that train nothing; unlike those that are killed, they clean up."""
         while not self._free.empty():
-            self._free.get()[1].shutdown()
+            _, process = self._free.get()
+            self._pids.pop(process, None)
+            process.shutdown()
 
     def _train(self, run: PlannedRun) -> None:
         """Trains a run in the next free process, and waits for it, in one of the threads of `_turns`."""

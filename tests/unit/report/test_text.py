@@ -160,8 +160,8 @@ def test_verdicts_count_what_the_pairs_of_a_factor_show():
         paired("g", 0.1, 0.01, seeds=()),  # nothing is known of it yet
     ]
     assert text.verdicts(pairs, 0.01) == [
-        "neuron: better than its control in 2 of 5 pairs (a, e); worse than its control in 1 (b); equal within 1 point "
-        "to its control in 1 (d); no difference shown in 1.",
+        "neuron: better than its control in 2 of 5 pairs (a, e); worse than its control in 1 (b); equal to its control "
+        "within 1 point in 1 (d); no difference shown in 1.",
         "model: better than its control in 1 of 1 pair (f).",
         "neuron against the best fixed threshold: no difference shown in 1 of 1 pair.",
     ]
