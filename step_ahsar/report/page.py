@@ -18,6 +18,7 @@ from PIL import Image
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
 from step_ahsar.report import plots, text
+from step_ahsar.report.formats import as_latex, as_markdown
 from step_ahsar.report.style import DEPTHS, Theme
 
 REPORT = "report.html"
@@ -71,13 +72,15 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.globals.update(text=text, swatch=lambda cell: _swatch(cell, theme))
-    template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    template = environment.from_string(_resource("page.html.jinja"))
     return template.render(
         manifest=manifest,
         headline=_headline(manifest, cells),
         facts=_facts(manifest),
         cells=cells,
         comparisons=summary["comparisons"],
+        copies=[("Markdown", as_markdown(summary)), ("LaTeX", as_latex(summary))],
+        script=Markup(_resource("page.js")),
         verdicts=text.verdicts(summary["comparisons"], manifest["margin"]),
         unpaired=summary["unpaired"],
         ranking=summary["ranking"],
@@ -106,6 +109,11 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         ],
         layers=[(cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell)) for cell in started],
     )
+
+
+def _resource(name: str) -> str:
+    """A file beside this one."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _headline(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> str:

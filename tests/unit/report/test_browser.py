@@ -1,0 +1,102 @@
+"""The page in a real browser: tables are sorted and filtered by clicks, and nothing goes wrong."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from step_ahsar.report import render
+from step_ahsar.report.formats import as_latex, as_markdown
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium"),
+    pytest.mark.xdist_group("browser"),
+]
+
+# Runs in the page after its own script, and leaves what it finds as JSON in an element of its own.
+PROBE = """
+<script>
+const errors = [];
+addEventListener("error", (event) => errors.push(String(event.message)));
+const visible = (table) => [...table.tBodies[0].rows].filter((row) => !row.hidden);
+const shown = (table) => visible(table).map((row) => row.cells[0].innerText.trim());
+const report = (found) => {
+  const pre = document.body.appendChild(document.createElement("pre"));
+  pre.id = "found";
+  pre.textContent = JSON.stringify({ ...found, errors });
+};
+ACTIONS
+</script>
+"""
+
+
+def act(page, actions, tmp_path):
+    """What `report` was given by the actions."""
+    file = tmp_path / "page.html"
+    file.write_text(page.replace("</body>", PROBE.replace("ACTIONS", actions) + "</body>"), encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+    assert found.pop("errors") == []
+    return found
+
+
+def test_clicks_sort_within_models(summary, tmp_path):
+    actions = """
+    const table = document.querySelector("table.tools");
+    const header = table.tHead.rows[0].cells[2];
+    const before = shown(table);
+    header.click();
+    const up = shown(table), state = header.getAttribute("aria-sort");
+    header.click();
+    report({ before, up, state, down: shown(table), after: header.getAttribute("aria-sort") });
+    """
+    found = act(render(summary), actions, tmp_path)
+    # Values that look the same keep their order.
+    order = {cell["id"]: round(100 * cell["mean"]["metrics"]["acc1"], 1) for cell in summary["cells"]}
+    spikformer, qkformer = (sorted((i for i in order if i.startswith(m)), key=order.get) for m in ("spik", "qk"))
+    first, second = (name for name in found["before"] if name not in order)
+    assert (found["state"], found["after"]) == ("ascending", "descending")
+    assert found["up"] == [first, *spikformer, second, *qkformer]
+    down = (sorted(each, key=order.get, reverse=True) for each in (spikformer, qkformer))
+    assert found["down"] == [first, *next(down), second, *next(down)]
+
+
+def test_a_filter_hides_rows_and_empty_groups(summary, tmp_path):
+    actions = """
+    const table = document.querySelector("table.tools");
+    const field = document.querySelector("input[type=search]");
+    const by = (text) => { field.value = text; field.dispatchEvent(new Event("input")); return shown(table); };
+    report({ ahsar: by("AHSAR-2 spik"), none: by("nothing"), all: by("") });
+    """
+    found = act(render(summary), actions, tmp_path)
+    assert found["ahsar"][1:] == ["spikformer-ahsar-2"]
+    assert found["none"] == []
+    assert len(found["all"]) == len(summary["cells"]) + 2
+
+
+def test_buttons_copy_the_tables(summary, tmp_path):
+    actions = """
+    const copied = [];
+    Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => copied.push(text) } });
+    const buttons = [...document.querySelectorAll("button.copy")];
+    for (const button of buttons) button.click();
+    const hidden = buttons.some((button) => button.hidden);
+    setTimeout(() => report({ copied, hidden, labels: buttons.map((button) => button.textContent) }), 50);
+    """
+    found = act(render(summary), actions, tmp_path)
+    assert found == {"copied": [as_markdown(summary), as_latex(summary)], "labels": ["copied"] * 2, "hidden": False}
+
+
+@pytest.mark.parametrize("state", ["failed_summary", "begun_summary", "single_summary", "ranked_summary"])
+def test_no_state_of_a_comparison_breaks_the_script(state, request, tmp_path):
+    page = render(request.getfixturevalue(state))
+    actions = """
+    for (const header of document.querySelectorAll("table.tools th")) { header.click(); header.click(); }
+    report({ tables: document.querySelectorAll("table.tools").length });
+    """
+    assert act(page, actions, tmp_path)["tables"] == page.count('class="tools"')
