@@ -45,7 +45,8 @@ def _comparison(directory: Path) -> dict[str, Any]:
         entries = [_entry(run, target, errors[run.config.seed]) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
-        cells.append(_cell(name, cell, setting, found, [entry for entry in entries if entry is not None]))
+        known = sorted((entry for entry in entries if entry), key=lambda entry: seeds.index(entry["seed"]))
+        cells.append(_cell(name, cell, setting, found, known))
         manifests += [run.manifest() for run in found]
     return summarise(_manifest(directory.resolve().name, config, config.compare, cells, manifests), cells)
 

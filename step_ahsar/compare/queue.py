@@ -39,9 +39,10 @@ def train_all(out: Path, runs: Sequence[PlannedRun], worker: Worker, config: Lau
         return
     for run in runs:
         error_path(out, run.cell, run.seed).unlink(missing_ok=True)
+    left = {run: _Progress(run_path(out, run.cell, run.seed)) for run in runs}
     with closing(LAUNCHERS[config.launcher](out, config)) as launcher:
         launcher.submit([run for run in runs if _ended(out, run) is None])
-        yield from _watch(out, runs, launcher, observer)
+        yield from _watch(out, left, launcher, observer)
 
 
 @contextmanager
@@ -55,9 +56,8 @@ def limited_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _watch(out: Path, runs: Sequence[PlannedRun], launcher: Launcher, observer: Observer) -> Ended:
+def _watch(out: Path, left: dict[PlannedRun, _Progress], launcher: Launcher, observer: Observer) -> Ended:
     """Follows the runs in their folders, whichever process trains them."""
-    left = {run: _Progress(run_path(out, run.cell, run.seed)) for run in runs}
     while left:
         lost = launcher.lost()  # first: what it names has ended before its folder is read
         for run in list(left):

@@ -213,6 +213,23 @@ def test_cells_are_renamed_added_and_left_out(training, tmp_path):
     assert (tmp_path / "runs" / "regulated").is_dir()
 
 
+def test_a_twin_of_a_cell_is_new(training, tmp_path):
+    compare(config(), tmp_path)
+    training.runs.clear()
+    told = Told()
+    compare(config("compare.cells=[{id: lif-1}, {id: twin}, {id: ahsar-1, model.neuron: ahsar}]"), tmp_path, told)
+    assert told.lines == ("cells kept: lif-1, ahsar-1", "cells new: twin")
+    assert training.runs == [("lif", 0), ("lif", 1)]
+
+
+def test_each_data_set_is_opened_once(training, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(worker, "open_data", lambda config: opened.append(config.data.validation))
+    compare(config("compare.cells=[{id: a}, {id: b, model.tau: 3.0}, {id: c, data.validation: 0.2}]"), tmp_path)
+    assert len(training.runs) == 6
+    assert opened == [0.1, 0.2]
+
+
 def test_cells_that_exchange_their_names_are_refused(training, tmp_path):
     compare(config(), tmp_path)
     before = contents(tmp_path)
