@@ -38,7 +38,15 @@ def act(page, actions, tmp_path):
     """What `report` was given by the actions."""
     file = tmp_path / "page.html"
     file.write_text(page.replace("</body>", PROBE.replace("ACTIONS", actions) + "</body>"), encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", file.as_uri()]
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=1000",
+        "--dump-dom",
+        file.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
     assert found.pop("errors") == []
