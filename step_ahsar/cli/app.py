@@ -147,9 +147,7 @@ def export(
 @app.command(cls=TorchCommand)
 def compare(
     config: _Config,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="The comparison's folder; it must be new or hold the same comparison.")
-    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The comparison's folder, new or of an earlier comparison.")],
     overrides: _Overrides = None,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Train N runs at a time; launch.jobs.")] = None,
     launcher: Annotated[

@@ -82,23 +82,28 @@ class Lines(Observer):
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def planned(self, runs: Sequence[PlannedRun]) -> None:  # noqa: D102
+    def planned(self, runs: Sequence[PlannedRun]) -> None:
+        """See :class:`Observer`."""
         self._runs = list(runs)
         self._clock = Clock(runs)
         self._said = time.monotonic()
 
-    def changed(self, lines: Sequence[str]) -> None:  # noqa: D102
+    def changed(self, lines: Sequence[str]) -> None:
+        """See :class:`Observer`."""
         _print_lines(self._console, lines)
 
-    def run_started(self, run: PlannedRun) -> None:  # noqa: D102
+    def run_started(self, run: PlannedRun) -> None:
+        """See :class:`Observer`."""
         self._clock.run_started(run)
 
-    def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:  # noqa: D102
+    def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:
+        """See :class:`Observer`."""
         self._clock.epoch_ended(run, metrics["epoch"], metrics["seconds"])
         if metrics["epoch"] < run.epochs and time.monotonic() - self._said >= _LINE_EVERY:
             self._say(run, f"epoch {metrics['epoch']}/{run.epochs}, {_figures(run, metrics)}")
 
-    def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:  # noqa: D102
+    def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:
+        """See :class:`Observer`."""
         self._clock.run_ended(run)
         if result["status"] == "failed":
             self._say(run, f"failed: {result['error']}")
@@ -136,29 +141,35 @@ class Bar(Observer):
         """Remove the bars."""
         self._progress.stop()
 
-    def changed(self, lines: Sequence[str]) -> None:  # noqa: D102
+    def changed(self, lines: Sequence[str]) -> None:
+        """See :class:`Observer`."""
         _print_lines(self._console, lines)
 
-    def planned(self, runs: Sequence[PlannedRun]) -> None:  # noqa: D102
+    def planned(self, runs: Sequence[PlannedRun]) -> None:
+        """See :class:`Observer`."""
         self._clock, self._number, self._ended = Clock(runs), len(runs), 0
         self._all = self._progress.add_task("", total=1.0, left="…", visible=len(runs) > 1)
         self._show_all()
 
-    def run_started(self, run: PlannedRun) -> None:  # noqa: D102
+    def run_started(self, run: PlannedRun) -> None:
+        """See :class:`Observer`."""
         self._clock.run_started(run)
         self._tasks[run] = self._progress.add_task("", total=run.epochs, left="…")
         self._show(run, f"epoch 1/{run.epochs}", 0)
 
-    def step_ended(self, run: PlannedRun, step: dict[str, Any]) -> None:  # noqa: D102
+    def step_ended(self, run: PlannedRun, step: dict[str, Any]) -> None:
+        """See :class:`Observer`."""
         share = step["step"] / step["steps"]
         self._clock.step_ended(run, step["epoch"], share)
         self._show(run, f"epoch {step['epoch']}/{step['epochs']}  loss {step['loss']:.3f}", step["epoch"] - 1 + share)
 
-    def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:  # noqa: D102
+    def epoch_ended(self, run: PlannedRun, metrics: dict[str, Any]) -> None:
+        """See :class:`Observer`."""
         self._clock.epoch_ended(run, metrics["epoch"], metrics["seconds"])
         self._show(run, f"epoch {metrics['epoch']}/{run.epochs}  {_figures(run, metrics)}", metrics["epoch"])
 
-    def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:  # noqa: D102
+    def run_ended(self, run: PlannedRun, result: dict[str, Any]) -> None:
+        """See :class:`Observer`."""
         self._clock.run_ended(run)
         self._ended += 1
         if (task := self._tasks.pop(run, None)) is not None:

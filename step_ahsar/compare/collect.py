@@ -8,7 +8,7 @@ from typing import Any
 
 from step_ahsar.compare import statistics
 from step_ahsar.compare.folder import COMPARISON, error_of, run_path
-from step_ahsar.compare.pairs import differing_settings
+from step_ahsar.compare.pairs import described
 from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
 from step_ahsar.config import CellConfig, CompareConfig, Config, load_config
@@ -38,15 +38,14 @@ def _comparison(directory: Path) -> dict[str, Any]:
     seeds, target = config.compare.seeds, config.compare.target
     cells, manifests = [], []
     planned = config.cells()
-    settings = differing_settings([cell for _, cell in planned])
-    for (name, cell), setting in zip(planned, settings, strict=True):
+    for (name, cell), known in zip(planned, described(planned), strict=True):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
         errors = {seed: error_of(directory, name, seed) for seed in seeds}
         entries = [_entry(run, target, errors[run.config.seed]) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
-        known = sorted((entry for entry in entries if entry), key=lambda entry: seeds.index(entry["seed"]))
-        cells.append(_cell(name, cell, setting, found, known))
+        ordered = sorted((entry for entry in entries if entry), key=lambda entry: seeds.index(entry["seed"]))
+        cells.append(_cell(known, cell, found, ordered))
         manifests += [run.manifest() for run in found]
     return summarise(_manifest(directory.resolve().name, config, config.compare, cells, manifests), cells)
 
@@ -56,7 +55,8 @@ def _single(directory: Path) -> dict[str, Any]:
     config = run.config
     entry = _entry(run, None, None)
     name = f"{config.model.name}-{config.model.neuron}"
-    cells = [_cell(name, config, {}, [run], [] if entry is None else [entry])]
+    [known] = described([(name, config)])
+    cells = [_cell(known, config, [run], [] if entry is None else [entry])]
     alone = CompareConfig(seeds=[config.seed], cells=[CellConfig(id=name)])
     return summarise(_manifest(name, config, alone, cells, [run.manifest()]), cells)
 
@@ -117,30 +117,24 @@ def _broken(seed: int, error: str | None) -> dict[str, Any]:
     return {"seed": seed, "status": status, "error": error, "epochs": [], "layers": {}} | dict.fromkeys(RESULTS)
 
 
-def _cell(
-    name: str, config: Config, settings: dict[str, Any], runs: list[Run], seeds: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _cell(known: dict[str, Any], config: Config, runs: list[Run], seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """An entry of `cells`, without what :func:`summarise` adds: `known` before it was trained, and its runs."""
     model = config.model
     kind = neuron_kind(model.neuron, model.backend, model.base)
     groups = {group: None for seed in seeds for epoch in seed["epochs"] for group in epoch["firing_rate"]}
-    return {
-        "id": name,
+    return known | {
         "task": config.task,
         "metric": _metric(runs[0]) if runs else None,
         "modality": find_dataset(config.data.name).modality,
         "dataset": config.data.name,
         "model": model.name,
-        "neuron": model.neuron,
-        "regulated": kind.regulated,
-        "base": kind.base if kind.regulated else None,
         "backend": model.backend,
         "threshold": kind.threshold if model.threshold is None else model.threshold,
         "time_steps": model.time_steps,
-        "settings": settings,
         "chosen_on": "validation" if config.data.validation else "test",
         "parameters": runs[0].manifest()["parameters"] if runs else None,
         "epochs": config.train.epochs,
-        "band": {group: config.ahsar.band_of(group) for group in groups} if kind.regulated else None,
+        "band": {group: config.ahsar.band_of(group) for group in groups} if known["regulated"] else None,
         "seeds": seeds,
     }
 

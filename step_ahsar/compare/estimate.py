@@ -110,7 +110,7 @@ class _Measured:
         self._file = cache_folder(config.data) / "costs.json"
         try:
             self._costs = json.loads(self._file.read_text())
-        except (OSError, ValueError):  # there is none, or another process has left half of it
+        except (OSError, ValueError):  # there is none, or it is damaged: measure again
             self._costs = {}
 
     def cost(self, run: PlannedRun, worker: Worker) -> Cost:
@@ -124,9 +124,7 @@ class _Measured:
 
 
 def _key(config: Config) -> str:
-    values = {
-        key: value for key, value in config.to_dict().items() if key not in ("seed", "ahsar", "compare", "launch")
-    }
+    values = {key: value for key, value in config.to_dict().items() if key not in ("seed", "ahsar")}
     for section, names in _TIMELESS.items():
         values[section] = {key: value for key, value in values[section].items() if key not in names}
     what = values, engine.versions(), engine.hardware(), engine.git_commit()

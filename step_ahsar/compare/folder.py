@@ -9,7 +9,8 @@ report.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from step_ahsar.config import Config, LaunchConfig, differences, load_config
 from step_ahsar.engine import is_vacant
 from step_ahsar.errors import UserError, shortened
-from step_ahsar.files import write_file
+from step_ahsar.files import Locked, locked, write_file
 
 COMPARISON = "comparison.yaml"
 
@@ -38,6 +39,24 @@ def error_of(directory: Path, cell: str, seed: int) -> str | None:
         return error_path(directory, cell, seed).read_text(encoding="utf-8").partition("\n")[0]
     except FileNotFoundError:
         return None
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other processes from writing a comparison into it, for the block.
+
+    Raises:
+        UserError: another one does, or the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out))
+        except Locked:
+            raise UserError(f"another process writes a comparison into {out}; wait for it, or end it") from None
+        except OSError as fault:
+            raise UserError(f"cannot write to output folder {out}: {fault}") from fault
+        yield
 
 
 @dataclass(frozen=True)
@@ -79,11 +98,12 @@ def changes(out: Path, config: Config) -> Changes | None:
         return None
     there, cells = _cells_in(out), {name: _content(cell) for name, cell in config.cells()}
     kept = [name for name, content in cells.items() if there.get(name) == content]
+    free = [old for old in there if old not in kept]
     renamed: list[tuple[str, str]] = []
     for name in cells:
-        free = [old for old in there if old not in kept and old not in {before for before, _ in renamed}]
-        if name not in kept and (same := [old for old in free if there[old] == cells[name]]):
-            renamed.append((same[0], name))
+        if name not in kept and (old := next((old for old in free if there[old] == cells[name]), None)) is not None:
+            free.remove(old)
+            renamed.append((old, name))
     moved = {before for before, _ in renamed}
     for name in cells:
         if name in there and there[name] != cells[name] and name not in moved:
@@ -95,36 +115,52 @@ def changes(out: Path, config: Config) -> Changes | None:
     gone = [name for name in there if name not in cells and name not in moved]
     known = {*kept, *(here for _, here in renamed)}
     return Changes(
-        [name for name in cells if name in known], renamed, [name for name in cells if name not in known], gone
+        [name for name in cells if name in known],
+        _in_order(out, renamed),
+        [name for name in cells if name not in known],
+        gone,
     )
 
 
 def begin(out: Path, config: Config, changed: Changes | None) -> None:
-    """Writes the config of a new comparison, or of a changed one, whose renamed cells are moved first.
+    """Writes the config of a new comparison, or of a changed one after moving the folders of its renamed cells.
 
     Raises:
         UserError: the folder cannot be written to.
     """
     try:
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        waiting = list(changed.renamed) if changed else []
-        while free := next((move for move in waiting if not (out / "runs" / move[1]).exists()), None):
-            (out / "runs" / free[0]).rename(out / "runs" / free[1])
-            waiting.remove(free)
-        if waiting:
-            names = ", ".join(here for _, here in waiting)
-            raise UserError(f"cells of {out} have exchanged their ids ({names}); leave them as they were")
+        for before, here in changed.renamed if changed else ():
+            (out / "runs" / before).rename(out / "runs" / here)
         if changed or not (out / COMPARISON).exists():
             write_file(out / COMPARISON, _recorded(config).to_yaml())
     except OSError as fault:
         raise UserError(f"cannot write to output folder {out}: {fault}") from fault
 
 
+def _in_order(out: Path, renamed: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The same moves in an order in which each folder finds its new place free.
+
+    Raises:
+        UserError: there is no such order.
+    """
+    taken, waiting, ordered = {path.name for path in out.glob("runs/*")}, list(renamed), []
+    while move := next((move for move in waiting if move[1] not in taken), None):
+        waiting.remove(move)
+        ordered.append(move)
+        taken = taken - {move[0]} | {move[1]}
+    if waiting:
+        names = ", ".join(here for _, here in waiting)
+        raise UserError(f"cells of {out} have exchanged their ids ({names}); leave them as they were")
+    return ordered
+
+
 def _cells_in(out: Path) -> dict[str, dict[str, Any]]:
     """The config of each cell of which there are runs, without the seed."""
     found: dict[str, dict[str, Any]] = {}
     for file in sorted((out / "runs").glob("*/*/config.yaml")):
-        found.setdefault(file.parents[1].name, _content(load_config(file)))
+        if (name := file.parents[1].name) not in found:  # all seeds of a cell have the same one
+            found[name] = _content(load_config(file))
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from step_ahsar.compare.statistics import mean
 from step_ahsar.config import Config
 from step_ahsar.errors import UserError, shortened, unknown
 from step_ahsar.neurons import neuron_kind
@@ -77,20 +78,20 @@ def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> lis
 def described(cells: Sequence[tuple[str, Config]]) -> list[Cell]:
     """What is known of cells before they are trained, as far as pairs are about it."""
     settings = differing_settings([config for _, config in cells])
-    return [_described(name, config, setting) for (name, config), setting in zip(cells, settings, strict=True)]
-
-
-def _described(name: str, config: Config, settings: dict[str, Any]) -> Cell:
-    kind = neuron_kind(config.model.neuron, config.model.backend, config.model.base)
-    return {
-        "id": name,
-        "neuron": config.model.neuron,
-        "regulated": kind.regulated,
-        "base": kind.base if kind.regulated else None,
-        "metric": None,
-        "settings": settings,
-        "seeds": [],
-    }
+    found = []
+    for (name, config), setting in zip(cells, settings, strict=True):
+        model = config.model
+        kind = neuron_kind(model.neuron, model.backend, model.base)
+        found.append({
+            "id": name,
+            "neuron": model.neuron,
+            "regulated": kind.regulated,
+            "base": kind.base if kind.regulated else None,
+            "metric": None,
+            "settings": setting,
+            "seeds": [],
+        })  # fmt: skip
+    return found
 
 
 def unpaired(cells: Sequence[Cell], pairs: Iterable[Pair]) -> list[str]:
@@ -147,8 +148,9 @@ def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
 
 def _validated(cell: Cell) -> float:
     """The mean over seeds of the judged metric in validation, after the last epoch."""
-    values = [seed["epochs"][-1]["metrics"][cell["metric"]] for seed in cell["seeds"] if seed["status"] == "ok"]
-    return sum(values) / len(values) if values else -1.0
+    known = [seed["epochs"][-1]["metrics"][cell["metric"]] for seed in cell["seeds"] if seed["status"] == "ok"]
+    value = mean(known)
+    return -1.0 if value is None else value  # behind every cell that has a result
 
 
 def _thresholds(cell: Cell, control: Cell) -> dict[str, tuple[Any, Any]]:

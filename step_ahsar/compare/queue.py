@@ -37,12 +37,17 @@ def train_all(out: Path, runs: Sequence[PlannedRun], worker: Worker, config: Lau
         with limited_threads(threads_of(config)):
             yield from ((run, worker.train(run)) for run in runs)
         return
+    left = {}
     for run in runs:
+        if (result := _ended(out, run)) is not None:
+            yield run, result
+            continue
         error_path(out, run.cell, run.seed).unlink(missing_ok=True)
-    left = {run: _Progress(run_path(out, run.cell, run.seed)) for run in runs}
-    with closing(LAUNCHERS[config.launcher](out, config)) as launcher:
-        launcher.submit([run for run in runs if _ended(out, run) is None])
-        yield from _watch(out, left, launcher, observer)
+        left[run] = _Progress(run_path(out, run.cell, run.seed))
+    if left:
+        with closing(LAUNCHERS[config.launcher](out, config)) as launcher:
+            launcher.submit(list(left))
+            yield from _watch(out, left, launcher, observer)
 
 
 @contextmanager

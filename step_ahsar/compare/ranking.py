@@ -26,21 +26,19 @@ def rank(cells: Sequence[dict[str, Any]], places: Sequence[str]) -> dict[str, An
         places: keys, or sections of keys, that say at which place a cell is.
 
     Returns:
-        None unless at least three methods have results at at least two places.
+        None if there are fewer than three such methods, or fewer than two places.
     """
 
-    def names(cell: dict[str, Any]) -> tuple[str, str]:
-        parts: dict[bool, list[tuple[str, Any]]] = {True: [], False: []}
-        for key, value in cell["settings"].items():
-            of_place = any(key == place or key.startswith(f"{place}.") for place in places)
-            # A file's path says no more than the data set's name.
-            parts[of_place] += [] if key == "data.root" else [(key, value)]
-        return name_of(parts[True]), name_of(parts[False])
+    def is_of_place(key: str) -> bool:
+        return any(key == place or key.startswith(f"{place}.") for place in places)
 
     at: dict[str, dict[str, dict[str, Any]]] = {}
     for cell in cells:
         if cell["n"]:
-            place, method = names(cell)
+            # A file's path says no more than the data set's name.
+            settings = [item for item in cell["settings"].items() if item[0] != "data.root"]
+            place = name_of(item for item in settings if is_of_place(item[0]))
+            method = name_of(item for item in settings if not is_of_place(item[0]))
             at.setdefault(method, {})[place] = cell
     found = list(dict.fromkeys(place for by_place in at.values() for place in by_place))
     methods = [method for method, by_place in at.items() if len(by_place) == len(found)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from step_ahsar import engine
 from step_ahsar.compare.collect import collect
-from step_ahsar.compare.folder import Changes, begin, changes
+from step_ahsar.compare.folder import Changes, begin, changes, held
 from step_ahsar.compare.launchers import LAUNCHERS
 from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.compare.pairs import check_factors, described
@@ -18,7 +18,6 @@ from step_ahsar.compare.summary import write
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import Config
 from step_ahsar.errors import UserError, unknown
-from step_ahsar.files import Locked, locked
 
 _SUMMARY_EVERY = 10.0  # seconds between two summaries of a comparison that is running
 
@@ -50,12 +49,8 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
     worker = Worker(out, observer)
     for run in runs:
         worker.open(run)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with locked(out):
-            return _compare(config, out, runs, worker, observer)
-    except Locked:
-        raise UserError(f"another process writes a comparison into {out}; wait for it, or end it") from None
+    with held(out):
+        return _compare(config, out, runs, worker, observer)
 
 
 def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
@@ -81,7 +76,7 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
 
 
 def _compare(config: Config, out: Path, runs: list[PlannedRun], worker: Worker, observer: Observer) -> dict[str, Any]:
-    changed = changes(out, config)
+    changed = changes(out, config)  # once more, now that no other process writes into the folder
     begin(out, config, changed)
     if changed is not None:
         observer.changed(changed.lines())

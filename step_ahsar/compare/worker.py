@@ -64,7 +64,7 @@ class Worker:
 def ended(out: Path, run: PlannedRun) -> dict[str, Any] | None:
     """The result of a run that has ended, well or because it diverged; None while it has not."""
     path = run_path(out, run.cell, run.seed)
-    return engine.read_result(path) if (path / "config.yaml").is_file() else None
+    return engine.read_result(path) if (path / engine.RESULT).is_file() else None
 
 
 def record_failure(out: Path, run: PlannedRun, line: str, details: str = "") -> dict[str, Any]:

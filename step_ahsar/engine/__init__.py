@@ -13,11 +13,12 @@ from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
 from step_ahsar.engine.probe import Cost, probe
 from step_ahsar.engine.record import git_commit, hardware, versions
-from step_ahsar.engine.run import METRICS, InUse, Run, is_vacant
+from step_ahsar.engine.run import METRICS, RESULT, InUse, Run, is_vacant
 from step_ahsar.engine.train import read_result, train
 
 __all__ = [
     "METRICS",
+    "RESULT",
     "Cost",
     "InUse",
     "NonFiniteLoss",

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.files import digest, is_unfinished, remove, replacing, sealed, unsealed
+from step_ahsar.files import digest_of, is_unfinished, remove, replacing, sealed, unsealed
 
 _NAME = re.compile(r"epoch-(\d{4,})")
 _SUMS = "checksums.json"
@@ -71,7 +71,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             if checkpoint.ema is not None:
                 _save_tensors(checkpoint.ema, partial / "ema.safetensors")
             torch.save(state, partial / "state.pt")
-            sums = {file.name: digest(file.read_bytes()) for file in sorted(partial.iterdir())}
+            sums = {file.name: digest_of(file) for file in sorted(partial.iterdir())}
             (partial / _SUMS).write_text(sealed(json.dumps(sums)))
     except (OSError, RuntimeError, SafetensorError) as error:  # the last two are what torch and safetensors raise
         reason = str(error).splitlines()[0]
@@ -198,7 +198,7 @@ def reading(path: Path) -> Iterator[None]:
 def _verify(path: Path) -> None:
     """Raises ValueError if a file of the checkpoint is not what was written."""
     for name, expected in unsealed((path / _SUMS).read_bytes()).items():
-        if digest((path / name).read_bytes()) != expected:
+        if digest_of(path / name) != expected:
             raise ValueError(f"{name} is not what was written")
 
 

@@ -10,7 +10,7 @@ result.json      the result, once the run has ended, well or not
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _ROW = ("epoch", "train_loss", "metrics", "firing_rate", "dead_fraction", "layer
 _RESULT = ("seed", "status", "error", "epochs", "metrics", "firing_rate", "dead_fraction")
 
 
-METRICS = "metrics.jsonl"
+METRICS, RESULT = "metrics.jsonl", "result.json"
 
 
 class InUse(UserError):
@@ -103,13 +103,14 @@ class Run:
         Raises:
             InUse: another one does.
         """
-        with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            with locked(self.path):
-                yield
-        except Locked:
-            raise InUse(f"another process is training the run in {self.path}; wait for it, or end it") from None
+        with ExitStack() as stack:
+            try:
+                with self._writing():
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(locked(self.path))
+            except Locked:
+                raise InUse(f"another process is training the run in {self.path}; wait for it, or end it") from None
+            yield
 
     @property
     def has_begun(self) -> bool:
@@ -124,22 +125,22 @@ class Run:
                 write_file(self.config_file, self.config.to_yaml())
             if not (self.path / "manifest.json").exists():
                 write_file(self.path / "manifest.json", sealed(json.dumps(manifest, indent=1)))
-            (self.path / "result.json").unlink(missing_ok=True)
+            (self.path / RESULT).unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any] | None:
         """The result of the run; None if it has not ended."""
-        result = self._read_json("result.json", _RESULT)
+        result = self._read_json(RESULT, _RESULT)
         if result is not None:
             epochs = result["epochs"]
             sound = isinstance(epochs, list) and all(isinstance(row, dict) and set(_ROW) <= set(row) for row in epochs)
             if not sound or (result["status"] == "ok" and not (epochs and isinstance(result["metrics"], dict))):
-                raise UserError(f"{self.path / 'result.json'} is damaged: its epochs or its metrics are not complete")
+                raise UserError(f"{self.path / RESULT} is damaged: its epochs or its metrics are not complete")
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes the result, which marks the run as ended."""
         with self._writing():
-            write_file(self.path / "result.json", sealed(json.dumps(result, indent=1)))
+            write_file(self.path / RESULT, sealed(json.dumps(result, indent=1)))
 
     def manifest(self) -> dict[str, Any]:
         """The manifest. Raises UserError if training has not written one yet."""

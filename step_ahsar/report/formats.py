@@ -21,7 +21,7 @@ def as_json(summary: Summary) -> str:
 
 
 def as_csv(summary: Summary) -> str:
-    """A line for each run: its cell, what its cell is configured with, and its results in full precision.
+    """A line for each run: its cell, what its cell is configured with, and its results, with the digits of the summary.
 
     ``metric.*`` are those of the test set after the last epoch, ``best.*`` those of the best one.
     """
@@ -69,18 +69,19 @@ def _run(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
 def _cells(summary: Summary) -> Rows:
     manifest, cells = summary["manifest"], summary["cells"]
     metric, target, groups = text.common_metric(cells), manifest["target"], groups_of(cells)
-    rows = [["cell", "threshold", f"{metric or 'metric'} %, mean ± 95 %", "n"]]
-    rows += [
-        [f"`{cell['id']}`", text.threshold(cell), text.named_score(cell, metric), text.seeds(cell)] for cell in cells
+    goal = [] if target is None else [f"epochs to {100 * target:g} %"]
+    head = ["cell", "threshold", f"{metric or 'metric'} %, mean ± 95 %", "n", *goal]
+    return [[*head, f"firing rate: {' / '.join(groups)}"]] + [
+        [
+            f"`{cell['id']}`",
+            text.threshold(cell),
+            text.named_score(cell, metric),
+            text.seeds(cell),
+            *([] if target is None else [text.epochs_to_target(cell, target)]),
+            text.by_group(cell["mean"]["firing_rate"], groups),
+        ]
+        for cell in cells
     ]
-    if target is not None:
-        rows[0].append(f"epochs to {100 * target:g} %")
-        for row, cell in zip(rows[1:], cells, strict=True):
-            row.append(text.epochs_to_target(cell, target))
-    rows[0].append(f"firing rate: {' / '.join(groups)}")
-    for row, cell in zip(rows[1:], cells, strict=True):
-        row.append(text.by_group(cell["mean"]["firing_rate"], groups))
-    return rows
 
 
 def _pairs(summary: Summary) -> Rows:

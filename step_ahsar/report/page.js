@@ -20,7 +20,7 @@ function value(row, column) {
 
 function compare(a, b) {
   if (typeof a === typeof b) return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
-  return typeof a === "number" ? -1 : 1; // what is no number comes last
+  return typeof a === "number" ? -1 : 1; // numbers before texts
 }
 
 function sort(table, header) {

@@ -9,7 +9,7 @@ from typing import Any
 from step_ahsar.errors import shortened
 
 NONE = "–"
-SHOWN = 3  # files that are listed by name
+SHOWN = 3  # files, or cells, that are listed by name
 LEVEL = 0.05  # of every test
 _BOUNDS = {"exact": "", "at_most": "≤ ", "at_least": "≥ "}
 _METRICS = {"acc1": "accuracy", "miou": "mIoU", "iou": "IoU", "map": "mAP", "mask_map": "mask mAP", "ap": "AP"}

@@ -87,6 +87,12 @@ class LocalProcesses:
         return ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self._out, self._threads, place))
 
 
+def gpu_of(place: int, gpus: int) -> str:
+    """The name of the GPU for one of the processes: they take turns, among those that the user made visible."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+    return visible[place % gpus]
+
+
 # -- in a process that trains runs -------------------------------------------------------------------------------------
 
 _worker: Worker | None = None
@@ -100,8 +106,7 @@ def _begin(out: Path, threads: int, place: int) -> None:
 
     torch.set_num_threads(threads)
     if (gpus := torch.cuda.device_count()) > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[place % gpus]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(place, gpus)
     _worker = Worker(out)
 
 

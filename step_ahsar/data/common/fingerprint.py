@@ -13,11 +13,11 @@ import numpy as np
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.files import cache_folder
+from step_ahsar.files import digest_of
 
 FINGERPRINT_VERSION = 2  # to be raised when the same data get another fingerprint
 
 _KEPT = "fingerprints.sqlite"
-_CHUNK = 1 << 20  # bytes read at a time
 _THREADS = 4
 
 
@@ -72,14 +72,10 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def _hash(file: Path) -> str:
-    digest = sha256()
     try:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        return digest_of(file)
     except OSError as error:
         raise DataFault(file, f"cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 # If the cache cannot be read or written, every file is read again. That costs time only.

@@ -4,6 +4,7 @@ import pytest
 
 from step_ahsar import engine
 from step_ahsar.compare import Observer, compare, queue
+from step_ahsar.compare.launchers.local import gpu_of
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
@@ -113,3 +114,14 @@ def test_a_launcher_that_is_not_there(training, tmp_path):
     with pytest.raises(UserError, match="unknown launcher 'slrum'; known: local"):
         compare(config("launch.launcher=slrum"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, ["0", "1", "0"]), ("5,2", ["5", "2", "5"]), ("A,B,C", ["A", "B", "A"])],
+)
+def test_processes_take_turns_at_the_visible_gpus(visible, expected, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu_of(place, 2) for place in range(3)] == expected

@@ -213,6 +213,20 @@ def test_cells_are_renamed_added_and_left_out(training, tmp_path):
     assert (tmp_path / "runs" / "regulated").is_dir()
 
 
+def test_cells_that_change_places_in_a_row_are_moved_one_by_one(training, tmp_path):
+    compare(config("compare.cells=[{id: a}, {id: b, model.tau: 3.0}]"), tmp_path)
+    training.runs.clear()
+    summary = compare(config("compare.cells=[{id: b}, {id: c, model.tau: 3.0}]"), tmp_path)  # a to b, b to c
+    assert training.runs == []
+    assert [cell["settings"] for cell in summary["cells"]] == [{"model.tau": None}, {"model.tau": 3.0}]
+
+
+def test_a_folder_that_cannot_be_made(training, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write to output folder"):
+        compare(config(), tmp_path / "file" / "out")
+
+
 def test_a_twin_of_a_cell_is_new(training, tmp_path):
     compare(config(), tmp_path)
     training.runs.clear()
