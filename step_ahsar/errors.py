@@ -8,6 +8,10 @@ class UserError(ValueError):
     """An error in the user's input. The command line prints it as one line and exits with status 2."""
 
 
+class ToldByMain(UserError):
+    """The error of the first of several processes that train one run, raised in the others. The first reports it."""
+
+
 def shortened(parts: Iterable[str], limit: int = 6, separator: str = ", ") -> str:
     """The first parts of a list, and how many more there are.
 

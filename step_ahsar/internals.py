@@ -1,4 +1,4 @@
-"""Private parts of torch and timm that this package uses, each with the reason why no public function can be used.
+"""Private parts of torch, timm and accelerate that this package uses, and why no public function can be used.
 
 No other file of the package uses private parts. tests/unit/test_internals.py tests each of these functions, so that it
 fails with a release in which a private part is missing or has changed.
@@ -83,6 +83,16 @@ def max_pool2d_gradient(
     return torch.ops.aten.max_pool2d_with_indices_backward(
         grad, shape_only, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, indices
     )
+
+
+def forget_precision() -> None:
+    """Lets the next ``accelerate.Accelerator`` have another precision than the one before in this process.
+
+    accelerate keeps it for the whole process and refuses another one. Runs of a comparison may differ in it.
+    """
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()
 
 
 # -- the compiler ------------------------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from step_ahsar import internals
+from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.errors import UserError, shortened
@@ -152,11 +151,9 @@ class Controller:
         if self._paused:
             return
         self._check_in_use()
-        observed = torch.stack([_observed(layer) for layer in self._layers])
+        observed = ranks.total(torch.stack([_observed(layer) for layer in self._layers]))
         for layer in self._layers:
             layer.clear_observed()
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(observed)
         self._steps += 1
         if self._steps == 1 and not self.self_made:  # a self-made one was created within a forward pass
             self._check_seen(observed[:, 1] != 0, at_all=True)

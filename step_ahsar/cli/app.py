@@ -11,7 +11,7 @@ import typer
 
 from step_ahsar import __version__
 from step_ahsar.cli import lists
-from step_ahsar.cli.invoking import FAILED, Commands, TorchCommand, interruptible, say
+from step_ahsar.cli.invoking import FAILED, Commands, TorchCommand, interruptible, is_main, say
 from step_ahsar.libraries import list_libraries
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ def train(
     overrides: _Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
 ) -> None:
-    """Train one model."""
+    """Train one model, in one process or in those that torchrun or accelerate launch starts.
+
+    On several devices: accelerate launch -m step_ahsar train CONFIG --out DIR
+    """
     from rich.console import Console
 
     from step_ahsar import engine
@@ -94,8 +97,11 @@ def train(
         try:
             result = engine.train(settings, out, resume, **observer.hooks(run))
         except engine.NonFiniteLoss as fault:
-            say(f"error: training diverged: {fault}; the results of earlier epochs are kept in {out}")
+            if is_main():
+                say(f"error: training diverged: {fault}; the results of earlier epochs are kept in {out}")
             raise typer.Exit(FAILED) from None
+    if not is_main():
+        return
     print_training(out, result, Console())
     for line in text.about_data([engine.Run.existing(out).manifest()["dataset"]]):
         typer.echo(line)
@@ -123,7 +129,9 @@ def evaluate(
     corruptions: list[str | None] = [*corrupt] if corrupt else [None]
     for corruption in corruptions:
         changed = [*(overrides or ()), *([] if corruption is None else [f"data.corruption={corruption}"])]
-        print_evaluation(run, engine.evaluate(run, checkpoint, changed), Console(), corruption)
+        found = engine.evaluate(run, checkpoint, changed)
+        if is_main():
+            print_evaluation(run, found, Console(), corruption)
 
 
 @app.command(cls=TorchCommand)
@@ -229,7 +237,11 @@ def _observer() -> Iterator[Observer]:
     from rich.console import Console
 
     from step_ahsar.cli.progress import Bar, Lines
+    from step_ahsar.compare import Observer
 
+    if not is_main():
+        yield Observer()
+        return
     console = Console(stderr=True)
     if console.is_terminal:
         with Bar(console) as bar:

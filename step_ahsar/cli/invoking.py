@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from step_ahsar.errors import UserError, shortened_path
+from step_ahsar.errors import ToldByMain, UserError, shortened_path
 
 FAILED, USER_ERROR = 1, 2
 _OF_A_SIGNAL = 128  # and its number, as shells have it: 130 for Ctrl-C, 143 for `kill`
@@ -27,6 +27,8 @@ class Commands(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except ToldByMain:
+            raise typer.Exit(USER_ERROR) from None
         except UserError as fault:
             say(f"error: {' '.join(str(fault).split())}")
             raise typer.Exit(USER_ERROR) from None
@@ -51,9 +53,14 @@ class TorchCommand(TyperCommand):
         return super().invoke(ctx)
 
 
+def is_main() -> bool:
+    """Whether this process is the first, or the only one, of those that torchrun or accelerate has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(line: str) -> None:
     """Print a line on stderr."""
-    print(line, file=sys.stderr)
+    print(line if is_main() else f"rank {os.environ['RANK']}: {line}", file=sys.stderr)
 
 
 class _Signalled(KeyboardInterrupt):
@@ -78,7 +85,8 @@ def interruptible(how_to_go_on: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interruption:
-        say(f"interrupted; {how_to_go_on}")
+        if is_main():
+            say(f"interrupted; {how_to_go_on}")
         number = interruption.args[0] if isinstance(interruption, _Signalled) else signal.SIGINT
         raise typer.Exit(_OF_A_SIGNAL + number) from None
     finally:

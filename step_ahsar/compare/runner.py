@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from os import environ
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
             another process writes a comparison. In these cases nothing is written. Errors of single runs are not
             raised; the summary reports them.
     """
+    if int(environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a comparison is started in one process; its option --jobs trains several runs at a time")
     out, observer = Path(out), observer or Observer()
     runs, _ = plan(config, out)
     worker = Worker(out, observer)

@@ -178,6 +178,9 @@ class TrainConfig(_Section):
     mixup_off_epoch: Index = Field(default=0, description="last epoch with mixing; 0 = all epochs")
     ema_decay: Annotated[Positive, Field(lt=1)] | None = None
     amp: Literal["bf16", "fp16"] | None = None
+    sync_bn: bool = Field(
+        default=True, description="of several processes: whether batch norms normalise by the joined batch of all"
+    )
     accumulate: Count = Field(default=1, description="batches per optimiser step")
     clip_grad: Positive | None = Field(default=None, description="largest norm of the gradient")
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from step_ahsar import ranks
 from step_ahsar.config import Config
 from step_ahsar.data.cache import FrameCache
 from step_ahsar.data.common.files import cache_folder
@@ -30,19 +31,23 @@ from step_ahsar.errors import UserError
 Batch = tuple[Tensor, Any]  # inputs [B, C, *S] or [T, B, C, *S]; classes [B], class maps [B, H, W] or objects
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, index) of every sample, in an order drawn from (seed, epoch)."""
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) of every sample, in an order drawn from (seed, epoch).
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
+    All are of ``batch_size``; the rest is left out. Of several processes each gets its share of every batch.
+    """
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch
-        return ((epoch, index) for index in torch.randperm(self.size, generator=generator).tolist())
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
+        batches = torch.randperm(self.size, generator=generator).split(self.batch_size)
+        return ([(epoch, index) for index in ranks.share(batch.tolist())] for batch in batches[: len(self)])
 
     def __len__(self) -> int:
-        return self.size
+        return self.size // self.batch_size
 
 
 @dataclass(frozen=True)
@@ -141,14 +146,21 @@ class Data:
     def train_batches(self, seed: int) -> Callable[[int], Batches]:
         """A function from the epoch to its batches. All have ``batch_size`` samples; the rest is left out.
 
+        Of several processes each gets its share of every batch.
+
         Raises:
-            UserError: fewer samples than one batch.
+            UserError: fewer samples than one batch, or fewer samples in a batch than processes.
         """
         size, batch_size = len(self.splits.train), self.config.data.batch_size
         if size < batch_size:
             raise UserError(f"data.batch_size must be <= {size}, the number of training samples, got {batch_size}")
-        sampler = EpochSampler(size, seed)
-        batches = self._batches("train", batch_size, seed, sampler=sampler, drop_last=True)
+        if batch_size < ranks.size():
+            raise UserError(
+                f"data.batch_size must be >= {ranks.size()}, the number of processes, which share every batch, got "
+                f"{batch_size}"
+            )
+        sampler = EpochBatches(size, batch_size, seed)
+        batches = self._batches("train", seed, batch_sampler=sampler)
 
         def of_epoch(epoch: int) -> Batches:
             sampler.epoch = epoch
@@ -157,21 +169,22 @@ class Data:
         return of_epoch
 
     def validation_batches(self) -> Batches | None:
-        """Every validation sample once, in order; None if there is no validation part."""
+        """Every validation sample of this process once, in order; None if there is no validation part."""
         return None if self.splits.validation is None else self._every("validation")
 
     def test_batches(self) -> Batches:
-        """Every test sample once, in order."""
+        """Every test sample of this process once, in order."""
         return self._every("test")
 
     def _every(self, part: Part) -> Batches:
-        """Every sample of a part once, in order.
+        """Every sample of a part once, in order; of several processes each has a block of them.
 
         For classification the batches are four times as large as in training, because no activations are kept for a
         backward pass. The predictions of other tasks are themselves large.
         """
         factor = 4 if self.config.task == "classification" else 1
-        return self._batches(part, factor * self.config.data.batch_size)
+        block = ranks.block(len(self._samples(part)))
+        return self._batches(part, batch_size=factor * self.config.data.batch_size, sampler=block)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -188,13 +201,12 @@ class Data:
             "skipped": list(self.splits.skipped),
         }
 
-    def _batches(self, part: Part, batch_size: int, seed: int | None = None, **options: Any) -> Batches:
+    def _batches(self, part: Part, seed: int | None = None, **options: Any) -> Batches:
         data = self.config.data
         pipeline = build_pipeline(self.config, self.spec, part)
         samples = PreparedSamples(self._cached(part), pipeline, part, seed)
         loader: DataLoader[Any] = DataLoader(
             samples,
-            batch_size=batch_size,
             num_workers=data.workers,
             persistent_workers=data.workers > 0,
             prefetch_factor=data.prefetch if data.workers else None,
@@ -205,11 +217,14 @@ class Data:
         )
         return Batches(loader)
 
-    def _cached(self, part: Part) -> Samples:
-        """The part's samples. Recordings from disk that are neither augmented nor corrupted come as cached frames."""
-        data = self.config.data
+    def _samples(self, part: Part) -> Samples:
         samples = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}[part]
         assert samples is not None
+        return samples
+
+    def _cached(self, part: Part) -> Samples:
+        """The part's samples. Recordings from disk that are neither augmented nor corrupted come as cached frames."""
+        data, samples = self.config.data, self._samples(part)
         changed = {"train": is_augmented(data.events), "validation": False, "test": data.corruption is not None}[part]
         if self.spec.modality != "event" or data.root is None or changed:
             return samples

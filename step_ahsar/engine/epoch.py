@@ -1,6 +1,7 @@
 """One epoch of training: steps over batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
@@ -8,11 +9,12 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
+from step_ahsar import ranks
 from step_ahsar.config import Config
 from step_ahsar.data import Batches, derive_seed, seeded
-from step_ahsar.engine.device import autocast, move
+from step_ahsar.engine.device import move
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.tasks import Task
 
@@ -48,19 +50,19 @@ def train_epoch(
     task: Task,
     batches: Batches,
     config: Config,
-    device: torch.device,
     epoch: int,
     on_step: OnStep | None = None,
 ) -> EpochResult:
     """Trains for one epoch, counted from 1.
 
     All randomness is a function of the config's seed and the epoch: data order, augmentation, mixing, and the model's
-    own draws. So the cells of a comparison share them, and a resumed run needs no state of a generator.
+    own draws. So the cells of a comparison share them, and a resumed run needs no state of a generator. Of several
+    processes each draws its own numbers for the model, because each has other samples; the rest is the same in all.
 
     Raises:
         NonFiniteLoss: the loss, or at the end of the epoch a weight, is NaN or infinite.
     """
-    torch.manual_seed(derive_seed(config.seed, "epoch", epoch))
+    torch.manual_seed(derive_seed(config.seed, "epoch", epoch, *([] if ranks.is_main() else [ranks.rank()])))
     state.scheduler.step(epoch - 1)
     lr = max(group["lr"] for group in state.optimizer.param_groups)
     steps = -(-len(batches) // config.train.accumulate)
@@ -71,12 +73,15 @@ def train_epoch(
         if step == warm_up + 1:
             state.memory.start()
         began = perf_counter()
-        loss = _step(state, task, group, config, device, epoch, step)
+        loss = _step(state, task, group, config, epoch, step)
         times.append(1000 * (perf_counter() - began))
         losses.append(loss)
         if on_step is not None:
             on_step({"epoch": epoch, "epochs": config.train.epochs, "step": step, "steps": steps, "loss": loss})
     state.memory.stop(state.resident_bytes)
+    ranks.share_buffers(state.model)
+    if state.ema is not None:
+        ranks.share_buffers(state.ema.module)
     if not all(tensor.isfinite().all() for tensor in state.model.state_dict().values()):
         raise NonFiniteLoss("a weight is not finite", epoch, steps)
     timed = times if state.warm else times[warm_up:]
@@ -84,42 +89,46 @@ def train_epoch(
     return EpochResult(sum(losses) / len(losses), lr, median(timed))
 
 
-def _step(
-    state: TrainingState,
-    task: Task,
-    batches: Sequence[Any],
-    config: Config,
-    device: torch.device,
-    epoch: int,
-    step: int,
-) -> float:
-    """One optimiser step with the mean gradient of the batches. Returns their mean loss."""
-    train, total = config.train, 0.0
+def _step(state: TrainingState, task: Task, batches: Sequence[Any], config: Config, epoch: int, step: int) -> float:
+    """One optimiser step with the mean gradient of the batches. Returns their mean loss, over all processes."""
+    train, accelerator, total = config.train, state.accelerator, 0.0
     for part, (inputs, targets) in enumerate(batches):
-        inputs, targets = move(inputs, device), move(targets, device)
+        inputs, targets = move(inputs, state.device), move(targets, state.device)
         with seeded(config.seed, "mix", epoch, step, part):
-            inputs, targets = task.mix(inputs, targets, epoch)
-        with autocast(device, train.amp):
-            loss = task.loss(state.model, inputs, targets) / len(batches)
-        value = loss.item()
-        if not abs(value) < float("inf"):
-            raise NonFiniteLoss(f"loss is {value}", epoch, step)
-        total += value
-        state.scaler.scale(loss).backward()
+            inputs, targets = _mixed(task, inputs, targets, config.data.batch_size, epoch)
+        is_last = part == len(batches) - 1  # its backward pass exchanges the gradients of all parts
+        with nullcontext() if is_last else accelerator.no_sync(state.trained):
+            with accelerator.autocast():
+                loss = task.loss(state.trained, inputs, targets) / len(batches)
+            value = ranks.mean(loss.detach(), weight=len(targets)).item()
+            if not abs(value) < float("inf"):
+                raise NonFiniteLoss(f"loss is {value}", epoch, step)
+            total += value
+            if ranks.size() > 1:  # shares may differ in size, but DDP's mean over ranks is to be that over all samples
+                loss = loss * (ranks.size() * len(targets) / config.data.batch_size)
+            accelerator.backward(loss)
     if train.clip_grad is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), train.clip_grad)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+        accelerator.clip_grad_norm_(state.model.parameters(), train.clip_grad)
+    state.optimizer.step()
     state.optimizer.zero_grad()
     state.updates += 1
     if state.controller is not None:
         state.controller.step()
     if state.ema is not None:
         state.ema.update(state.model, step=state.updates)
-    if device.type != "cpu":
+    if state.device.type != "cpu":
         torch.accelerator.synchronize()
     return total
+
+
+def _mixed(task: Task, inputs: Tensor, targets: Any, batch_size: int, epoch: int) -> tuple[Tensor, Any]:
+    """:meth:`Task.mix` of the joined batch of all processes, of which this process keeps its share."""
+    if ranks.size() == 1 or not task.mixes:
+        return task.mix(inputs, targets, epoch)
+    axis = task.batch_axis(inputs)
+    inputs = ranks.joined(inputs.movedim(axis, 0), batch_size).movedim(0, axis)
+    inputs, targets = task.mix(inputs, ranks.joined(targets, batch_size), epoch)
+    return ranks.share(inputs.movedim(axis, 0)).movedim(0, axis).contiguous(), ranks.share(targets)
 
 
 def _chunks(batches: Batches, size: int) -> Iterator[list[Any]]:

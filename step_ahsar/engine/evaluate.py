@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
+from step_ahsar import ranks
 from step_ahsar.config import load_config
 from step_ahsar.data import open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
-from step_ahsar.engine.device import autocast, find_device, move
+from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.measure.firing import FiringRateMeter
@@ -46,9 +48,13 @@ class Evaluation:
 
 @torch.inference_mode()
 def measure(
-    model: nn.Module, task: Task, batches: Iterable[Any], device: torch.device, amp: str | None, draw: bool = False
+    model: nn.Module, task: Task, batches: Iterable[Any], accelerator: Accelerator, draw: bool = False
 ) -> Evaluation:
-    """Evaluates ``model`` on all batches, and leaves it in eval mode."""
+    """Evaluates ``model`` on the batches of all processes, and leaves it in eval mode.
+
+    Every process returns the same, except for samples and pictures: these are the first of the process's own.
+    """
+    device = accelerator.device
     model.eval()
     metrics = task.metrics()
     samples: list[dict[str, Any]] = []
@@ -56,7 +62,7 @@ def measure(
     with FiringRateMeter(model) as meter:
         for inputs, targets in batches:
             inputs, targets = move(inputs, device), move(targets, device)
-            with autocast(device, amp):
+            with accelerator.autocast():
                 outputs = task.predict(model, inputs)
             metrics.update(outputs, targets)
             if len(samples) < _SHOWN:
@@ -66,6 +72,10 @@ def measure(
                         inputs[:, :few] if inputs.ndim == 5 else inputs[:few], outputs[:few], targets[:few]
                     )
                 samples += task.show(outputs, targets)[:few]
+    meter.join()
+    metrics, *others = ranks.gathered(metrics)
+    for other in others:
+        metrics.merge(other)
     layers = {}
     for name, layer in meter.layers().items():
         scale = model.get_submodule(name).threshold_scale
@@ -112,20 +122,21 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
             was trained on.
     """
     opened = Run.existing(Path(run))
-    overrides, device = list(overrides), find_device()
+    overrides = list(overrides)
     for override in overrides:
         if (key := override.partition("=")[0].strip()) not in _AT_TEST:
             raise UserError(f"{key!r} cannot be changed in evaluation; these can: {', '.join(_AT_TEST)}")
     path = checkpoints.find(opened.checkpoints, which)
     config = load_config(opened.config_file, overrides)
     check(config)
+    accelerator = create_accelerator(config.train.amp)
     data = open_data(config)
     opened.check_data(data)
     task = create_task(config, data.classes)
-    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
-    checkpoint = checkpoints.load(path, device, averaged=config.train.averages)
+    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
+    checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     checkpoints.put_into(model, checkpoint.judged, path)
-    found = measure(model, task, data.test_batches(), device, config.train.amp)
+    found = measure(model, task, data.test_batches(), accelerator)
     return {
         "epoch": checkpoint.epoch,
         "metric": task.metric,

@@ -5,6 +5,7 @@ from time import perf_counter
 
 from step_ahsar.config import Config
 from step_ahsar.data import Data
+from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.epoch import WARMUP_STEPS, train_epoch
 from step_ahsar.engine.evaluate import measure
 from step_ahsar.engine.train import prepare
@@ -33,18 +34,18 @@ class Cost:
 def probe(config: Config, data: Data) -> Cost:
     """Trains a few steps of a run, and evaluates a few batches. Nothing is written."""
     began = perf_counter()
-    task, state, device = prepare(config, data)
+    task, state = prepare(config, data, create_accelerator(config.train.amp))
     batches = data.train_batches(config.seed)(1)
     validation, tests, accumulate = data.validation_batches(), data.test_batches(), config.train.accumulate
     warm = batches.first(WARMUP_STEPS * accumulate)
-    train_epoch(state, task, warm, config, device, 1)
-    measure(state.judged, task, tests.first(1), device, config.train.amp)
+    train_epoch(state, task, warm, config, 1)
+    measure(state.judged, task, tests.first(1), state.accelerator)
     start = perf_counter() - began
     steps = -(-len(batches) // accumulate)
-    trained = train_epoch(state, task, batches.first(_STEPS * accumulate), config, device, 1)
+    trained = train_epoch(state, task, batches.first(_STEPS * accumulate), config, 1)
     began = perf_counter()
     few = tests.first(_TESTS)
-    measure(state.judged, task, few, device, config.train.amp)
+    measure(state.judged, task, few, state.accelerator)
     test_batch = (perf_counter() - began) / len(few)
     validating = test_batch * len(tests if validation is None else validation)
     return Cost(start, steps * trained.step_ms / 1000 + validating, test_batch * len(tests), state.resident_bytes)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from step_ahsar import __version__
+from step_ahsar import __version__, ranks
 from step_ahsar.config import Config
 from step_ahsar.data import Data
 from step_ahsar.engine.epoch import EpochResult
@@ -23,7 +23,7 @@ from step_ahsar.tasks import Task
 _LIBRARIES = ("timm", "numpy", "torchvision", "torchmetrics", "accelerate", "scikit-learn")
 
 
-def manifest(config: Config, data: Data, task: Task, state: TrainingState, device: torch.device) -> dict[str, Any]:
+def manifest(config: Config, data: Data, task: Task, state: TrainingState) -> dict[str, Any]:
     """The manifest: everything that a run was made with."""
     return {
         "seed": config.seed,
@@ -31,7 +31,8 @@ def manifest(config: Config, data: Data, task: Task, state: TrainingState, devic
         "task": config.task,
         "metric": task.metric,
         "parameters": state.parameters,
-        "device": str(device),
+        "device": str(state.device),
+        "processes": ranks.size(),
         "dataset": data.describe() | _padding(data, state),
         "input": {"channels": data.in_chans, "size": data.size},
         "versions": versions(),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
@@ -14,6 +16,7 @@ from step_ahsar import internals
 from step_ahsar.ahsar import Controller, is_regulated, regulate
 from step_ahsar.config import Config, TrainConfig
 from step_ahsar.engine.checkpoint import Checkpoint
+from step_ahsar.layers import sync_batch_norms
 from step_ahsar.measure.memory import PeakMemory
 from step_ahsar.neurons import own_parameters
 
@@ -23,31 +26,35 @@ class TrainingState:
     """All that changes while a run trains.
 
     Args:
+        accelerator: moves, casts and joins, see :func:`step_ahsar.engine.device.create_accelerator`.
         model: the model with the task's head, on the device.
+        trained: the same as accelerate has prepared it, for training: its gradients are averaged over all processes.
         controller: its AHSAR controller; None if it is not regulated.
         optimizer: the optimiser.
         scheduler: schedule of the learning rate, stepped once per epoch.
         ema: averaged weights, if any.
-        scaler: scaler of gradients in fp16; without effect otherwise.
         memory: peak memory of training steps.
         updates: number of optimiser steps so far.
         warm: whether an epoch was trained in this process, so that kernels are compiled.
     """
 
+    accelerator: Accelerator
     model: nn.Module
+    trained: nn.Module
     controller: Controller | None
-    optimizer: torch.optim.Optimizer
+    optimizer: AcceleratedOptimizer
     scheduler: Scheduler
     ema: ModelEmaV3 | None
-    scaler: torch.amp.GradScaler
     memory: PeakMemory
     updates: int = 0
     warm: bool = False
 
     @classmethod
-    def start(cls, model: nn.Module, config: Config, device: torch.device) -> "TrainingState":
-        """The state before the first step."""
+    def start(cls, model: nn.Module, config: Config, accelerator: Accelerator) -> "TrainingState":
+        """The state before the first step, of a model on the device."""
         train = config.train
+        if train.sync_bn and accelerator.num_processes > 1:
+            sync_batch_norms(model)
         controller = regulate(model, config=config.ahsar) if is_regulated(model) else None
         optimizer = _optimizer(model, train)
         scheduler, _ = create_scheduler_v2(
@@ -61,15 +68,14 @@ class TrainingState:
             min_lr=train.min_lr,
             cooldown_epochs=train.cooldown_epochs,
         )
-        return cls(
-            model,
-            controller,
-            optimizer,
-            scheduler,
-            ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None,
-            torch.amp.GradScaler(device.type, enabled=train.amp == "fp16"),
-            PeakMemory(device),
-        )
+        ema = ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None
+        trained, prepared = accelerator.prepare(model, optimizer)
+        return cls(accelerator, model, trained, controller, prepared, scheduler, ema, PeakMemory(accelerator.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self.accelerator.device
 
     @property
     def parameters(self) -> int:
@@ -102,7 +108,7 @@ class TrainingState:
             self.controller.epoch_end(metric)
         rest = {
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
             "updates": self.updates,
             "peak_memory_mib": self.memory.mib,
@@ -117,7 +123,8 @@ class TrainingState:
             assert checkpoint.ema is not None, "it was read as a checkpoint of a run that averages weights"
             self.ema.module.load_state_dict(checkpoint.ema)
         self.optimizer.load_state_dict(rest["optimizer"])
-        self.scaler.load_state_dict(rest["scaler"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(rest["scaler"])
         if self.controller is not None:
             self.controller.load_state_dict(rest["controller"])  # sets the thresholds, too
         self.updates, self.memory.mib = rest["updates"], rest["peak_memory_mib"]

@@ -2,27 +2,36 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from PIL import Image
 
+from step_ahsar import ranks
 from step_ahsar.config import Config
 from step_ahsar.data import Batches, Data, derive_seed, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine import record
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
-from step_ahsar.engine.device import autocast, find_device
+from step_ahsar.engine.checkpoint import Checkpoint
+from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
+from step_ahsar.errors import UserError
 from step_ahsar.tasks import Task, create_task
 
 OnEpoch = Callable[[dict[str, Any]], None]
+
+_LOADED = torch.device("cpu")  # where the main process reads checkpoints, for all
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +44,10 @@ def train(
     on_step: OnStep | None = None,
     data: Data | None = None,
 ) -> dict[str, Any]:
-    """Trains one run.
+    """Trains one run, alone or with the other processes that ``torchrun`` or ``accelerate launch`` has started.
+
+    Of several processes each trains on its share of every batch, and all return the same. The first one alone reads and
+    writes the run's folder and calls the hooks.
 
     Args:
         config: the config of the run; its sections `compare` and `launch` are ignored.
@@ -59,40 +71,54 @@ def train(
 
     Raises:
         UserError: a config that cannot be run, an output folder that contains something else or that another process
-            trains in (:class:`InUse`), or a data set that has changed since the run began.
+            trains in (:class:`InUse`), a data set that has changed since the run began or that differs between the
+            processes, or a process that has ended (:class:`step_ahsar.ranks.LostRank`).
         NonFiniteLoss: training diverged. The result on disk says so, and the last good checkpoint is kept.
     """
     config = config.single()
-    run = Run.open(Path(out), config, resume)
-    before = run.result()
-    if before is not None and before["status"] == "ok":
-        return before
-    check(config)
-    data = open_data(config) if data is None else replace(data, config=config)
-    task, state, device = prepare(config, data)
-    batches = data.train_batches(config.seed)
-    with run.held():
-        ended = run.result()
-        if ended is not None and ended["status"] == "ok":  # by another process, in the meantime
-            return ended
-        if run.has_begun:
-            run.check_data(data)
-        run.begin(record.manifest(config, data, task, state, device))
-        return _train(run, task, state, data, batches, device, on_epoch, on_step)
+    accelerator = create_accelerator(config.train.amp)
+    path = Path(out)
+
+    def finished() -> dict[str, Any] | None:
+        result = Run.open(path, config, resume).result()
+        return result if result is not None and result["status"] == "ok" else None
+
+    with ranks.watched(f"the last checkpoint in {path} is kept; continue with the same command and --resume"):
+        if (result := ranks.agreed(finished)) is not None:
+            return result
+        check(config)
+        data = open_data(config) if data is None else replace(data, config=config)
+        if len(set(ranks.gathered(data.splits.fingerprint))) > 1:
+            raise UserError(f"dataset {config.data.name!r} is not the same for all processes")
+        batches = data.train_batches(config.seed)
+        task, state = prepare(config, data, accelerator)
+        run = Run(path, config)
+
+        def begin() -> dict[str, Any] | None:
+            if (result := finished()) is not None:  # by another process, in the meantime
+                return result
+            if run.has_begun:
+                run.check_data(data)
+            run.begin(record.manifest(config, data, task, state))
+            return None
+
+        with ExitStack() as stack:
+            ranks.agreed(lambda: stack.enter_context(run.held()))
+            if (result := ranks.agreed(begin)) is not None:
+                return result
+            return _train(run, task, state, data, batches, on_epoch, on_step)
 
 
-def prepare(config: Config, data: Data) -> tuple[Task, TrainingState, torch.device]:
+def prepare(config: Config, data: Data, accelerator: Accelerator) -> tuple[Task, TrainingState]:
     """The task and the state before the first step.
 
     Raises:
-        UserError: a precision that the device does not support, or an image size that the model cannot take.
+        UserError: an image size that the model cannot take.
     """
-    device = find_device()
-    autocast(device, config.train.amp)
     task = create_task(config, data.classes)
     torch.manual_seed(derive_seed(config.seed, "weights"))
-    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(device)
-    return task, TrainingState.start(model, config, device), device
+    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
+    return task, TrainingState.start(model, config, accelerator)
 
 
 def _train(
@@ -101,19 +127,30 @@ def _train(
     state: TrainingState,
     data: Data,
     batches: Callable[[int], Batches],
-    device: torch.device,
     on_epoch: OnEpoch | None,
     on_step: OnStep | None,
 ) -> dict[str, Any]:
     """Trains a run from its last checkpoint to its result."""
     config, test_batches = run.config, data.test_batches()
     judging = data.validation_batches() or test_batches
-    rows = _go_on(run, state, device, averaged=config.train.averages)
+    rows = _go_on(run, state, averaged=config.train.averages)
+
+    def keep(row: dict[str, Any], kept: Checkpoint) -> None:
+        run.add_metrics(row)
+        checkpoints.save(run.checkpoints, kept)
+        if on_epoch is not None:
+            on_epoch(row)
+
+    def end(result: dict[str, Any], pictures: list[Image.Image]) -> dict[str, Any]:
+        run.write_pictures(pictures)
+        run.write_result(result)
+        return result
+
     try:
         for epoch in range(len(rows) + 1, config.train.epochs + 1):
             began = perf_counter()
-            trained = train_epoch(state, task, batches(epoch), config, device, epoch, on_step)
-            found = measure(state.judged, task, judging, device, config.train.amp)
+            trained = train_epoch(state, task, batches(epoch), config, epoch, on_step if ranks.is_main() else None)
+            found = measure(state.judged, task, judging, state.accelerator)
             row = record.epoch_row(epoch, task.metric, trained, found)
             rows.append(row)
             best = record.best_epoch(rows, task.metric)
@@ -121,18 +158,14 @@ def _train(
             if state.controller is not None:
                 row["gamma"] = state.controller.gammas()
             row["seconds"] = perf_counter() - began
-            run.add_metrics(row)
-            checkpoints.save(run.checkpoints, kept)
-            if on_epoch is not None:
-                on_epoch(row)
+            ranks.agreed(partial(keep, row, kept))
     except NonFiniteLoss as error:
-        run.write_result(record.failed(config.seed, task.metric, rows, str(error)))
+        failed = record.failed(config.seed, task.metric, rows, str(error))
+        ranks.agreed(lambda: run.write_result(failed))
         raise
-    last, best_found = _test(run, task, state, rows, test_batches, device, config)
-    run.write_pictures(last.pictures)
+    last, best_found = _test(run, task, state, rows, test_batches)
     result = record.result(config.seed, task.metric, rows, last, best_found, state.memory.mib)
-    run.write_result(result)
-    return result
+    return ranks.agreed(lambda: end(result, last.pictures))
 
 
 def read_result(run: str | Path) -> dict[str, Any] | None:
@@ -140,35 +173,35 @@ def read_result(run: str | Path) -> dict[str, Any] | None:
     return Run.existing(Path(run)).result()
 
 
-def _go_on(run: Run, state: TrainingState, device: torch.device, averaged: bool) -> list[dict[str, Any]]:
+def _go_on(run: Run, state: TrainingState, averaged: bool) -> list[dict[str, Any]]:
     """Restores the last good checkpoint of the run, if any. Returns the epochs that it was trained for."""
-    checkpoint, faults = checkpoints.load_last(run.checkpoints, device, averaged)
-    for fault in faults:
-        _logger.warning("%s; continuing from the one before", fault)
+
+    def found() -> tuple[Checkpoint | None, list[dict[str, Any]]]:
+        checkpoint, faults = checkpoints.load_last(run.checkpoints, _LOADED, averaged)
+        for fault in faults:
+            _logger.warning("%s; continuing from the one before", fault)
+        return checkpoint, run.keep_metrics(0 if checkpoint is None else checkpoint.epoch)
+
+    checkpoint, rows = ranks.agreed(found)
     if checkpoint is not None:
         with checkpoints.reading(checkpoints.path_of(run.checkpoints, checkpoint.epoch)):
             state.load(checkpoint)
-    return run.keep_metrics(0 if checkpoint is None else checkpoint.epoch)
+    return rows
 
 
 def _test(
-    run: Run,
-    task: Task,
-    state: TrainingState,
-    rows: list[dict[str, Any]],
-    batches: Batches,
-    device: torch.device,
-    config: Config,
+    run: Run, task: Task, state: TrainingState, rows: list[dict[str, Any]], batches: Batches
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Measures the test set with the last and with the best checkpoint.
 
     Checkpoints have the thresholds with which the epoch was validated.
     """
+    averaged = run.config.train.averages
     best = record.best_epoch(rows, task.metric)
     found: dict[int, Evaluation] = {}
     for epoch in {best: None, len(rows): None}:
         path = checkpoints.path_of(run.checkpoints, epoch)
-        weights = checkpoints.load(path, device, averaged=config.train.averages).judged
+        weights = ranks.agreed(partial(checkpoints.load, path, _LOADED, averaged)).judged
         checkpoints.put_into(state.judged, weights, path)
-        found[epoch] = measure(state.judged, task, batches, device, config.train.amp, draw=epoch == len(rows))
+        found[epoch] = measure(state.judged, task, batches, state.accelerator, draw=epoch == len(rows))
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

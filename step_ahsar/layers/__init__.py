@@ -26,6 +26,7 @@ from step_ahsar.layers.experts import ExpertsAttention, ExpertsMLP
 from step_ahsar.layers.local import LearnedPool, LocalModule, ParityAttention
 from step_ahsar.layers.quantise import LayerScale
 from step_ahsar.layers.repconv import RepConv, SpikingRepConv
+from step_ahsar.layers.sync_norm import sync_batch_norms
 from step_ahsar.layers.temporal import TemporalAttention, TemporalInteraction
 from step_ahsar.layers.wavelet import WaveletMixer
 
@@ -67,4 +68,5 @@ __all__ = [
     "TokenQKAttention",
     "WaveletMixer",
     "stream_neuron",
+    "sync_batch_norms",
 ]

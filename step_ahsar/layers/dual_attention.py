@@ -4,6 +4,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from step_ahsar import ranks
 from step_ahsar.errors import UserError
 from step_ahsar.layers.attention import as_tokens, by_head, check_heads, joined
 from step_ahsar.layers.blueprint import Blueprint
@@ -37,6 +38,7 @@ class RunningRate(nn.Module):
         """``[T, B, h, ...]`` to the running rates, [h, 1, 1]."""
         if self.training:
             now = reduce(spikes.detach().to(self.rate.dtype), "t b h ... -> h", "mean")
+            now = ranks.mean(now, weight=spikes.numel())
             before = torch.where(self.seen, self.rate, now)
             self.rate.copy_(_MOMENTUM * before + (1 - _MOMENTUM) * now)
             self.seen.fill_(True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from step_ahsar import ranks
 from step_ahsar.neurons.base import SpikingNeuron
 
 
@@ -57,11 +58,26 @@ class FiringRateMeter:
 
     def _count(self, name: str, spikes: Tensor) -> None:
         per_neuron = spikes.sum((0, 1), dtype=torch.float32)  # [T, B, ...] -> the layer's neurons, [...]
-        total, fired = per_neuron.sum(), per_neuron > 0
+        self._add(name, per_neuron.sum(), spikes.numel(), [per_neuron > 0])
+
+    def _add(self, name: str, spikes: Tensor, steps: int, fired: Iterable[Tensor]) -> None:
         of_layer = self._fired.setdefault(name, {})
-        of_layer[fired.shape] = of_layer[fired.shape] | fired if fired.shape in of_layer else fired
-        self._spikes[name] = self._spikes[name] + total if name in self._spikes else total
-        self._steps[name] += spikes.numel()
+        for each in fired:
+            of_layer[each.shape] = of_layer[each.shape] | each if each.shape in of_layer else each
+        self._spikes[name] = self._spikes[name] + spikes if name in self._spikes else spikes
+        self._steps[name] += steps
+
+    def join(self) -> None:
+        """Adds up the counts of all ranks, each of which has measured other inputs."""
+        mine = {
+            name: (spikes.cpu(), self._steps[name], [fired.cpu() for fired in self._fired[name].values()])
+            for name, spikes in self._spikes.items()
+        }
+        every = ranks.gathered(mine)
+        self._spikes, self._fired, self._steps = {}, {}, dict.fromkeys(self._neurons, 0)
+        for of_rank in every:
+            for name, counted in of_rank.items():
+                self._add(name, *counted)
 
     def layers(self) -> dict[str, LayerActivity]:
         """Activity of each layer, by its name in the model. Layers without input are left out."""

@@ -58,6 +58,16 @@ class Task(ABC):
     def build(self, backbone: Backbone) -> nn.Module:
         """The whole model: the backbone with the task's head."""
 
+    @property
+    def mixes(self) -> bool:
+        """Whether :meth:`mix` mixes samples in some epoch."""
+        return False
+
+    def batch_axis(self, inputs: Tensor) -> int:
+        """0 for [B, C, *S], 1 for [T, B, C, *S]."""
+        data = self.config.data
+        return int(inputs.ndim == 5 or data.encoder != "direct" or data.sequence.axis == "time")
+
     def mix(self, inputs: Tensor, targets: Any, epoch: int) -> tuple[Tensor, Any]:
         """Augmentation across a training batch. It may draw from the global generators, which the engine seeds."""
         return inputs, targets
@@ -89,6 +99,10 @@ class Metrics(ABC):
     @abstractmethod
     def update(self, outputs: Any, targets: Any) -> None:
         """Adds a batch."""
+
+    @abstractmethod
+    def merge(self, other: Any) -> None:
+        """Adds what other metrics of the same class have gathered, from the samples that come after these."""
 
     @abstractmethod
     def compute(self) -> dict[str, float]:

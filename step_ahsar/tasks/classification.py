@@ -42,6 +42,11 @@ class Classification(Task):
         if config.head != HeadConfig():
             raise UserError("head does not apply to classification: models have a linear head of their own")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether samples are mixed in some epoch."""
+        return self._mixup is not None or bool(self.config.train.eventmix)
+
     def build(self, backbone: Backbone) -> nn.Module:
         """The backbone with its own linear head."""
         options = {"per_step": True} if self.criterion.per_step else {}
@@ -67,8 +72,7 @@ class Classification(Task):
             return event_mix(inputs, soft, len(self.classes))
         if self._mixup is None:
             return inputs, targets
-        data = self.config.data
-        timed = inputs.ndim == 5 or data.encoder != "direct" or data.sequence.axis == "time"
+        timed = self.batch_axis(inputs) == 1
         # timm mixes [B, C, H, W]. So time steps are joined with the channels, and a sequence is an image of one row.
         before, within = ("t b c", "(t c)") if timed else ("b c", "c")
         space, within_space = ("h w", "h w") if inputs.ndim - timed == 4 else ("l", "1 l")
@@ -106,11 +110,15 @@ class Accuracy(Metrics):
     def __init__(self, num_classes: int) -> None:
         from torchmetrics.classification import MulticlassAccuracy  # slow to import
 
-        self._accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self._accuracy = MulticlassAccuracy(num_classes, average="micro", sync_on_compute=False)
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Adds a batch: logits [B, K] or [T, B, K], class indices [B]."""
         self._accuracy.to(targets.device).update(logits(outputs), targets)
+
+    def merge(self, other: "Accuracy") -> None:
+        """Adds the batches of another one."""
+        self._accuracy.merge_state(other._accuracy)
 
     def compute(self) -> dict[str, float]:
         """``{"acc1": accuracy in [0, 1]}``."""
@@ -119,5 +127,5 @@ class Accuracy(Metrics):
 
 
 def logits(outputs: Tensor) -> Tensor:
-    """Logits [B, K] in fp32: [T, B, K] is averaged over time."""
-    return (outputs.mean(0) if outputs.ndim == 3 else outputs).float()
+    """Logits [B, K] in fp32 or fp64: [T, B, K] is averaged over time."""
+    return losses.precise(outputs.mean(0) if outputs.ndim == 3 else outputs)

@@ -171,6 +171,7 @@ class AveragePrecision(Metrics):
             rec_thresholds=np.linspace(0, 1, 101).tolist(),
             extended_summary=True,
             backend="faster_coco_eval",
+            sync_on_compute=False,
         )
 
     def update(self, outputs: Sequence[Found], targets: Sequence[Found]) -> None:
@@ -191,6 +192,13 @@ class AveragePrecision(Metrics):
                 truth["masks"] = target["masks"]
             truths.append(_on_cpu(truth))
         self._precision.update([_on_cpu(found) for found in outputs], truths)
+
+    def merge(self, other: "AveragePrecision") -> None:
+        """Adds the images of another one."""
+        self._objects += other._objects
+        theirs: dict[str, Any] = other._precision.metric_state
+        for name, of_images in self._precision.metric_state.items():
+            of_images += theirs[name]
 
     def compute(self) -> dict[str, float]:
         """The metrics, in [0, 1].

@@ -34,9 +34,15 @@ SEGMENTATION = Registry[Loss]("loss of segmentation")
 DETECTION = Registry[Loss]("loss of detection")
 
 
+def precise(outputs: Tensor) -> Tensor:
+    """In fp32, or in fp64 if they are in that."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+
+
 def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy of logits [B, K] and class indices [B], or probabilities [B, K] that were smoothed before."""
-    return F.cross_entropy(outputs.float(), targets, label_smoothing=0.0 if targets.is_floating_point() else smoothing)
+    outputs = precise(outputs)
+    return F.cross_entropy(outputs, targets, label_smoothing=0.0 if targets.is_floating_point() else smoothing)
 
 
 def temporal_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -53,7 +59,7 @@ def pixel_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> T
 
     It is 0 if all pixels are ignored.
     """
-    outputs = outputs.float()
+    outputs = precise(outputs)
     total = F.cross_entropy(outputs, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
     return total / (targets != IGNORE).sum().clamp(min=1)
 
@@ -71,7 +77,7 @@ def dice(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         targets: class indices [B, H, W], 255 = ignored.
         smoothing: without effect.
     """
-    outputs = outputs.float()
+    outputs = precise(outputs)
     classes = outputs.shape[1]
     counted = targets != IGNORE
     truth = F.one_hot(targets[counted], classes).T.to(outputs.dtype)  # [K, pixels]

@@ -153,7 +153,9 @@ class PixelMetrics(Metrics):
         from torchmetrics.classification import MulticlassConfusionMatrix  # slow to import
 
         self.classes = tuple(classes)
-        self._matrix = MulticlassConfusionMatrix(len(classes), ignore_index=IGNORE, validate_args=False)
+        self._matrix = MulticlassConfusionMatrix(
+            len(classes), ignore_index=IGNORE, validate_args=False, sync_on_compute=False
+        )
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Adds scores [B, K, H, W] and class indices [B, H, W].
@@ -163,6 +165,10 @@ class PixelMetrics(Metrics):
         """
         check_classes(targets, len(self.classes))
         self._matrix.to(targets.device).update(outputs.argmax(1), targets)
+
+    def merge(self, other: "PixelMetrics") -> None:
+        """Adds the batches of another one."""
+        self._matrix.merge_state(other._matrix)
 
     def compute(self) -> dict[str, float]:
         """``miou``, ``pixel_accuracy``, ``class_accuracy`` and ``iou_<class>``, each in [0, 1].

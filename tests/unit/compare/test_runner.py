@@ -50,6 +50,13 @@ def test_every_cell_is_trained_under_every_seed(training, tmp_path):
     assert [seed["epochs_to_target"] for seed in plain["seeds"]] == [2, 2]  # 0.9 in the second of two epochs
 
 
+def test_it_is_started_in_one_process(training, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as under torchrun
+    with pytest.raises(UserError, match="a comparison is started in one process; its option --jobs"):
+        compare(config(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_layers_are_told_once_with_a_value_for_each_epoch(training, tmp_path):
     training.faults |= {("ahsar", 1): RuntimeError("no memory")}  # behind its first epoch
     plain, regulated = compare(config(), tmp_path)["cells"]

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from step_ahsar.config import Config
+from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.epoch import train_epoch
 from step_ahsar.engine.state import TrainingState
 
 LR = 0.1
-CPU = torch.device("cpu")
 
 
 class Regression:
@@ -34,13 +34,13 @@ def start(**train):
     values = {"train.optimizer": "sgd", "train.lr": LR, "train.weight_decay": 0.0, "train.schedule": "constant"}
     config = Config().with_values(values | {f"train.{key}": value for key, value in train.items()})
     torch.manual_seed(0)
-    return config, TrainingState.start(nn.Linear(3, 2, dtype=torch.float32), config, CPU)
+    return config, TrainingState.start(nn.Linear(3, 2, dtype=torch.float32), config, create_accelerator(None))
 
 
 def run(count, **train):
     config, state = start(**train)
     steps = []
-    result = train_epoch(state, Regression(), batches(count), config, CPU, epoch=1, on_step=steps.append)
+    result = train_epoch(state, Regression(), batches(count), config, epoch=1, on_step=steps.append)
     return state.model, result, steps
 
 
@@ -106,7 +106,7 @@ def test_every_step_draws_anew_and_the_same_in_every_run():
         config, state = start(accumulate=2)
         task = Drawing()
         for epoch in epochs:
-            train_epoch(state, task, batches(4), config.with_values({"seed": seed}), CPU, epoch)
+            train_epoch(state, task, batches(4), config.with_values({"seed": seed}), epoch)
         return task.mixing, task.model
 
     both = drawn([1, 2])

@@ -7,6 +7,7 @@ from torch import nn
 from step_ahsar.config import Config, load_config
 from step_ahsar.engine import state
 from step_ahsar.engine.build import build_model
+from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.tasks import create_task
@@ -16,7 +17,7 @@ SMALL = {"dims": [8, 16, 32], "depths": [1, 1, 1], "heads": 2}
 
 def start(config: Config) -> TrainingState:
     model = build_model(config.model, create_task(config, ["a", "b"]), 3, [(32, 32)])
-    return TrainingState.start(model, config, torch.device("cpu"))
+    return TrainingState.start(model, config, create_accelerator(None))
 
 
 @pytest.mark.parametrize("neuron", ["psn", "glif", "hdlif", "plif"])
@@ -49,5 +50,7 @@ def test_the_compiler_is_loaded_before_an_optimiser_compiles(monkeypatch):
     """Fault: with timm's kron, torch said that no CUDA runtime was found."""
     loaded = []
     monkeypatch.setattr(state.internals, "load_compiler", lambda: loaded.append(True))
-    TrainingState.start(torch.nn.Linear(2, 2), Config().with_values({"train.optimizer": "kron"}), torch.device("cpu"))
+    TrainingState.start(
+        torch.nn.Linear(2, 2), Config().with_values({"train.optimizer": "kron"}), create_accelerator(None)
+    )
     assert loaded == [True]

@@ -44,6 +44,28 @@ def test_the_neurons_of_every_input_size_count():
     assert meter.dead_fraction() == pytest.approx(6 / 14)
 
 
+def test_counts_of_several_processes_are_joined(monkeypatch):
+    """A neuron that fired in one of them is not silent. A layer, or a size, may have run in one of them alone."""
+    model, inputs = Two(), [torch.eye(4)[None, :2], torch.eye(4)[None, 1:3], torch.ones(1, 2, 3)]
+    with FiringRateMeter(model) as whole:
+        for x in inputs:
+            model(x)
+    with FiringRateMeter(model) as first:
+        model(inputs[0])
+    with FiringRateMeter(model) as second:
+        model(inputs[1])
+        model(inputs[2])
+    counts = []
+    with monkeypatch.context() as patch:
+        patch.setattr("step_ahsar.ranks.gathered", lambda value: counts.append(value) or [value])
+        second.join()
+    monkeypatch.setattr("step_ahsar.ranks.gathered", lambda value: [value, counts[0]])
+    first.join()
+    assert first.layers() == whole.layers()
+    assert first.groups() == whole.groups()
+    assert first.dead_fraction() == whole.dead_fraction() == pytest.approx(2 / 14)
+
+
 def test_rates_are_of_the_most_that_a_neuron_emits():
     model = nn.Sequential(create_neuron("ilif", max_count=4))
     with FiringRateMeter(model) as meter:

@@ -65,6 +65,18 @@ def test_mixing_ends_with_its_last_epoch(config):
     assert untouched[1] is targets
 
 
+def test_metrics_of_two_parts_are_those_of_the_whole():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(50, 3), torch.randint(3, (50,))
+    whole, first, second = (task(classes=3).metrics() for _ in range(3))
+    whole.update(logits, targets)
+    first.update(logits[:17], targets[:17])
+    second.update(logits[17:], targets[17:])
+    first.merge(second)
+    first.merge(task(classes=3).metrics())  # of a process without samples
+    assert first.compute() == whole.compute()
+
+
 def test_accuracy_is_over_all_samples_and_exact():
     metrics = task(classes=2).metrics()
     logits = torch.tensor([[1.0, 0.0]]).repeat(500, 1)

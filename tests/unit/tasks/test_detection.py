@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -238,6 +239,25 @@ def test_metrics_of_masks_are_those_of_pycocotools(seed):
     expected = reference(truths, outputs)
     expected["mask_map"] = reference(truths, outputs, "segm")["map"]
     assert found == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_metrics_of_two_parts_are_those_of_the_whole(masks):
+    truths, outputs = random_scenes(0, with_masks=masks)
+    first, second = AveragePrecision(CLASSES, masks), AveragePrecision(CLASSES, masks)
+    first.update(outputs[:2], truths[:2])
+    second.update(outputs[2:], truths[2:])
+    first.merge(pickle.loads(pickle.dumps(second)))  # as it comes from another process
+    assert first.compute() == measured(truths, outputs, masks)
+
+
+def test_an_empty_part_adds_nothing():
+    """Fault: whether there is any object was asked before the parts were merged."""
+    truths, outputs = random_scenes(0)
+    first, second = AveragePrecision(CLASSES), AveragePrecision(CLASSES)
+    second.update(outputs, truths)
+    first.merge(second)
+    assert first.compute() == measured(truths, outputs)
 
 
 def test_metrics_by_hand():

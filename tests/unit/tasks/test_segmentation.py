@@ -144,6 +144,13 @@ def test_metrics_are_those_of_one_pooled_confusion_matrix(classes, seed, batches
         metrics.update(scores_for(guess, classes), torch.as_tensor(target))
         theirs.update(torch.as_tensor(guess), torch.as_tensor(target))
     found = metrics.compute()
+    parts = []
+    for guess, target in zip(predicted, truth, strict=True):
+        parts.append(PixelMetrics(names))
+        parts[-1].update(scores_for(guess, classes), torch.as_tensor(target))
+        if len(parts) > 1:
+            parts[0].merge(parts[-1])
+    assert parts[0].compute() == found
 
     t, p = truth[truth != 255], predicted[truth != 255]
     union = sorted({*t.tolist(), *p.tolist()})
