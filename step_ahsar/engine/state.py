@@ -57,11 +57,14 @@ class TrainingState:
             sync_batch_norms(model)
         controller = regulate(model, config=config.ahsar) if is_regulated(model) else None
         optimizer = _optimizer(model, train)
+        # A schedule of one epoch is constant: timm would warn. Steps that do not decay are what newer releases of timm
+        # call "constant".
+        varies = train.schedule != "constant" and train.epochs > 1
         scheduler, _ = create_scheduler_v2(
             optimizer,
-            sched=train.schedule
-            if train.epochs > 1
-            else "constant",  # with one epoch both are the same, and timm would warn
+            sched=train.schedule if varies else "step",
+            decay_rate=1.0,
+            decay_epochs=1,
             num_epochs=train.epochs - train.cooldown_epochs,
             warmup_epochs=train.warmup_epochs,
             warmup_lr=train.warmup_lr,
