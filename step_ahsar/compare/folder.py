@@ -3,6 +3,7 @@
 comparison.yaml       the resolved config
 runs/<cell>/<seed>/   the folder of each run, see step_ahsar.engine.run
 runs/<cell>/<seed>.error.txt   why a run failed: one line, and below it the traceback
+runs/<cell>/<seed>.job.txt     the Slurm job that was to train it, if there was one
 summary.json          docs/summary.md
 report.html
 """
@@ -31,6 +32,11 @@ def run_path(directory: Path, cell: str, seed: int) -> Path:
 def error_path(directory: Path, cell: str, seed: int) -> Path:
     """The file that says why a comparison's run failed."""
     return directory / "runs" / cell / f"{seed}.error.txt"
+
+
+def job_path(directory: Path, cell: str, seed: int) -> Path:
+    """The file that names the job of a cluster which trains a comparison's run."""
+    return directory / "runs" / cell / f"{seed}.job.txt"
 
 
 def error_of(directory: Path, cell: str, seed: int) -> str | None:

@@ -45,7 +45,7 @@ def train_all(out: Path, runs: Sequence[PlannedRun], worker: Worker, config: Lau
         error_path(out, run.cell, run.seed).unlink(missing_ok=True)
         left[run] = _Progress(run_path(out, run.cell, run.seed))
     if left:
-        with closing(LAUNCHERS[config.launcher](out, config)) as launcher:
+        with closing(LAUNCHERS[config.launcher].create(out, config)) as launcher:
             launcher.submit(list(left))
             yield from _watch(out, left, launcher, observer)
 

@@ -11,14 +11,14 @@ from typing import Any
 from step_ahsar import engine
 from step_ahsar.compare.collect import collect
 from step_ahsar.compare.folder import Changes, begin, changes, held
-from step_ahsar.compare.launchers import LAUNCHERS
+from step_ahsar.compare.launchers import check_launch
 from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.compare.pairs import check_factors, described
 from step_ahsar.compare.queue import train_all
 from step_ahsar.compare.summary import write
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import Config
-from step_ahsar.errors import UserError, unknown
+from step_ahsar.errors import UserError
 
 _SUMMARY_EVERY = 10.0  # seconds between two summaries of a comparison that is running
 
@@ -64,8 +64,7 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
     """
     if config.compare is None:
         raise UserError("the config has no section 'compare'; it describes one run: use `step-ahsar train`")
-    if config.launch.launcher not in LAUNCHERS:
-        raise unknown("launcher", config.launch.launcher, LAUNCHERS)
+    check_launch(config.launch)
     changed = changes(out, config)
     engine.validate(config)
     cells = config.cells()

@@ -11,7 +11,7 @@ from step_ahsar import engine
 from step_ahsar.compare.folder import error_path, run_path
 from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.data import Data, open_data
-from step_ahsar.errors import UserError
+from step_ahsar.errors import ToldByMain, UserError
 from step_ahsar.files import write_file
 
 _PATIENCE = 1.0  # seconds between looks at a run that another process trains
@@ -57,6 +57,8 @@ class Worker:
                 time.sleep(_PATIENCE)
             except engine.NonFiniteLoss:
                 continue  # it has recorded its result
+            except ToldByMain as fault:
+                return failed(run, _one_line(fault))
             except Exception as fault:
                 return record_failure(self._out, run, _one_line(fault), traceback.format_exc())
 

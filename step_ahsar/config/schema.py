@@ -294,6 +294,13 @@ class LaunchConfig(_Section):
         description="threads of each run; null = this machine's cores divided among the jobs. The results are "
         "the same bit for bit with any number of jobs, but not with any number of threads, among which sums are split",
     )
+    gpus: Index = Field(default=0, description="slurm, ray: GPUs of each run; under slurm one process for each of them")
+    memory: Positive | None = Field(default=None, description="slurm, ray: memory of each run in GiB; null = no limit")
+    partition: str | None = Field(default=None, description="slurm: the partition; null = the cluster's default")
+    time: Count | None = Field(
+        default=None, description="slurm: time limit of each run in minutes; null = that of the partition"
+    )
+    retries: Index = Field(default=3, description="ray: how often a run is started again when its process is lost")
 
 
 class Config(_Section):

@@ -5,12 +5,56 @@ folder, where `queue.py` reads it. So a launcher, and the process that started i
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from step_ahsar.compare.launchers.base import Launcher, threads_of
 from step_ahsar.compare.launchers.local import LocalProcesses
 from step_ahsar.config import LaunchConfig
+from step_ahsar.errors import UserError, unknown
 
-LAUNCHERS: Mapping[str, Callable[[Path, LaunchConfig], Launcher]] = {"local": LocalProcesses}
 
-__all__ = ["LAUNCHERS", "Launcher", "threads_of"]
+@dataclass(frozen=True)
+class Kind:
+    """A launcher that can be chosen.
+
+    Args:
+        create: makes one for a comparison's folder.
+        keys: the keys of the section `launch` that it reads, besides `launcher`, `jobs` and `threads`.
+    """
+
+    create: Callable[[Path, LaunchConfig], Launcher]
+    keys: tuple[str, ...] = ()
+
+
+def _slurm(out: Path, config: LaunchConfig) -> Launcher:
+    from step_ahsar.compare.launchers.slurm import SlurmJobs  # it needs submitit
+
+    return SlurmJobs(out, config)
+
+
+def _ray(out: Path, config: LaunchConfig) -> Launcher:
+    from step_ahsar.compare.launchers.ray import RayTasks  # it needs Ray
+
+    return RayTasks(out, config)
+
+
+LAUNCHERS: Mapping[str, Kind] = {
+    "local": Kind(LocalProcesses),
+    "ray": Kind(_ray, keys=("gpus", "memory", "retries")),
+    "slurm": Kind(_slurm, keys=("gpus", "memory", "partition", "time")),
+}
+
+
+def check_launch(config: LaunchConfig) -> None:
+    """Raises UserError for an unknown launcher, and for keys that the launcher does not read."""
+    if config.launcher not in LAUNCHERS:
+        raise unknown("launcher", config.launcher, LAUNCHERS)
+    default = LaunchConfig()
+    for key in sorted({key for kind in LAUNCHERS.values() for key in kind.keys} - {*LAUNCHERS[config.launcher].keys}):
+        if getattr(config, key) != getattr(default, key):
+            which = " and ".join(name for name, kind in LAUNCHERS.items() if key in kind.keys)
+            raise UserError(f"launch.{key} does not apply to launcher {config.launcher!r}; it is for {which}")
+
+
+__all__ = ["LAUNCHERS", "Kind", "Launcher", "check_launch", "threads_of"]

@@ -4,6 +4,7 @@ import pytest
 
 from step_ahsar import engine
 from step_ahsar.compare import Observer, compare, queue
+from step_ahsar.compare.launchers import Kind
 from step_ahsar.compare.launchers.local import gpu_of
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import load_config
@@ -60,7 +61,7 @@ def launched(training, monkeypatch):
         def close(self):
             found.append("closed")
 
-    monkeypatch.setattr(queue, "LAUNCHERS", {"local": AtOnce})
+    monkeypatch.setattr(queue, "LAUNCHERS", {"local": Kind(AtOnce)})
     monkeypatch.setattr(queue, "_EVERY", 0.0)
     return found
 
@@ -111,7 +112,7 @@ def test_a_run_that_fails_is_told_with_its_error(training, launched, tmp_path):
 
 
 def test_a_launcher_that_is_not_there(training, tmp_path):
-    with pytest.raises(UserError, match="unknown launcher 'slrum'; known: local"):
+    with pytest.raises(UserError, match="unknown launcher 'slrum'; known: local, ray, slurm"):
         compare(config("launch.launcher=slrum"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
