@@ -112,7 +112,7 @@ def test_a_run_that_fails_is_told_with_its_error(training, launched, tmp_path):
 
 
 def test_a_launcher_that_is_not_there(training, tmp_path):
-    with pytest.raises(UserError, match="unknown launcher 'slrum'; known: local, ray, slurm"):
+    with pytest.raises(UserError, match="unknown launcher 'slrum'; did you mean 'slurm'"):
         compare(config("launch.launcher=slrum"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
