@@ -142,9 +142,9 @@ def stop_and_go_on(folder):
     return told, engine.train(config_of("plain"), folder / "stopped", resume=True)
 
 
-def refused(folder, **values):
+def tried(folder, name, **values):
     try:
-        engine.train(config_of("plain").with_values(values), folder / "refused")
+        engine.train(config_of("plain").with_values(values), folder / name)
     except UserError as error:
         return type(error).__name__, str(error)
     return None
@@ -159,9 +159,9 @@ def main(folder):
         "runs": {name: train(folder, name) for name in RUNS},
         "again": train(folder, "plain"),
         "stopped": stop_and_go_on(folder),
-        "one sample": refused(folder, **{"data.batch_size": 1}),
-        "unknown": refused(folder, **{"data.name": "nothing"}),
-        "apart": refused(folder, **{"train.sync_bn": False, "train.epochs": 1}),
+        "one sample": tried(folder, "one", **{"data.batch_size": 1}),
+        "unknown": tried(folder, "unknown", **{"data.name": "nothing"}),
+        "apart": tried(folder, "apart", **{"train.sync_bn": False, "train.epochs": 1, "data.validation": 0}),
     }
     torch.save(found, folder / f"rank-{ranks.rank()}.pt")
 

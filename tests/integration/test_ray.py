@@ -115,5 +115,5 @@ def test_tasks_end_with_the_head_and_the_same_command_goes_on(tmp_path):
 def test_what_no_node_has_is_refused(tmp_path):
     with pytest.raises(UserError, match="no node of the Ray cluster has the 1 CPUs and 1 GPUs"):
         compare(load_config("quickstart", given("launch.gpus=1")), tmp_path / "out")
-    with pytest.raises(UserError, match="on one GPU; launch.gpus is 2"):
+    with pytest.raises(UserError, match="in one process, on one GPU"):
         compare(load_config("quickstart", given("launch.gpus=2")), tmp_path / "out")

@@ -117,6 +117,9 @@ def test_files_of_a_job_that_ended_may_be_on_their_way(cluster, tmp_path, monkey
     (cluster / "states").write_text("12 COMPLETED\n")
     launcher._jobs = {RUNS[0]: "12"}
     assert launcher.lost() == {}
+    (cluster / "states").write_text("")
+    assert launcher.lost() == {}
+    (cluster / "states").write_text("12 COMPLETED\n")
     monkeypatch.setattr(slurm, "_PATIENCE", 0.0)
     assert "ended as COMPLETED: it has ended without a result" in launcher.lost()[RUNS[0]]
     (cluster / "states").write_text("")
@@ -136,9 +139,15 @@ def test_slurm_is_asked_now_and_then(cluster, tmp_path, monkeypatch):
 
 def test_a_job_trains_its_run_alone_or_with_the_others_of_the_job(monkeypatch, tmp_path):
     trained, exported = [], []
-    monkeypatch.setattr(
-        slurm, "Worker", lambda out: type("W", (), {"train": lambda _, run: trained.append((out, run))})()
-    )
+
+    class Noting:
+        def __init__(self, out):
+            self.out = out
+
+        def train(self, run):
+            trained.append((self.out, run))
+
+    monkeypatch.setattr(slurm, "Worker", Noting)
     monkeypatch.setattr(slurm.signal, "signal", lambda *_: None)
 
     class Together:
@@ -163,7 +172,7 @@ def test_without_slurm(tmp_path, monkeypatch):
 
 def test_when_slurm_refuses(cluster, tmp_path):
     (cluster / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: invalid partition specified: x' >&2\nexit 1\n")
-    with pytest.raises(UserError, match="Slurm has refused the jobs: .*invalid partition specified: x"):
+    with pytest.raises(UserError, match=r"Slurm has refused the jobs: .*invalid partition specified: x"):
         jobs(tmp_path).submit(RUNS)
     (cluster / "squeue").write_text("#!/bin/bash\necho 'slurm_load_jobs error: no controller' >&2\nexit 1\n")
     with pytest.raises(UserError, match="Slurm does not answer: slurm_load_jobs error: no controller"):
