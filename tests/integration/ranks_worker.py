@@ -161,7 +161,11 @@ def main(folder):
         "stopped": stop_and_go_on(folder),
         "one sample": tried(folder, "one", **{"data.batch_size": 1}),
         "unknown": tried(folder, "unknown", **{"data.name": "nothing"}),
-        "apart": tried(folder, "apart", **{"train.sync_bn": False, "train.epochs": 1, "data.validation": 0}),
+        "apart": tried(
+            folder,
+            "apart",
+            **{"train.sync_bn": False, "train.epochs": 1, "data.validation": 0, "train.ema_decay": None},
+        ),
     }
     torch.save(found, folder / f"rank-{ranks.rank()}.pt")
 
