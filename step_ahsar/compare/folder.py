@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from step_ahsar.config import Config, LaunchConfig, differences, load_config
+from step_ahsar.config import Config, LaunchConfig, TrackConfig, differences, load_config
 from step_ahsar.engine import is_vacant
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.files import Locked, locked, write_file
@@ -175,5 +175,5 @@ def _content(config: Config) -> dict[str, Any]:
 
 
 def _recorded(config: Config) -> Config:
-    """The config without its section `launch`, which may change from one start to the next."""
-    return config.model_copy(update={"launch": LaunchConfig()})
+    """The config without its sections `launch` and `track`, which may change from one start to the next."""
+    return config.model_copy(update={"launch": LaunchConfig(), "track": TrackConfig()})

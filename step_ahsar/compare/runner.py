@@ -70,7 +70,7 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
     cells = config.cells()
     check_factors(described(cells), config.compare.pairs or ())
     runs = [
-        PlannedRun(name, seed, cell.train.epochs, cell.with_values({"seed": seed}))
+        PlannedRun(name, seed, cell.train.epochs, cell.model_copy(update={"seed": seed, "track": config.track}))
         for seed in config.compare.seeds
         for name, cell in cells
     ]

@@ -16,6 +16,7 @@ from step_ahsar.config.schema import (
     LaunchConfig,
     ModelConfig,
     SequenceConfig,
+    TrackConfig,
     TrainConfig,
 )
 from step_ahsar.config.values import differences
@@ -30,6 +31,7 @@ __all__ = [
     "LaunchConfig",
     "ModelConfig",
     "SequenceConfig",
+    "TrackConfig",
     "TrainConfig",
     "differences",
     "list_configs",

@@ -303,6 +303,16 @@ class LaunchConfig(_Section):
     retries: Index = Field(default=3, description="ray: how often a run is started again when its process is lost")
 
 
+class TrackConfig(_Section):
+    """Where a run's progress is shown, besides TensorBoard. It may be another each time that a run is continued."""
+
+    to: list[Literal["wandb", "mlflow", "trackio"]] = Field(default_factory=list)
+    project: str = Field(default="step-ahsar", description="project or experiment in which the runs are")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="arguments of each tracker's own init, such as {wandb: {mode: offline}}"
+    )
+
+
 class Config(_Section):
     """One experiment with all its settings. Use :func:`load_config` to read one, :meth:`with_values` to change one."""
 
@@ -315,6 +325,7 @@ class Config(_Section):
     train: TrainConfig = TrainConfig()
     compare: CompareConfig | None = None
     launch: LaunchConfig = LaunchConfig()
+    track: TrackConfig = TrackConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -333,8 +344,8 @@ class Config(_Section):
         return build_config(merge_values(self.to_dict(), values, Config))
 
     def single(self) -> "Config":
-        """The config of one run: without what is about many of them."""
-        return self.model_copy(update={"compare": None, "launch": LaunchConfig()})
+        """The config of one run: without what is about many of them, and without what changes no result."""
+        return self.model_copy(update={"compare": None, "launch": LaunchConfig(), "track": TrackConfig()})
 
     def cells(self) -> list[tuple[str, "Config"]]:
         """The comparison's cells: (id, config of one run, under the config's own seed), in the order of the file."""
@@ -345,7 +356,7 @@ class Config(_Section):
         for cell in self.compare.planned:
             try:
                 for key in cell.values():
-                    if key.split(".")[0] in ("seed", "compare", "launch"):
+                    if key.split(".")[0] in ("seed", "compare", "launch", "track"):
                         raise UserError(f"a cell cannot set {key!r}: it is the same for all cells")
                 cells.append((cell.id, single.with_values(cell.values())))
             except UserError as error:

@@ -4,6 +4,7 @@ config.yaml      the resolved config
 manifest.json    versions, hardware, commit, data set with fingerprint, parameters
 metrics.jsonl    one line per epoch
 checkpoints/     see checkpoint.py
+tensorboard/     the same for TensorBoard, see track.py
 predictions/     pictures of the first test samples after the last epoch, if the task draws
 result.json      the result, once the run has ended, well or not
 """

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from step_ahsar import ranks
-from step_ahsar.config import Config
+from step_ahsar.config import Config, TrackConfig
 from step_ahsar.data import Batches, Data, derive_seed, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine import record
@@ -26,6 +26,7 @@ from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
+from step_ahsar.engine.track import check_trackers, part_of, tracking
 from step_ahsar.errors import UserError
 from step_ahsar.tasks import Task, create_task
 
@@ -50,7 +51,8 @@ def train(
     writes the run's folder and calls the hooks.
 
     Args:
-        config: the config of the run; its sections `compare` and `launch` are ignored.
+        config: the config of the run; its sections `compare` and `launch` are ignored, and
+            `track` changes no result.
         out: the run's folder, new or of a run of the same config.
         resume: continue an unfinished run from its last good checkpoint, bit for bit as if it had not been interrupted.
             If there is no run, one is started.
@@ -75,7 +77,8 @@ def train(
             processes, or a process that has ended (:class:`step_ahsar.ranks.LostRank`).
         NonFiniteLoss: training diverged. The result on disk says so, and the last good checkpoint is kept.
     """
-    config = config.single()
+    track, config = config.track, config.single()
+    check_trackers(track)
     accelerator = create_accelerator(config.train.amp)
     path = Path(out)
 
@@ -106,7 +109,7 @@ def train(
             ranks.agreed(lambda: stack.enter_context(run.held()))
             if (result := ranks.agreed(begin)) is not None:
                 return result
-            return _train(run, task, state, data, batches, on_epoch, on_step)
+            return _train(run, task, state, data, batches, track, on_epoch, on_step)
 
 
 def prepare(config: Config, data: Data, accelerator: Accelerator) -> tuple[Task, TrainingState]:
@@ -127,6 +130,7 @@ def _train(
     state: TrainingState,
     data: Data,
     batches: Callable[[int], Batches],
+    track: TrackConfig,
     on_epoch: OnEpoch | None,
     on_step: OnStep | None,
 ) -> dict[str, Any]:
@@ -138,6 +142,7 @@ def _train(
     def keep(row: dict[str, Any], kept: Checkpoint) -> None:
         run.add_metrics(row)
         checkpoints.save(run.checkpoints, kept)
+        trackers.epoch(row, part_of(config))
         if on_epoch is not None:
             on_epoch(row)
 
@@ -147,18 +152,19 @@ def _train(
         return result
 
     try:
-        for epoch in range(len(rows) + 1, config.train.epochs + 1):
-            began = perf_counter()
-            trained = train_epoch(state, task, batches(epoch), config, epoch, on_step if ranks.is_main() else None)
-            found = measure(state.judged, task, judging, state.accelerator)
-            row = record.epoch_row(epoch, task.metric, trained, found)
-            rows.append(row)
-            best = record.best_epoch(rows, task.metric)
-            kept = state.end_epoch(epoch, best, metric=row["metrics"][task.metric])
-            if state.controller is not None:
-                row["gamma"] = state.controller.gammas()
-            row["seconds"] = perf_counter() - began
-            ranks.agreed(partial(keep, row, kept))
+        with tracking(config, track, run.path, rows, state.accelerator) as trackers:
+            for epoch in range(len(rows) + 1, config.train.epochs + 1):
+                began = perf_counter()
+                trained = train_epoch(state, task, batches(epoch), config, epoch, on_step if ranks.is_main() else None)
+                found = measure(state.judged, task, judging, state.accelerator)
+                row = record.epoch_row(epoch, task.metric, trained, found)
+                rows.append(row)
+                best = record.best_epoch(rows, task.metric)
+                kept = state.end_epoch(epoch, best, metric=row["metrics"][task.metric])
+                if state.controller is not None:
+                    row["gamma"] = state.controller.gammas()
+                row["seconds"] = perf_counter() - began
+                ranks.agreed(partial(keep, row, kept))
     except NonFiniteLoss as error:
         failed = record.failed(config.seed, task.metric, rows, str(error))
         ranks.agreed(lambda: run.write_result(failed))
