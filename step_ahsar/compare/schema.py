@@ -132,6 +132,7 @@ class Cell(_Strict):
     seeds: list[Seed]
     n: int
     n_reached: int
+    median_epochs_to_target: float | None = None  # which earlier versions did not write
     mean: Mean
     ci95: Interval95
 

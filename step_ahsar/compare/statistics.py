@@ -114,13 +114,40 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(corrected) for p in p_values]
 
 
-def learning_area(metrics: Sequence[float]) -> float:
+def learning_area(metrics: Sequence[float], epochs: int) -> float:
     """The area under the learning curve, divided by the number of epochs: the mean metric over the epochs.
 
-    >>> learning_area([0.25, 0.5, 0.75])
-    0.5
+    A run that ended early keeps its last model, and so its last metric.
+
+    >>> learning_area([0.25, 0.5, 0.75], epochs=3), learning_area([0.25, 0.5], epochs=4)
+    (0.5, 0.4375)
     """
-    return math.fsum(metrics) / len(metrics)
+    rest = max(0, epochs - len(metrics)) * [metrics[-1]]
+    return math.fsum([*metrics, *rest]) / (len(metrics) + len(rest))
+
+
+def median_to_target(reached: Sequence[int | None], epochs: Sequence[int]) -> float | None:
+    """The median over runs of the epochs to the target; None if half of the runs may never reach it.
+
+    A run that did not reach it within its epochs needs more than these, however many: its time is censored. The median
+    is that of Kaplan and Meier's estimate (1958): the first epoch at which it says that half of the runs have arrived.
+
+    Args:
+        reached: the epoch, from 1, at which each run reached the target; None if it did not.
+        epochs: how many epochs each run was trained.
+
+    >>> median_to_target([3, 5, None], [10, 10, 10]), median_to_target([3, None, None], [10, 10, 10])
+    (5.0, None)
+    """
+    from scipy import stats
+
+    arrived = [epoch for epoch in reached if epoch is not None]
+    if not arrived:
+        return None
+    missed = [number for epoch, number in zip(reached, epochs, strict=True) if epoch is None]
+    waiting = stats.ecdf(stats.CensoredData(uncensored=arrived, right=missed)).sf
+    half = [float(q) for q, p in zip(waiting.quantiles, waiting.probabilities, strict=True) if p <= 0.5 + 1e-12]
+    return half[0] if half else None
 
 
 def epochs_to_target(metrics: Sequence[float], target: float) -> int | None:

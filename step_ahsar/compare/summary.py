@@ -98,6 +98,9 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "n": len(good),
         "n_reached": len(reached),
+        "median_epochs_to_target": statistics.median_to_target(
+            [seed["epochs_to_target"] for seed in good], [len(seed["epochs"]) for seed in good]
+        ),
         "mean": {name: _each(statistics.mean, values) for name, values in columns.items()},
         "ci95": {name: _each(statistics.interval95, values) for name, values in columns.items()},
     }
@@ -136,7 +139,7 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
     paired = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     metric = pair.cell["metric"]
     differences = [a["metrics"][metric] - b["metrics"][metric] for a, b in paired]
-    areas = [_area(a, metric) - _area(b, metric) for a, b in paired]
+    areas = [_area(a, metric, pair.cell["epochs"]) - _area(b, metric, pair.control["epochs"]) for a, b in paired]
     ratios = [
         statistics.epochs_ratio(a["epochs_to_target"], len(a["epochs"]), b["epochs_to_target"], len(b["epochs"]))
         for a, b in paired
@@ -171,5 +174,5 @@ def _difference(values: list[float]) -> dict[str, Any]:
     return {"values": values, "mean": statistics.mean(values), "ci95": statistics.interval95(values)}
 
 
-def _area(seed: dict[str, Any], metric: str) -> float:
-    return statistics.learning_area([epoch["metrics"][metric] for epoch in seed["epochs"]])
+def _area(seed: dict[str, Any], metric: str, epochs: int) -> float:
+    return statistics.learning_area([epoch["metrics"][metric] for epoch in seed["epochs"]], epochs)

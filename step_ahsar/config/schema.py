@@ -166,6 +166,9 @@ class TrainConfig(_Section):
     lr: Positive = 1e-3
     weight_decay: NotNegative = 0.05
     schedule: Literal["cosine", "constant"] = "cosine"
+    patience: Count | None = Field(
+        default=None, description="end after this number of epochs in a row without a better validation metric"
+    )
     warmup_epochs: Index = 0
     warmup_lr: NotNegative = 1e-5
     min_lr: NotNegative = 0.0

@@ -44,6 +44,10 @@ def check(config: Config) -> None:
     spec = find_dataset(config.data.name)
     check_options(config, spec)
     TASKS[config.task].check(config)
+    if config.train.patience is not None and not config.data.validation:
+        raise UserError(
+            "train.patience needs data.validation: without it the run would be ended by what it is tested on"
+        )
     optimizers = [str(name) for name in list_optimizers()]
     if config.train.optimizer not in optimizers:
         raise unknown("optimizer", config.train.optimizer, optimizers)

@@ -69,6 +69,11 @@ def best_epoch(rows: list[dict[str, Any]], metric: str) -> int:
     return max(rows, key=lambda row: row["metrics"][metric])["epoch"]
 
 
+def has_stalled(rows: list[dict[str, Any]], metric: str, patience: int | None) -> bool:
+    """Whether the best epoch is ``patience`` epochs ago; never for None."""
+    return patience is not None and bool(rows) and len(rows) - best_epoch(rows, metric) >= patience
+
+
 def result(
     seed: int,
     metric: str,

@@ -154,6 +154,8 @@ def _train(
     try:
         with tracking(config, track, run.path, rows, state.accelerator) as trackers:
             for epoch in range(len(rows) + 1, config.train.epochs + 1):
+                if record.has_stalled(rows, task.metric, config.train.patience):
+                    break
                 began = perf_counter()
                 trained = train_epoch(state, task, batches(epoch), config, epoch, on_step if ranks.is_main() else None)
                 found = measure(state.judged, task, judging, state.accelerator)

@@ -212,14 +212,17 @@ def with_interval(mean: float | None, interval: Sequence[float] | None, scale: f
 
 
 def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
-    """The mean over seeds if all reached the target; else '> epochs', with the number of seeds that did not."""
+    """The mean over seeds if all reached the target; else '> epochs', how many did not, and the median."""
     n, reached = cell["n"], cell["n_reached"]
     if not n or target is None:
         return NONE
     if reached == n:
         return f"{cell['mean']['epochs_to_target']:.1f}"
     missed = f"> {cell['epochs']}"
-    return missed if reached == 0 else f"{missed} ({n - reached} of {n})"
+    if reached == 0:
+        return missed
+    median = cell.get("median_epochs_to_target")
+    return f"{missed} ({n - reached} of {n})" + ("" if median is None else f", median {median:g}")
 
 
 def by_group(values: Mapping[str, float] | None, groups: Sequence[str], between: str = " / ") -> str:

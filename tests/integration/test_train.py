@@ -470,6 +470,54 @@ def test_a_truncated_checkpoint_costs_an_epoch(file, tmp_path, capsys):
     assert last_state(tmp_path / "straight") == last_state(tmp_path / "damaged")
 
 
+# -- ending early ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Runs are judged by these metrics, one for each epoch."""
+    from step_ahsar.tasks.classification import Accuracy
+
+    def by(*values):
+        given = iter(values)
+        monkeypatch.setattr(Accuracy, "compute", lambda self: {"acc1": next(given)})
+
+    return by
+
+
+def test_a_run_ends_when_validation_has_not_improved(judged, tmp_path):
+    """Epoch 2 is the best; an equal epoch is no better one. The last value is that of the test set."""
+    judged(0.1, 0.5, 0.4, 0.5, 0.7, 0.6)
+    result = train(tiny(train__epochs=9, train__patience=2), tmp_path / "run")
+    assert [row["metrics"]["acc1"] for row in result["epochs"]] == [0.1, 0.5, 0.4, 0.5]
+    assert (result["status"], result["best"]["epoch"]) == ("ok", 2)
+
+
+def test_patience_starts_anew_with_every_better_epoch(judged, tmp_path):
+    judged(0.1, 0.0, 0.2, 0.1, 0.3, 0.0, 0.9, 0.9)
+    assert len(train(tiny(train__epochs=6, train__patience=2), tmp_path / "run")["epochs"]) == 6
+
+
+def test_a_run_that_was_interrupted_at_its_end_is_not_trained_further(judged, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(row):
+        if row["epoch"] == 3:
+            raise Stop
+
+    config = tiny(train__epochs=9, train__patience=2)
+    judged(0.5, 0.4, 0.3, 0.2, 0.2)
+    with pytest.raises(Stop):
+        train(config, tmp_path / "run", on_epoch=stop)
+    assert len(train(config, tmp_path / "run", resume=True)["epochs"]) == 3
+
+
+def test_the_test_set_ends_no_run(tmp_path):
+    with pytest.raises(UserError, match=r"train.patience needs data.validation: without it the run would be ended by"):
+        train(tiny(train__patience=2, data__validation=0), tmp_path / "run")
+
+
 # -- divergence and other faults -------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from step_ahsar.compare.statistics import (
     interval95,
     learning_area,
     mean,
+    median_to_target,
     paired_test,
 )
 
@@ -166,4 +167,22 @@ def test_holms_correction_by_hand():
 
 
 def test_the_learning_curves_area():
-    assert learning_area([0.2, 0.4, 0.9]) == pytest.approx(0.5)
+    assert learning_area([0.2, 0.4, 0.9], 3) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("reached", "epochs", "median"),
+    [
+        ([2, 4, 6], [9, 9, 9], 4),
+        ([2, 4, 6, 8], [9, 9, 9, 9], 4),
+        ([2, 4, None, None], [9, 9, 9, 9], 4),
+        ([2, None, None], [9, 9, 9], None),
+        ([None, None], [9, 9], None),
+        ([], [], None),
+        # Two runs ended after epoch 3 without having arrived. Of the others, 2 of 3 have not arrived after epoch 4, and
+        # 1 of 3 after epoch 5: 4/5 after epoch 1, then 4/5 * 1/2 after epoch 5.
+        ([1, None, None, 5, 6], [9, 3, 3, 9, 9], 5),
+    ],
+)
+def test_median_epochs_to_target_with_runs_that_did_not_arrive(reached, epochs, median):
+    assert median_to_target(reached, epochs) == median

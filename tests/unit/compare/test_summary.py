@@ -70,6 +70,14 @@ def test_epochs_to_target_have_no_mean_where_a_seed_never_got_there():
     )["cells"]
     assert (reached["n_reached"], reached["mean"]["epochs_to_target"]) == (2, 2.5)
     assert (not_all["n_reached"], not_all["mean"]["epochs_to_target"]) == (1, None)
+    assert (reached["median_epochs_to_target"], not_all["median_epochs_to_target"]) == (2, 2)
+
+
+def test_a_run_that_ended_early_keeps_its_last_metric_in_the_area():
+    early = run(0, epochs=2)
+    early["epochs"][0]["metrics"] = {"acc1": 0.3}
+    pair = summarise(MANIFEST, [cell("a", [run(0)]), cell("b", [early], neuron="ahsar")])["comparisons"][0]
+    assert pair["area_difference"]["values"] == pytest.approx([(0.3 + 0.9 + 0.9) / 3 - 0.9])
 
 
 def test_a_cell_of_failures_has_nothing_to_average():

@@ -19,6 +19,7 @@ def cell(**changes):
         ({}, "4.3"),
         ({"n_reached": 0}, "> 8"),
         ({"n_reached": 1}, "> 8 (2 of 3)"),
+        ({"n_reached": 2, "median_epochs_to_target": 5.0}, "> 8 (1 of 3), median 5"),
         ({"n": 0, "n_reached": 0}, "–"),
     ],
 )
