@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 from html import escape
@@ -88,8 +89,36 @@ def set_ticks(axis: Any, ticks: list[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def to_svg(figure: Figure, theme: Theme, name: str, label: str) -> str:
-    """The figure as an <svg> element. `name` makes its ids unique on the page, `label` is for screen readers."""
+def of_cell(cell: str) -> str:
+    """The `gid` of what is drawn of a cell, by which the page's script finds it."""
+    return f"cell:{cell}"
+
+
+def place(axes: Axes) -> dict[str, float]:
+    """Where the axes are in the SVG, in its units, and which values of x are at their left and right edge."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    width, height = 72 * figure.get_size_inches()
+    box, (first, last) = axes.get_position(), axes.get_xlim()
+    edges = {
+        "left": box.x0 * width,
+        "right": box.x1 * width,
+        "top": (1 - box.y1) * height,
+        "bottom": (1 - box.y0) * height,
+    }
+    return {name: round(float(value), 3) for name, value in {**edges, "first": first, "last": last}.items()}
+
+
+def to_svg(figure: Figure, theme: Theme, name: str, label: str, values: Any = None) -> str:
+    """The figure as an <svg> element.
+
+    Args:
+        figure: the figure. What has the `gid` of a cell becomes an element with the attribute ``data-cell``.
+        theme: for the colours.
+        name: makes its ids unique on the page.
+        label: for screen readers.
+        values: what the page's script shows under the pointer; it becomes JSON in the attribute ``data-values``.
+    """
     buffer = io.StringIO()
     with mpl.rc_context(_RC):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
@@ -99,10 +128,12 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
     svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)  # the page's own font is used
+    svg = re.sub(r' id="cell:([^"]+)"', r' data-cell="\1"', svg)
     used = set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\1{name}-", svg)
-    head = rf'<svg role="img" aria-label="{escape(label)}" xmlns:xlink="http://www.w3.org/1999/xlink" \1>'
-    svg = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", head, svg)
+    data = "" if values is None else f' data-values="{escape(json.dumps(values, separators=(",", ":")))}"'
+    head = f'<svg role="img" aria-label="{escape(label)}" xmlns:xlink="http://www.w3.org/1999/xlink"{data}'
+    svg = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", lambda found: f"{head} {found[1]}>", svg)
     svg = re.sub(r">\s+<", "><", svg)
     return theme.to_css(svg)

@@ -1,4 +1,5 @@
-// Tables that can be sorted and filtered, and buttons that copy. Without scripts the page shows the same, unsorted.
+// Tables that can be sorted and filtered, buttons that copy, plots whose cells can be hidden and whose values can be
+// read. Without scripts the page shows the same, unsorted.
 "use strict";
 
 // A row of the class "group" is the heading of the rows below it, which are sorted among each other.
@@ -75,4 +76,65 @@ for (const button of document.querySelectorAll("button.copy")) {
     button.textContent = "copied";
     setTimeout(() => (button.textContent = label), 1500);
   });
+}
+
+// -- plots ----------------------------------------------------------------------------------------------------------
+
+const hiddenCells = new Set();
+
+// In all plots with a legend, as one cell has the same colour in all.
+function toggle(cell) {
+  if (!hiddenCells.delete(cell)) hiddenCells.add(cell);
+  for (const legend of document.querySelectorAll(".legend")) {
+    for (const label of legend.querySelectorAll("[data-hides]")) {
+      label.setAttribute("aria-pressed", String(!hiddenCells.has(label.dataset.hides)));
+    }
+    for (const drawn of legend.parentElement.querySelectorAll("[data-cell]")) {
+      drawn.style.display = hiddenCells.has(drawn.dataset.cell) ? "none" : "";
+    }
+  }
+}
+
+for (const label of document.querySelectorAll("[data-hides]")) {
+  label.role = "button";
+  label.tabIndex = 0;
+  label.title = "hide or show";
+  label.setAttribute("aria-pressed", "true");
+  label.addEventListener("click", () => toggle(label.dataset.hides));
+  label.addEventListener("keydown", (event) => event.key === "Enter" && toggle(label.dataset.hides));
+}
+
+const MOST = 12; // lines of a tip
+
+// The values of all cells that are shown, at the epoch nearest to x, the best first; null outside of the panels.
+function valuesAt(svg, x) {
+  const { panels, cells } = JSON.parse(svg.dataset.values);
+  const at = panels.findIndex((panel) => x >= panel.left && x <= panel.right);
+  if (at < 0) return null;
+  const { left, right, first, last, unit, best } = panels[at];
+  const epoch = Math.round(first + ((x - left) / (right - left)) * (last - first));
+  const rows = Object.entries(cells)
+    .filter(([cell, values]) => !hiddenCells.has(cell) && values[at][epoch - 1] !== undefined)
+    .map(([cell, values]) => ({ cell, value: values[at][epoch - 1] }))
+    .sort((a, b) => (best === "high" ? b.value - a.value : a.value - b.value));
+  if (!rows.length) return null;
+  const lines = rows.slice(0, MOST).map(({ cell, value }) => `${value}${unit}  ${cell}`);
+  if (rows.length > MOST) lines.push(`and ${rows.length - MOST} more`);
+  return [`epoch ${epoch}`, ...lines].join("\n");
+}
+
+for (const svg of document.querySelectorAll("svg[data-values]")) {
+  const tip = document.body.appendChild(document.createElement("div"));
+  tip.className = "tip";
+  tip.hidden = true;
+  svg.addEventListener("pointermove", (event) => {
+    const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const text = valuesAt(svg, point.x);
+    tip.hidden = text === null;
+    tip.textContent = text;
+    const beside = event.clientX + 14 + tip.offsetWidth < innerWidth ? event.clientX + 14 : event.clientX - 14 - tip.offsetWidth;
+    tip.style.left = `${beside}px`;
+    tip.style.top = `${Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 4)}px`;
+  });
+  svg.addEventListener("pointerleave", () => (tip.hidden = true));
 }

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from step_ahsar.report import text
-from step_ahsar.report.figure import grid, log_ticks, set_ticks, title, to_svg
+from step_ahsar.report.figure import grid, log_ticks, of_cell, place, set_ticks, title, to_svg
 from step_ahsar.report.style import DEPTHS, Theme
 
 Cell = dict[str, Any]
@@ -51,16 +51,19 @@ def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -
     score, loss = axes[0]
     name = text.metric(cells[0]["metric"])
     losses: list[float] = []
+    values: dict[str, list[list[float]]] = {}
     for cell in cells:
         style = theme.cells[cell["id"]]
         colour = theme.token(style.colour)
         for panel, value in ((score, _percent), (loss, _loss)):
             epochs, rows = _over_epochs(cell, value)
-            panel.fill_between(epochs, *_range(rows), color=colour, alpha=0.16, linewidth=0)
+            means, gid = [sum(row) / len(row) for row in rows], of_cell(cell["id"])
+            panel.fill_between(epochs, *_range(rows), color=colour, alpha=0.16, linewidth=0, gid=gid)
             panel.plot(
-                epochs, [sum(row) / len(row) for row in rows], color=colour, linewidth=style.width,
+                epochs, means, color=colour, linewidth=style.width, gid=gid,
                 dashes=style.dash or (None, None), marker=style.marker if len(epochs) <= 12 else "", markersize=4,
             )  # fmt: skip
+            values.setdefault(cell["id"], []).append([float(f"{mean:.4g}") for mean in means])
             if panel is loss:
                 losses += [each for row in rows for each in row if each > 0]
     if target is not None:
@@ -77,9 +80,9 @@ def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -
     loss.set_ylabel("training loss (log scale)")
     for panel in (score, loss):
         _epoch_axis(panel)
-    return to_svg(
-        figure, theme, f"curves-{_slug(cells[0])}", f"{judged.capitalize()} {name} and training loss by epoch"
-    )
+    panels = [place(score) | {"unit": " %", "best": "high"}, place(loss) | {"unit": "", "best": "low"}]
+    label = f"{judged.capitalize()} {name} and training loss by epoch"
+    return to_svg(figure, theme, f"curves-{_slug(cells[0])}", label, {"panels": panels, "cells": values})
 
 
 def critical_differences(ranking: dict[str, Any], theme: Theme) -> str:
@@ -285,16 +288,17 @@ def _layer_over_epochs(cell: Cell, path: str, key: str) -> tuple[list[int], list
 
 def _point(panel: Axes, cell: Cell, x: float, y: float, x_interval: Any, theme: Theme) -> None:
     """Draws one cell: its marker, and its 95 % intervals if there are any."""
-    style = theme.cells[cell["id"]]
+    style, gid = theme.cells[cell["id"]], of_cell(cell["id"])
     colour = theme.token(style.colour)
     y_interval = (cell["ci95"]["metrics"] or {}).get(cell["metric"])
     if y_interval:
         low, high = (min(max(100 * edge, 0), 100) for edge in y_interval)
-        panel.plot([x, x], [low, high], color=colour, linewidth=1.1, alpha=0.75, zorder=2)
+        panel.plot([x, x], [low, high], color=colour, linewidth=1.1, alpha=0.75, zorder=2, gid=gid)
     if x_interval:
-        panel.plot([max(x_interval[0], 0), x_interval[1]], [y, y], color=colour, linewidth=1.1, alpha=0.75, zorder=2)
+        reach = [max(x_interval[0], 0), x_interval[1]]
+        panel.plot(reach, [y, y], color=colour, linewidth=1.1, alpha=0.75, zorder=2, gid=gid)
     panel.plot(
-        [x], [y], marker=style.marker, color=colour, markersize=8, linestyle="", zorder=3, clip_on=False,
+        [x], [y], marker=style.marker, color=colour, markersize=8, linestyle="", zorder=3, clip_on=False, gid=gid,
         markeredgecolor=theme.token("page"), markeredgewidth=0.8,
     )  # fmt: skip
 

@@ -100,6 +100,65 @@ def test_buttons_copy_the_tables(summary, tmp_path):
     assert found == {"copied": [as_markdown(summary), as_latex(summary)], "labels": ["copied"] * 2, "hidden": False}
 
 
+def test_cells_are_hidden_in_every_plot_with_a_legend(summary, tmp_path):
+    actions = """
+    const cell = "spikformer-ahsar-2";
+    const drawn = () => [...document.querySelectorAll(`figure:has(.legend) [data-cell="${cell}"]`)];
+    const others = () => [...document.querySelectorAll("[data-cell]")].filter((each) => each.style.display === "none");
+    const labels = [...document.querySelectorAll(`[data-hides="${cell}"]`)];
+    const states = () => labels.map((label) => label.getAttribute("aria-pressed"));
+    const number = drawn().length;
+    labels[0].click();
+    const off = drawn().every((each) => each.style.display === "none") && others().length === number;
+    const pressed = states();
+    labels[1].dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+    report({ number, off, pressed, on: others().length, again: states() });
+    """
+    found = act(render(summary), actions, tmp_path)
+    assert found["number"] > 4  # two curves with their shades, and a point for each group
+    assert found["off"]
+    assert found["on"] == 0
+    assert set(found["pressed"]) == {"false"}
+    assert set(found["again"]) == {"true"}
+
+
+def test_the_pointer_shows_the_values_of_an_epoch(summary, tmp_path):
+    """The best first, without cells that are hidden."""
+    actions = """
+    const svg = document.querySelector("svg[data-values]"), tip = document.querySelector(".tip");
+    const at = (panel, epoch) => {
+      const { left, right, first, last, top, bottom } = JSON.parse(svg.dataset.values).panels[panel];
+      const x = left + (epoch - first) / (last - first) * (right - left);
+      const { x: clientX, y: clientY } = new DOMPoint(x, (top + bottom) / 2).matrixTransform(svg.getScreenCTM());
+      svg.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY }));
+      return tip.hidden ? null : tip.textContent.split("\\n");
+    };
+    const metric = at(0, 2.3), loss = at(1, 1);
+    document.querySelector(`[data-hides="${metric[1].split("  ")[1]}"]`).click();
+    const fewer = at(0, 2);
+    svg.dispatchEvent(new PointerEvent("pointerleave"));
+    report({ metric, loss, fewer, gone: tip.hidden });
+    """
+    found = act(render(summary), actions, tmp_path)
+    first = summary["cells"][0]
+    same = [
+        cell for cell in summary["cells"] if cell["model"] == first["model"] and cell["dataset"] == first["dataset"]
+    ]
+
+    def mean(cell, epoch, value):
+        rows = [value(seed["epochs"][epoch - 1]) for seed in cell["seeds"] if seed["status"] == "ok"]
+        return float(f"{sum(rows) / len(rows):.4g}")
+
+    acc = sorted(-mean(cell, 2, lambda row: 100 * row["metrics"]["acc1"]) for cell in same)
+    losses = sorted(mean(cell, 1, lambda row: row["train_loss"]) for cell in same)
+    assert found["metric"][0] == "epoch 2"
+    assert [-float(line.split(" %")[0]) for line in found["metric"][1:13]] == acc[:12]
+    assert found["loss"][0] == "epoch 1"
+    assert [float(line.split("  ")[0]) for line in found["loss"][1:13]] == losses[:12]
+    assert found["fewer"][1:] == found["metric"][2:]
+    assert found["gone"]
+
+
 @pytest.mark.parametrize("state", ["failed_summary", "begun_summary", "single_summary", "ranked_summary"])
 def test_no_state_of_a_comparison_breaks_the_script(state, request, tmp_path):
     page = render(request.getfixturevalue(state))
