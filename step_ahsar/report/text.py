@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -209,6 +211,22 @@ def with_interval(mean: float | None, interval: Sequence[float] | None, scale: f
         return NONE
     text = f"{scale * mean:.{digits}f}"
     return text if interval is None else f"{text} ± {scale * (interval[1] - interval[0]) / 2:.{digits}f}"
+
+
+def command(cell: dict[str, Any], config: dict[str, Any]) -> str:
+    """The command that trains a cell's first seed again, in the folder of the page.
+
+    Args:
+        cell: of a summary.
+        config: of its manifest: a comparison's, or a run's.
+    """
+    words = ["config.yaml"]
+    if (plan := config.get("compare")) is not None:
+        axes = {key: cell["settings"].get(key, values[0]) for key, values in plan.get("grid", {}).items()}
+        written = next((each for each in plan.get("cells", ()) if each["id"] == cell["id"]), axes)
+        values: dict[str, Any] = written | {"seed": plan["seeds"][0]}
+        words = ["comparison.yaml", *(f"{key}={json.dumps(value)}" for key, value in values.items() if key != "id")]
+    return shlex.join(["step-ahsar", "train", *words, "--out", f"again/{cell['id']}"])
 
 
 def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:

@@ -128,6 +128,7 @@ def test_what_a_run_leaves(finished):
         "manifest.json",
         "metrics.jsonl",
         "checkpoints",
+        "tensorboard",
         "result.json",
     }
     assert read_result(out) == result

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from step_ahsar.compare.launchers.base import Launcher, threads_of
 from step_ahsar.compare.launchers.local import LocalProcesses
+from step_ahsar.compare.launchers.ray import RayTasks
 from step_ahsar.config import LaunchConfig
 from step_ahsar.errors import UserError, unknown
 
@@ -33,15 +34,9 @@ def _slurm(out: Path, config: LaunchConfig) -> Launcher:
     return SlurmJobs(out, config)
 
 
-def _ray(out: Path, config: LaunchConfig) -> Launcher:
-    from step_ahsar.compare.launchers.ray import RayTasks  # it needs Ray
-
-    return RayTasks(out, config)
-
-
 LAUNCHERS: Mapping[str, Kind] = {
     "local": Kind(LocalProcesses),
-    "ray": Kind(_ray, keys=("gpus", "memory", "retries")),
+    "ray": Kind(RayTasks, keys=("gpus", "memory", "retries")),
     "slurm": Kind(_slurm, keys=("gpus", "memory", "partition", "time")),
 }
 

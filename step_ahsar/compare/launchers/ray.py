@@ -7,13 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-try:
-    import ray
-except ImportError as error:
-    from step_ahsar.errors import UserError
-
-    raise UserError("launcher 'ray' needs Ray: pip install 'step-ahsar[ray]'") from error
-
 from step_ahsar.compare.observer import PlannedRun
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import LaunchConfig
@@ -30,6 +23,7 @@ class RayTasks:
     def __init__(self, out: Path, config: LaunchConfig) -> None:
         if config.gpus > 1:
             raise UserError(f"launcher 'ray' trains each run in one process, on one GPU; launch.gpus is {config.gpus}")
+        ray = self._ray = _imported()
         try:
             ray.init(address="auto", log_to_driver=False)
         except ConnectionError:
@@ -63,11 +57,11 @@ class RayTasks:
     def lost(self) -> Mapping[PlannedRun, str]:
         """See :class:`Launcher`."""
         running = list(self._running)
-        for task in ray.wait(running, num_returns=len(running), timeout=0)[0] if running else ():
+        for task in self._ray.wait(running, num_returns=len(running), timeout=0)[0] if running else ():
             run = self._running.pop(task)
             try:
-                ray.get(task)
-            except ray.exceptions.RayError as error:
+                self._ray.get(task)
+            except self._ray.exceptions.RayError as error:
                 first = str(error).strip().splitlines()[0]
                 self._lost[run] = f"its Ray task was lost: {type(error).__name__}: {first}"
         self._fill()
@@ -82,8 +76,17 @@ class RayTasks:
         """See :class:`Launcher`."""
         self._waiting.clear()
         for task in self._running:
-            ray.cancel(task, force=True)
-        ray.shutdown()
+            self._ray.cancel(task, force=True)
+        self._ray.shutdown()
+
+
+def _imported() -> Any:
+    """Ray. It is an extra of this package, and takes a second to import."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError("launcher 'ray' needs Ray: pip install 'step-ahsar[ray]'") from None
+    return ray
 
 
 def _train(out: str, threads: int, run: PlannedRun) -> None:

@@ -482,9 +482,7 @@ def test_auto_equals_explicit_steps():
 
 
 def test_processes_see_the_joined_batch(monkeypatch):
-    """Invariant 7, on one process: the all-reduce adds up what the others observed."""
-    import torch.distributed as dist
-
+    """Invariant 7, on one process: what the others observed is added. tests/integration/test_ranks.py has two."""
     one, two = Net(), Net()
     joined, split = regulate(one), regulate(two)
     x, _ = batch(0)
@@ -495,8 +493,7 @@ def test_processes_see_the_joined_batch(monkeypatch):
     for neuron in two.neurons:
         neuron.clear_observed()
     two(x[:, :4])
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "all_reduce", lambda t: t.add_(elsewhere))
+    monkeypatch.setattr("step_ahsar.ranks.total", lambda observed: observed + elsewhere)
     split.step()
     assert scales(split) == pytest.approx(scales(joined), rel=1e-6)
     assert isinstance(split, Controller)

@@ -91,7 +91,7 @@ def test_buttons_copy_the_tables(summary, tmp_path):
     actions = """
     const copied = [];
     Object.defineProperty(navigator, "clipboard", { value: { writeText: async (text) => copied.push(text) } });
-    const buttons = [...document.querySelectorAll("button.copy")];
+    const buttons = [...document.querySelectorAll("section > button.copy")];
     for (const button of buttons) button.click();
     const hidden = buttons.some((button) => button.hidden);
     setTimeout(() => report({ copied, hidden, labels: buttons.map((button) => button.textContent) }), 50);
