@@ -20,6 +20,12 @@ from step_ahsar.report.style import Theme
 
 WIDTH = 9.6  # inches; 72 units of the SVG each
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.6, 0.12, 0.26, 0.46, 0.2
+# Styles of grid lines and ticks, of which a page has thousands. They are classes of the page's style sheet.
+STYLES = {
+    "grid": "fill: none; stroke: var(--rule); stroke-width: 0.6; stroke-linecap: round",
+    "tick": "fill: var(--muted); stroke: var(--muted); stroke-width: 0.8",
+    "label": "font-size: 8px; text-anchor: middle; fill: var(--ink)",
+}
 _RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "step-ahsar",  # the same summary gives the same bytes
@@ -128,6 +134,7 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str, values: Any = No
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
     svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)  # the page's own font is used
+    svg = _shorter(svg)
     svg = re.sub(r' id="cell:([^"]+)"', r' data-cell="\1"', svg)
     used = set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
@@ -136,4 +143,14 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str, values: Any = No
     head = f'<svg role="img" aria-label="{escape(label)}" xmlns:xlink="http://www.w3.org/1999/xlink"{data}'
     svg = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", lambda found: f"{head} {found[1]}>", svg)
     svg = re.sub(r">\s+<", "><", svg)
-    return theme.to_css(svg)
+    svg = theme.to_css(svg)
+    for name, style in STYLES.items():
+        svg = svg.replace(f'style="{style}"', f'class="{name}"')
+    return svg
+
+
+def _shorter(svg: str) -> str:
+    """Without what nobody sees, so that a page with hundreds of plots stays small."""
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a unit is far less than a pixel
+    svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
+    return re.sub(r"\s*\n\s*", " ", svg)

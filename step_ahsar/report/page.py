@@ -18,6 +18,7 @@ from PIL import Image
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
 from step_ahsar.report import plots, text
+from step_ahsar.report.figure import STYLES
 from step_ahsar.report.formats import as_latex, as_markdown
 from step_ahsar.report.style import DEPTHS, Theme
 
@@ -97,6 +98,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         light=Markup(theme.variables(dark=False)),
         dark=Markup(theme.variables(dark=True)),
         depths=DEPTHS,
+        styles=STYLES,
         config=yaml.safe_dump(manifest["config"], sort_keys=False, default_flow_style=None, width=110),
         curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
         rates=[

@@ -377,3 +377,21 @@ def test_the_page_begins_with_what_is_shown(summary, single_summary):
         assert sentence in words
     assert page.index("What is shown") < page.index("<h2>Results</h2>")
     assert "What is shown" not in render(single_summary)
+
+
+def test_a_page_of_many_cells_stays_small(summary):
+    """100 cells x 5 seeds are to be under 5 MB. Plots are nearly all of it; this is a fifth of the cells."""
+    cells = [copy.deepcopy(summary["cells"][i % len(summary["cells"])]) for i in range(20)]
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"
+        cell["settings"] |= {"model.tau": 1 + i}
+        cell["epochs"] = 20
+        for seed in cell["seeds"]:
+            seed["epochs"] = [seed["epochs"][i % len(seed["epochs"])] | {"epoch": i + 1} for i in range(20)]
+            for layer in seed["layers"].values():
+                for key in ("rate", "threshold_scale"):
+                    layer[key] = layer[key] and (layer[key] * 20)[:20]
+    page = render(summary | {"cells": cells, "comparisons": [], "unpaired": [], "ranking": None})
+    assert len(page.encode()) < 1e6
+    assert 'class="grid"' in page
+    assert "svg .grid { fill: none; stroke: var(--rule)" in page
