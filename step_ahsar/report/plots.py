@@ -127,12 +127,16 @@ def _cliques(ranks: Sequence[float], critical: float) -> list[tuple[float, float
 def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
     """The judged metric after the last epoch against each group's mean firing rate, with 95 % intervals over seeds.
 
-    A thin line joins plain cells that differ in their threshold alone, in the order of the thresholds.
+    A thin line joins plain cells that differ in their threshold alone, in the order of the thresholds. Grey steps are
+    the Pareto front.
     """
     groups, name = groups_of(cells), text.metric(cells[0]["metric"])
     figure, axes = grid(1, len(groups), 2.4, theme, sharey=True)
     shown = [cell for cell in cells if cell["mean"]["metrics"] and cell["mean"]["firing_rate"]]
     for panel, group in zip(axes[0], groups, strict=True):
+        rates = [(cell["mean"]["firing_rate"].get(group), _percent(cell, cell["mean"])) for cell in shown]
+        front = pareto_front([(x, y) for x, y in rates if x is not None])
+        panel.plot(*zip(*front, strict=True), color=theme.token("rule"), linewidth=3, drawstyle="steps-post", zorder=1)
         for family in families(shown):
             points = [(cell["mean"]["firing_rate"].get(group), _percent(cell, cell["mean"])) for cell in family]
             placed = [(cell, x, y) for cell, (x, y) in zip(family, points, strict=True) if x is not None]
@@ -152,6 +156,19 @@ def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
     return to_svg(
         figure, theme, f"rate-{_slug(cells[0])}", f"Final test {name} against firing rate, by group of layers"
     )
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, gain) that no other one beats: it has a lower cost and no lower gain, or the like. By cost.
+
+    >>> pareto_front([(1, 5), (2, 4), (3, 7), (3, 6)])
+    [(1, 5), (3, 7)]
+    """
+    front: list[tuple[float, float]] = []
+    for cost, gain in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or gain > front[-1][1]:
+            front.append((cost, gain))
+    return front
 
 
 def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme) -> str | None:
