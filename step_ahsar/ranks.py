@@ -130,7 +130,7 @@ def watched(how_to_go_on: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if size() == 1 or isinstance(error, UserError) or not _is_of_the_connection(error):
+        if size() == 1 or not _is_of_the_connection(error):
             raise
         missing = _missing()
         who = ", ".join(map(str, missing)) or "unknown"

@@ -202,6 +202,6 @@ def _print_lines(console: Console, lines: Sequence[str]) -> None:
 
 
 def _figures(run: PlannedRun, epoch: dict[str, Any]) -> str:
-    """The metric, and the part of the data that it is of: the test set only in a run without a validation part."""
-    name, part = epoch["metric"], "validation" if run.config.data.validation else "test"
+    """The metric, with the part of the data that it is of, and the loss."""
+    name, part = epoch["metric"], run.config.judged_on
     return f"{part} {text.metric(name)} {100 * epoch['metrics'][name]:.1f} %, loss {epoch['train_loss']:.3f}"

@@ -131,7 +131,7 @@ def _cell(known: dict[str, Any], config: Config, runs: list[Run], seeds: list[di
         "backend": model.backend,
         "threshold": kind.threshold if model.threshold is None else model.threshold,
         "time_steps": model.time_steps,
-        "chosen_on": "validation" if config.data.validation else "test",
+        "chosen_on": config.judged_on,
         "parameters": runs[0].manifest()["parameters"] if runs else None,
         "epochs": config.train.epochs,
         "band": {group: config.ahsar.band_of(group) for group in groups} if known["regulated"] else None,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from step_ahsar.config import Config, LaunchConfig, TrackConfig, differences, load_config
+from step_ahsar.config import Config, differences, load_config
 from step_ahsar.engine import is_vacant
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.files import Locked, locked, write_file
@@ -100,7 +100,7 @@ def changes(out: Path, config: Config) -> Changes | None:
         return None
     if not (out / COMPARISON).is_file():
         raise UserError(f"output folder {out} is not empty and holds no comparison; give another folder")
-    if load_config(out / COMPARISON) == _recorded(config):
+    if load_config(out / COMPARISON) == config.lasting():
         return None
     there, cells = _cells_in(out), {name: _content(cell) for name, cell in config.cells()}
     kept = [name for name, content in cells.items() if there.get(name) == content]
@@ -139,7 +139,7 @@ def begin(out: Path, config: Config, changed: Changes | None) -> None:
         for before, here in changed.renamed if changed else ():
             (out / "runs" / before).rename(out / "runs" / here)
         if changed or not (out / COMPARISON).exists():
-            write_file(out / COMPARISON, _recorded(config).to_yaml())
+            write_file(out / COMPARISON, config.lasting().to_yaml())
     except OSError as fault:
         raise UserError(f"cannot write to output folder {out}: {fault}") from fault
 
@@ -172,8 +172,3 @@ def _cells_in(out: Path) -> dict[str, dict[str, Any]]:
 
 def _content(config: Config) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key != "seed"}
-
-
-def _recorded(config: Config) -> Config:
-    """The config without its sections `launch` and `track`, which may change from one start to the next."""
-    return config.model_copy(update={"launch": LaunchConfig(), "track": TrackConfig()})

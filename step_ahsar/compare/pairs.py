@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from step_ahsar.compare.statistics import mean
-from step_ahsar.config import Config
+from step_ahsar.config import Config, flat
 from step_ahsar.errors import UserError, shortened, unknown
 from step_ahsar.neurons import neuron_kind
 
@@ -44,10 +44,10 @@ class Pair:
 
 def differing_settings(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """For each config its values of the dotted keys in which the configs differ. Seeds are ignored."""
-    flat = [_flat(config.single().model_dump(mode="json", exclude={"seed"})) for config in configs]
-    keys = dict.fromkeys(key for each in flat for key in each)
-    differing = [key for key in keys if any(each.get(key) != flat[0].get(key) for each in flat)]
-    return [{key: each.get(key) for key in differing} for each in flat]
+    every = [flat(config.single().model_dump(mode="json", exclude={"seed"})) for config in configs]
+    keys = dict.fromkeys(key for each in every for key in each)
+    differing = [key for key in keys if any(each.get(key) != every[0].get(key) for each in every)]
+    return [{key: each.get(key) for key in differing} for each in every]
 
 
 def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> list[Pair]:
@@ -156,14 +156,3 @@ def _validated(cell: Cell) -> float:
 def _thresholds(cell: Cell, control: Cell) -> dict[str, tuple[Any, Any]]:
     ours, theirs = cell["settings"], control["settings"]
     return {key: (ours.get(key), theirs.get(key)) for key in _THRESHOLDS if ours.get(key) != theirs.get(key)}
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested values by dotted key. Lists are values; an empty section has none."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{path}{key}.")
-        else:
-            flat[f"{path}{key}"] = value
-    return flat

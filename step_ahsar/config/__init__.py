@@ -19,7 +19,7 @@ from step_ahsar.config.schema import (
     TrackConfig,
     TrainConfig,
 )
-from step_ahsar.config.values import differences
+from step_ahsar.config.values import differences, flat
 
 __all__ = [
     "CellConfig",
@@ -34,6 +34,7 @@ __all__ = [
     "TrackConfig",
     "TrainConfig",
     "differences",
+    "flat",
     "list_configs",
     "load_config",
 ]

@@ -346,9 +346,18 @@ class Config(_Section):
         """
         return build_config(merge_values(self.to_dict(), values, Config))
 
+    @property
+    def judged_on(self) -> Literal["validation", "test"]:
+        """The part of the data by which epochs are judged: the test set only without a validation part."""
+        return "validation" if self.data.validation else "test"
+
+    def lasting(self) -> "Config":
+        """Without the sections `launch` and `track`: they change no result, and may differ from start to start."""
+        return self.model_copy(update={"launch": LaunchConfig(), "track": TrackConfig()})
+
     def single(self) -> "Config":
-        """The config of one run: without what is about many of them, and without what changes no result."""
-        return self.model_copy(update={"compare": None, "launch": LaunchConfig(), "track": TrackConfig()})
+        """The config of one run: :meth:`lasting`, and without what is about many runs."""
+        return self.lasting().model_copy(update={"compare": None})
 
     def cells(self) -> list[tuple[str, "Config"]]:
         """The comparison's cells: (id, config of one run, under the config's own seed), in the order of the file."""

@@ -151,3 +151,18 @@ def _requirement(fault: Mapping[str, Any]) -> str:
     if kind.split("_")[0] in _KINDS:
         return f"must be {_KINDS[kind.split('_')[0]]}"
     return f"is wrong: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested values by dotted key. Lists are values; an empty section has none.
+
+    >>> flat({"train": {"lr": 0.1}, "seed": 0})
+    {'train.lr': 0.1, 'seed': 0}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{path}{key}.")
+        else:
+            found[f"{path}{key}"] = value
+    return found

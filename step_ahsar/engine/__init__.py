@@ -2,8 +2,9 @@
 
 ``train.py`` calls them in this order: ``check.py`` (can the config be run?), ``build.py`` (the model), ``state.py``
 (all that changes in training), ``epoch.py`` (one epoch of steps), ``evaluate.py`` (measuring), ``record.py`` (the
-records of a run). ``run.py`` and ``checkpoint.py`` read and write the run's folder. ``export.py`` converts a trained
-model for other libraries.
+records of a run). ``device.py`` asks accelerate for the device, ``track.py`` tells TensorBoard and other trackers.
+``run.py`` and ``checkpoint.py`` read and write the run's folder. ``export.py`` converts a trained model for other
+libraries.
 """
 
 from step_ahsar.engine.build import build_model

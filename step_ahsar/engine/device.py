@@ -1,6 +1,5 @@
 """Devices, precision and processes of a run: all of them are accelerate's."""
 
-from os import environ
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ def create_accelerator(amp: str | None) -> Accelerator:
         UserError: fp16 on a CPU, which needs bf16, or a model that is to be divided among devices.
     """
     for variable, name in _SHARDING.items():
-        if environ.get(variable, "").lower() in ("1", "true"):
+        if parse_flag_from_env(variable):
             raise UserError(
                 f"accelerate is set to {name}, but every device holds the whole model here: choose multi-GPU or "
                 "multi-CPU in `accelerate config`"

@@ -7,7 +7,6 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, TensorBoardTracker
 
 from step_ahsar import ranks
-from step_ahsar.config import Config, TrackConfig
+from step_ahsar.config import Config, TrackConfig, flat
 from step_ahsar.errors import UserError
+from step_ahsar.files import digest
 
 FOLDER = "tensorboard"
 
@@ -27,14 +27,14 @@ _logger = logging.getLogger(__name__)
 class Trackers:
     """The trackers of one run, made by :func:`tracking`. One that fails is left out from then on; the run goes on."""
 
-    def __init__(self, trackers: Iterable[GeneralTracker]) -> None:
-        self._trackers = list(trackers)
+    def __init__(self, trackers: Iterable[GeneralTracker], part: str) -> None:
+        self._trackers, self._part = list(trackers), part
 
-    def epoch(self, row: dict[str, Any], part: str) -> None:
-        """Tells a line of metrics.jsonl. ``part`` is the part of the data that its metrics are of."""
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Tells a line of metrics.jsonl."""
         for tracker in list(self._trackers):
             try:
-                tracker.log(values_of(row, part), step=row["epoch"])
+                tracker.log(values_of(row, self._part), step=row["epoch"])
             except Exception as error:  # of a network, say
                 self._trackers.remove(tracker)
                 _logger.warning("%s is not told any more: %s: %s", tracker.name, type(error).__name__, error)
@@ -57,7 +57,7 @@ def tracking(
         UserError: a tracker whose package is not installed, or that could not be started.
     """
     if not ranks.is_main():
-        yield Trackers([])
+        yield Trackers([], config.judged_on)
         return
     shutil.rmtree(path / FOLDER, ignore_errors=True)
     board = TensorBoardTracker(FOLDER, path)
@@ -71,10 +71,10 @@ def tracking(
     try:
         for tracker in trackers:
             if tracker is not board:  # its table of settings is one of results, which are not known yet
-                tracker.store_init_configuration(_flat(config.to_dict()))
+                tracker.store_init_configuration(_settings(config))
         for row in rows:
-            Trackers([board]).epoch(row, part_of(config))
-        yield Trackers(trackers)
+            Trackers([board], config.judged_on).epoch(row)
+        yield Trackers(trackers, config.judged_on)
     finally:
         for tracker in trackers:
             tracker.finish()
@@ -88,11 +88,6 @@ def check_trackers(track: TrackConfig) -> None:
             raise UserError(f"track.to: {name!r} is not installed: pip install {name}")
     for other in track.options.keys() - {*track.to}:
         raise UserError(f"track.options.{other}: it is not in track.to, which has {', '.join(track.to) or 'none'}")
-
-
-def part_of(config: Config) -> str:
-    """The part of the data that epochs are judged by."""
-    return "validation" if config.data.validation else "test"
 
 
 def values_of(row: dict[str, Any], part: str) -> dict[str, float]:
@@ -112,7 +107,7 @@ def values_of(row: dict[str, Any], part: str) -> dict[str, float]:
 def _options(track: TrackConfig, path: Path) -> dict[str, dict[str, Any]]:
     """What each tracker is started with: the run's name, an id to find it again, and the user's own options."""
     name = "/".join(path.resolve().parts[-2:])
-    identity = blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()
+    identity = digest(str(path.resolve()).encode())[:16]
     known: dict[str, dict[str, Any]] = {
         "wandb": {"name": name, "id": identity, "resume": "allow"},
         "mlflow": {"run_name": name},
@@ -121,12 +116,7 @@ def _options(track: TrackConfig, path: Path) -> dict[str, dict[str, Any]]:
     return {each: known[each] | track.options.get(each, {}) for each in track.to}
 
 
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dotted keys and plain values."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{key}.")
-        else:
-            flat[before + key] = value if isinstance(value, bool | int | float | str) else str(value)
-    return flat
+def _settings(config: Config) -> dict[str, Any]:
+    """The config by dotted keys, with values that every tracker takes."""
+    plain = (bool, int, float, str)
+    return {key: value if isinstance(value, plain) else str(value) for key, value in flat(config.to_dict()).items()}

@@ -26,7 +26,7 @@ from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
-from step_ahsar.engine.track import check_trackers, part_of, tracking
+from step_ahsar.engine.track import check_trackers, tracking
 from step_ahsar.errors import UserError
 from step_ahsar.tasks import Task, create_task
 
@@ -51,8 +51,7 @@ def train(
     writes the run's folder and calls the hooks.
 
     Args:
-        config: the config of the run; its sections `compare` and `launch` are ignored, and
-            `track` changes no result.
+        config: the config of the run. Its sections `compare` and `launch` are ignored; `track` changes no result.
         out: the run's folder, new or of a run of the same config.
         resume: continue an unfinished run from its last good checkpoint, bit for bit as if it had not been interrupted.
             If there is no run, one is started.
@@ -142,7 +141,7 @@ def _train(
     def keep(row: dict[str, Any], kept: Checkpoint) -> None:
         run.add_metrics(row)
         checkpoints.save(run.checkpoints, kept)
-        trackers.epoch(row, part_of(config))
+        trackers.epoch(row)
         if on_epoch is not None:
             on_epoch(row)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from step_ahsar import ranks
 from step_ahsar.errors import UserError
+from step_ahsar.neurons.kernels.dynamics import working_dtype
 from step_ahsar.neurons.norms import TemporalEffectiveNorm, TemporalEffectiveNorm1d, TemporalEffectiveNorm2d
 
 
@@ -71,7 +72,7 @@ def sync_batch_norms(model: nn.Module) -> None:
 
 def _joined_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and biased variance by channel, [C], over all ranks, and the number of values that they are of, 0-d."""
-    x = x.detach().to(_working(x)).transpose(0, 1).flatten(1)  # [C, n]
+    x = x.detach().to(working_dtype(x.dtype)).transpose(0, 1).flatten(1)  # [C, n]
     number = x.shape[1]
     own_mean = x.mean(1) if number else x.new_zeros(len(x))
     own_squares = ((x - own_mean[:, None]) ** 2).sum(1)
@@ -138,7 +139,3 @@ class _Normalise(torch.autograd.Function):
 def _by_channel(values: Tensor, x: Tensor) -> Tensor:
     """[C] as [1, C, 1, ...]."""
     return values.view(1, -1, *[1] * (x.ndim - 2))
-
-
-def _working(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)

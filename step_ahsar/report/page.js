@@ -2,6 +2,14 @@
 // read. Without scripts the page shows the same, unsorted.
 "use strict";
 
+// Lets an element be clicked, by the mouse and by Enter.
+function clickable(element, title, action) {
+  element.tabIndex = 0;
+  element.title = title;
+  element.addEventListener("click", action);
+  element.addEventListener("keydown", (event) => event.key === "Enter" && action());
+}
+
 // A row of the class "group" is the heading of the rows below it, which are sorted among each other.
 function groups(body) {
   const found = [];
@@ -46,10 +54,7 @@ function filter(table, wanted) {
 
 for (const table of document.querySelectorAll("table.tools")) {
   for (const header of table.tHead.rows[0].cells) {
-    header.tabIndex = 0;
-    header.title = "sort";
-    header.addEventListener("click", () => sort(table, header));
-    header.addEventListener("keydown", (event) => event.key === "Enter" && sort(table, header));
+    clickable(header, "sort", () => sort(table, header));
   }
   const field = document.createElement("input");
   field.type = "search";
@@ -97,18 +102,14 @@ function toggle(cell) {
 
 for (const label of document.querySelectorAll("[data-hides]")) {
   label.role = "button";
-  label.tabIndex = 0;
-  label.title = "hide or show";
   label.setAttribute("aria-pressed", "true");
-  label.addEventListener("click", () => toggle(label.dataset.hides));
-  label.addEventListener("keydown", (event) => event.key === "Enter" && toggle(label.dataset.hides));
+  clickable(label, "hide or show", () => toggle(label.dataset.hides));
 }
 
 const MOST = 12; // lines of a tip
 
 // The values of all cells that are shown, at the epoch nearest to x, the best first; null outside of the panels.
-function valuesAt(svg, x) {
-  const { panels, cells } = JSON.parse(svg.dataset.values);
+function valuesAt({ panels, cells }, x) {
   const at = panels.findIndex((panel) => x >= panel.left && x <= panel.right);
   if (at < 0) return null;
   const { left, right, first, last, unit, best } = panels[at];
@@ -124,12 +125,13 @@ function valuesAt(svg, x) {
 }
 
 for (const svg of document.querySelectorAll("svg[data-values]")) {
+  const values = JSON.parse(svg.dataset.values);
   const tip = document.body.appendChild(document.createElement("div"));
   tip.className = "tip";
   tip.hidden = true;
   svg.addEventListener("pointermove", (event) => {
     const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    const text = valuesAt(svg, point.x);
+    const text = valuesAt(values, point.x);
     tip.hidden = text === null;
     tip.textContent = text;
     const beside = event.clientX + 14 + tip.offsetWidth < innerWidth ? event.clientX + 14 : event.clientX - 14 - tip.offsetWidth;

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("ranks")  # they share the runs of two proc
 TIMES = ("step_ms", "seconds", "peak_memory_mib")  # what may differ between two runs
 
 
-def start(folder, part, stay=False):
+def start(folder, part):
     """Starts two processes without an agent such as torchrun, which would end one when the other has failed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Each private part of torch and timm that is used: if one is gone or means something else, it fails here."""
+"""Each private part of torch, timm and accelerate in use: if one is gone or means something else, it fails here."""
 
 import ast
 import logging
@@ -36,6 +36,18 @@ def test_no_other_file_uses_private_parts():
     files = [file for file in ROOT.rglob("*.py") if file.name != "internals.py"]
     assert [found for file in files for found in private(file, own)] == []
     assert len(private(ROOT / "internals.py", own)) > 10  # the search finds them
+
+
+def test_accelerate_takes_another_precision_when_it_has_forgotten_the_first():
+    from accelerate import Accelerator
+
+    internals.forget_precision()
+    Accelerator(cpu=True, mixed_precision="no")
+    with pytest.raises(ValueError, match="already been initialized"):
+        Accelerator(cpu=True, mixed_precision="bf16")
+    internals.forget_precision()
+    assert Accelerator(cpu=True, mixed_precision="bf16").mixed_precision == "bf16"
+    internals.forget_precision()
 
 
 def test_precision_is_kept_when_a_model_is_cast_and_moved():

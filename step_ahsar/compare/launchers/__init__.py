@@ -11,6 +11,7 @@ from pathlib import Path
 from step_ahsar.compare.launchers.base import Launcher, threads_of
 from step_ahsar.compare.launchers.local import LocalProcesses
 from step_ahsar.compare.launchers.ray import RayTasks
+from step_ahsar.compare.launchers.slurm import SlurmJobs
 from step_ahsar.config import LaunchConfig
 from step_ahsar.errors import UserError, unknown
 
@@ -28,16 +29,10 @@ class Kind:
     keys: tuple[str, ...] = ()
 
 
-def _slurm(out: Path, config: LaunchConfig) -> Launcher:
-    from step_ahsar.compare.launchers.slurm import SlurmJobs  # it needs submitit
-
-    return SlurmJobs(out, config)
-
-
 LAUNCHERS: Mapping[str, Kind] = {
     "local": Kind(LocalProcesses),
     "ray": Kind(RayTasks, keys=("gpus", "memory", "retries")),
-    "slurm": Kind(_slurm, keys=("gpus", "memory", "partition", "time")),
+    "slurm": Kind(SlurmJobs, keys=("gpus", "memory", "partition", "time")),
 }
 
 
@@ -45,9 +40,9 @@ def check_launch(config: LaunchConfig) -> None:
     """Raises UserError for an unknown launcher, and for keys that the launcher does not read."""
     if config.launcher not in LAUNCHERS:
         raise unknown("launcher", config.launcher, LAUNCHERS)
-    default = LaunchConfig()
-    for key in sorted({key for kind in LAUNCHERS.values() for key in kind.keys} - {*LAUNCHERS[config.launcher].keys}):
-        if getattr(config, key) != getattr(default, key):
+    default, read = LaunchConfig(), LAUNCHERS[config.launcher].keys
+    for key in sorted({key for kind in LAUNCHERS.values() for key in kind.keys}):
+        if key not in read and getattr(config, key) != getattr(default, key):
             which = " and ".join(name for name, kind in LAUNCHERS.items() if key in kind.keys)
             raise UserError(f"launch.{key} does not apply to launcher {config.launcher!r}; it is for {which}")
 

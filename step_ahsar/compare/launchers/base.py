@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from importlib import import_module
+from typing import Any, Protocol
 
 import torch
 
 from step_ahsar.compare.observer import PlannedRun
 from step_ahsar.config import LaunchConfig
+from step_ahsar.errors import UserError
 
 
 class Launcher(Protocol):
@@ -22,6 +24,14 @@ class Launcher(Protocol):
 
     def close(self) -> None:
         """Ends all processes. Runs that have not ended keep their last checkpoint."""
+
+
+def imported(package: str, title: str, launcher: str) -> Any:
+    """A package that a launcher needs, on its first use: it is an extra. Raises UserError if it is not installed."""
+    try:
+        return import_module(package)
+    except ImportError:
+        raise UserError(f"launcher {launcher!r} needs {title}: pip install 'step-ahsar[{launcher}]'") from None
 
 
 def threads_of(config: LaunchConfig) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from step_ahsar.compare.launchers.base import imported
 from step_ahsar.compare.observer import PlannedRun
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import LaunchConfig
@@ -23,7 +24,7 @@ class RayTasks:
     def __init__(self, out: Path, config: LaunchConfig) -> None:
         if config.gpus > 1:
             raise UserError(f"launcher 'ray' trains each run in one process, on one GPU; launch.gpus is {config.gpus}")
-        ray = self._ray = _imported()
+        ray = self._ray = imported("ray", "Ray", "ray")
         try:
             ray.init(address="auto", log_to_driver=False)
         except ConnectionError:
@@ -78,15 +79,6 @@ class RayTasks:
         for task in self._running:
             self._ray.cancel(task, force=True)
         self._ray.shutdown()
-
-
-def _imported() -> Any:
-    """Ray. It is an extra of this package, and takes a second to import."""
-    try:
-        import ray
-    except ImportError:
-        raise UserError("launcher 'ray' needs Ray: pip install 'step-ahsar[ray]'") from None
-    return ray
 
 
 def _train(out: str, threads: int, run: PlannedRun) -> None:

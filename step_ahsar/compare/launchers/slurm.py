@@ -13,21 +13,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-try:
-    import submitit
-    from submitit.core.utils import FailedJobError
-except ImportError as error:
-    from step_ahsar.errors import UserError
-
-    raise UserError("launcher 'slurm' needs submitit: pip install 'step-ahsar[slurm]'") from error
-
 from step_ahsar.compare.folder import job_path
+from step_ahsar.compare.launchers.base import imported
 from step_ahsar.compare.observer import PlannedRun
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import LaunchConfig
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
 
+_NO_SLURM = "launcher 'slurm' needs Slurm's commands (srun, sbatch, squeue) on this machine"
 _ASK_EVERY = 5.0  # seconds between two questions to Slurm
 _PATIENCE = 60.0  # seconds after the end of a job in which its files may still be on their way, over a network
 
@@ -79,28 +73,29 @@ class SlurmJobs:
             write_file(path, self._jobs[run])
 
     def _submit(self, runs: Sequence[PlannedRun]) -> list[str]:
-        config, processes = self._config, max(1, self._config.gpus)
+        config, threads = self._config, self._config.threads or 1
+        submitit = imported("submitit", "submitit", "slurm")
         try:
             executor = submitit.SlurmExecutor(self._out / "jobs")
         except RuntimeError:
-            raise UserError("launcher 'slurm' needs Slurm's commands (srun, sbatch, squeue) on this machine") from None
+            raise UserError(_NO_SLURM) from None
         executor.update_parameters(
             job_name="step-ahsar",
             array_parallelism=config.jobs,
             nodes=1,
-            ntasks_per_node=processes,
-            cpus_per_task=config.threads or 1,
+            ntasks_per_node=max(1, config.gpus),
+            cpus_per_task=threads,
             additional_parameters={"requeue": True},
             **({"partition": config.partition} if config.partition else {}),
             **({"gpus_per_node": config.gpus} if config.gpus else {}),
             **({"mem": f"{round(config.memory * 1024)}M"} if config.memory else {}),
             time=config.time,  # None is the partition's own limit; submitit's default would be five minutes
         )
-        task = Task(self._out.resolve(), config.threads or 1)
+        task = Task(self._out.resolve(), threads)
         try:
             with executor.batch():
                 jobs = [executor.submit(task, run) for run in runs]
-        except (FailedJobError, subprocess.CalledProcessError) as error:
+        except (submitit.core.utils.FailedJobError, subprocess.CalledProcessError) as error:
             reason = " ".join(str(error).split()[-20:])
             raise UserError(f"Slurm has refused the jobs: {reason}") from None
         return [job.job_id for job in jobs]
@@ -155,6 +150,7 @@ class Task:
 
         torch.set_num_threads(self._threads)
         if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            submitit = imported("submitit", "submitit", "slurm")
             submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         Worker(self._out).train(run)
 
@@ -182,7 +178,7 @@ def _states() -> dict[str, str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except FileNotFoundError:
-        raise UserError("launcher 'slurm' needs Slurm's commands (srun, sbatch, squeue) on this machine") from None
+        raise UserError(_NO_SLURM) from None
     except subprocess.CalledProcessError as error:
         raise UserError(f"Slurm does not answer: {' '.join(error.stderr.split())}") from None
     return {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.strip()}

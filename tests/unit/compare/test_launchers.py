@@ -154,7 +154,7 @@ def test_a_job_trains_its_run_alone_or_with_the_others_of_the_job(monkeypatch, t
         def export(self, set_cuda_visible_devices):
             exported.append(set_cuda_visible_devices)
 
-    monkeypatch.setattr(slurm.submitit.helpers, "TorchDistributedEnvironment", Together)
+    monkeypatch.setattr("submitit.helpers.TorchDistributedEnvironment", Together)
     task = pickle.loads(pickle.dumps(slurm.Task(tmp_path, 1)))
     for tasks in (None, "1", "2"):
         if tasks:
