@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -197,31 +197,41 @@ def compare(
 
 @app.command("report", cls=TorchCommand)
 def report_(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a comparison or of a run.")],
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="The folders of comparisons or of runs; several are joined.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write. Default: DIR, if that is one.")
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", metavar="json|csv|md|latex", help="Print this, and write nothing.")
     ] = None,
 ) -> None:
     """Rebuild summary.json and report.html, or print the results for another program.
 
-    The folder may hold a finished or an unfinished comparison or run. CSV has a line for each run; Markdown and LaTeX
-    are the tables of the cells and of the pairs.
+    A folder may hold a finished or an unfinished comparison or run. Several go into one page, with pairs of cells of
+    different folders. CSV has a line for each run; Markdown and LaTeX are the tables of the cells and of the pairs.
     """
     from rich.console import Console
 
     from step_ahsar import report
-    from step_ahsar.compare import collect, write
-    from step_ahsar.errors import unknown
+    from step_ahsar.compare import write
+    from step_ahsar.errors import UserError, unknown
     from step_ahsar.report.formats import FORMATS
 
     if form is not None and form not in FORMATS:
         raise unknown("format", form, FORMATS)
-    summary = collect(directory)
+    if form is None and out is None and len(directories) > 1:
+        raise UserError("the page of several folders needs a folder of its own: --out DIR")
+    if form is not None and out is not None:
+        raise UserError("--format prints and --out writes; give one of them")
+    summary, pictures = _summarised(directories, "joined" if out is None else out.resolve().name)
     if form is not None:
         typer.echo(FORMATS[form](summary).rstrip("\n"))
         return
-    write(summary, directory)
-    page = report.write(summary, directory)
+    out = _page_folder(directories[0] if out is None else out, directories)
+    write(summary, out)
+    page = report.write(summary, out, pictures)
     report.print_table(summary, Console())
     typer.echo(f"\n{page}")
 
@@ -229,6 +239,42 @@ def report_(
 def main() -> None:
     """The program `step-ahsar`."""
     app()
+
+
+def _summarised(directories: list[Path], title: str) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    """The summary of the folders, joined if there are several, and the pictures of its cells."""
+    from step_ahsar.compare import collect, join
+    from step_ahsar.errors import UserError
+    from step_ahsar.report import find_pictures
+
+    resolved = [directory.resolve() for directory in directories]
+    if twice := [given for i, given in enumerate(directories) if resolved[i] in resolved[:i]]:
+        raise UserError(f"{twice[0]} is given twice")
+    names = [path.name for path in resolved]
+    if len(set(names)) < len(names):
+        names = [str(directory) for directory in directories]
+    parts = {name: collect(directory) for name, directory in zip(names, directories, strict=True)}
+    pictures = [find_pictures(part, folder) for part, folder in zip(parts.values(), directories, strict=True)]
+    if len(directories) == 1:
+        return parts[names[0]], pictures[0]
+    summary = join(parts, title)
+    cells = [part["cells"] for part in summary["manifest"]["parts"]]
+    of_cell = [(id, found.get(there)) for ids, found in zip(cells, pictures, strict=True) for id, there in ids.items()]
+    return summary, {id: paths for id, paths in of_cell if paths}
+
+
+def _page_folder(out: Path, directories: list[Path]) -> Path:
+    """The folder for a page, made if it is not there. One that holds other runs would lose its own page."""
+    from step_ahsar.compare import COMPARISON
+    from step_ahsar.errors import UserError
+
+    if directories != [out] and any((out / file).exists() for file in (COMPARISON, "config.yaml")):
+        raise UserError(f"{out} is the folder of other runs, whose page would be lost; give another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(f"cannot write to output folder {out}: {fault}") from fault
+    return out
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rich.table import Table
 from step_ahsar.cli.progress import duration
 from step_ahsar.compare import Estimate
 from step_ahsar.report import text
+from step_ahsar.report.table import print_wide
 
 _IN_ONE_LINE = 8  # if there are more metrics, those of single classes are printed as a table
 
@@ -46,7 +47,7 @@ def print_estimate(found: Estimate, out: Path, jobs: int, console: Console) -> N
         table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
     for cell in found.cells:
         table.add_row(cell.cell, str(cell.runs), str(cell.epochs), duration(cell.seconds), decimal(cell.bytes))
-    console.print(table)
+    print_wide(table, console)
     runs, epochs = sum(cell.runs for cell in found.cells), sum(cell.epochs for cell in found.cells)
     seconds, size = sum(cell.seconds for cell in found.cells), sum(cell.bytes for cell in found.cells)
     free = shutil.disk_usage(next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())).free

@@ -2,12 +2,15 @@
 
 from step_ahsar.compare.collect import collect
 from step_ahsar.compare.estimate import CellEstimate, Estimate, estimate
+from step_ahsar.compare.folder import COMPARISON
+from step_ahsar.compare.join import join
 from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.compare.runner import compare
 from step_ahsar.compare.schema import Summary
 from step_ahsar.compare.summary import load, write
 
 __all__ = [
+    "COMPARISON",
     "CellEstimate",
     "Estimate",
     "Observer",
@@ -16,6 +19,7 @@ __all__ = [
     "collect",
     "compare",
     "estimate",
+    "join",
     "load",
     "write",
 ]

@@ -159,15 +159,15 @@ def _manifest(
         "runs_done": sum(seed["status"] != "unfinished" for cell in cells for seed in cell["seeds"]),
         "started": min((run["started"] for run in runs), default=now),
         "updated": now,
-        "versions": _joined([run["versions"] for run in runs]),
-        "hardware": _joined(hardware),
-        "git_commit": _joined([{"": run["git_commit"]} for run in runs]).get(""),
+        "versions": merged([run["versions"] for run in runs]),
+        "hardware": merged(hardware),
+        "git_commit": merged([{"": run["git_commit"]} for run in runs]).get(""),
         "datasets": list({repr(run["dataset"]): run["dataset"] for run in runs}.values()),
         "config": config.to_dict(),
     }
 
 
-def _joined(records: list[dict[str, Any]]) -> dict[str, Any]:
+def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
     """One record of many. If values differ, as in a comparison that was continued elsewhere, all of them are shown."""
     keys = dict.fromkeys(key for record in records for key in record)
     values = {key: list(dict.fromkeys(record.get(key) for record in records)) for key in keys}

@@ -32,14 +32,15 @@ def rank(cells: Sequence[dict[str, Any]], places: Sequence[str]) -> dict[str, An
     def is_of_place(key: str) -> bool:
         return any(key == place or key.startswith(f"{place}.") for place in places)
 
+    trained = [cell for cell in cells if cell["n"]]
+    # A file's path says no more than the data set's name.
+    settings = [{k: v for k, v in cell["settings"].items() if k != "data.root"} for cell in trained]
+    telling = _telling([{k: v for k, v in each.items() if is_of_place(k)} for each in settings])
     at: dict[str, dict[str, dict[str, Any]]] = {}
-    for cell in cells:
-        if cell["n"]:
-            # A file's path says no more than the data set's name.
-            settings = [item for item in cell["settings"].items() if item[0] != "data.root"]
-            place = name_of(item for item in settings if is_of_place(item[0]))
-            method = name_of(item for item in settings if not is_of_place(item[0]))
-            at.setdefault(method, {})[place] = cell
+    for cell, own in zip(trained, settings, strict=True):
+        place = name_of((key, own[key]) for key in telling if key in own)
+        method = name_of(item for item in own.items() if not is_of_place(item[0]))
+        at.setdefault(method, {})[place] = cell
     found = list(dict.fromkeys(place for by_place in at.values() for place in by_place))
     methods = [method for method, by_place in at.items() if len(by_place) == len(found)]
     if len(methods) < 3 or len(found) < 2:
@@ -56,6 +57,22 @@ def rank(cells: Sequence[dict[str, Any]], places: Sequence[str]) -> dict[str, An
         "p_friedman": _friedman(means),
         "critical_difference": critical_difference(len(methods), len(found)),
     }
+
+
+def _telling(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The first keys that are enough to tell the different ones of the settings apart.
+
+    >>> _telling([{"data": "a", "T": 4}, {"data": "b", "T": 2}, {"data": "b", "T": 2}])
+    ['data']
+    """
+    telling: list[str] = []
+    for key in dict.fromkeys(key for each in settings for key in each):
+        with_key, without = (
+            {repr([each.get(k) for k in ks]) for each in settings} for ks in ([*telling, key], telling)
+        )
+        if len(with_key) > len(without):
+            telling.append(key)
+    return telling
 
 
 def critical_difference(methods: int, places: int) -> float:

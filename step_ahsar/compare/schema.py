@@ -216,8 +216,19 @@ class Ranking(_Strict):
     critical_difference: float
 
 
+class Part(_Strict):
+    """One of the folders whose summaries were joined: its config, and {id here: id there} of its cells."""
+
+    name: str
+    config: dict[str, Any]
+    cells: dict[str, str]
+
+
 class Manifest(_Strict):
-    """The comparison as a whole: its config and data sets, and the software and hardware that it ran on."""
+    """The comparison as a whole: its config and data sets, and the software and hardware that it ran on.
+
+    Of joined comparisons each of `parts` has a config of its own, and `config` is empty.
+    """
 
     title: str
     target: float | None
@@ -234,6 +245,7 @@ class Manifest(_Strict):
     git_commit: str | None
     datasets: list[dict[str, Any]]
     config: dict[str, Any]
+    parts: list[Part] = Field(default_factory=list)
 
 
 class Summary(_Strict):

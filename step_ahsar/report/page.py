@@ -29,13 +29,15 @@ LARGE = 150_000  # bytes; larger pictures are embedded as JPEG to keep the page 
 Summary = dict[str, Any]
 
 
-def write(summary: Summary, directory: Path) -> Path:
+def write(summary: Summary, directory: Path, pictures: Mapping[str, Sequence[Path]] | None = None) -> Path:
     """Writes DIRECTORY/report.html atomically and returns its path.
 
-    The page shows pictures of predictions if there are any: in DIRECTORY/runs/<cell>/<seed>/predictions, or for the
-    folder of a single run in DIRECTORY/predictions.
+    Args:
+        summary: a summary in the format of docs/summary.md.
+        directory: an existing folder.
+        pictures: those of each cell; None for what :func:`find_pictures` finds in the folder.
     """
-    page = render(summary, find_pictures(summary, directory))
+    page = render(summary, find_pictures(summary, directory) if pictures is None else pictures)
     try:
         write_file(directory / REPORT, page)
         return directory / REPORT
@@ -44,7 +46,10 @@ def write(summary: Summary, directory: Path) -> Path:
 
 
 def find_pictures(summary: Summary, directory: Path) -> dict[str, list[Path]]:
-    """For each cell the first pictures of its first seed that has any."""
+    """For each cell the first pictures of predictions of its first seed that has any.
+
+    They are in DIRECTORY/runs/<cell>/<seed>/predictions, or for the folder of a single run in DIRECTORY/predictions.
+    """
     found = {}
     for cell in summary["cells"]:
         folders = [directory / "runs" / cell["id"] / str(seed["seed"]) for seed in cell["seeds"]]
@@ -99,7 +104,9 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         dark=Markup(theme.variables(dark=True)),
         depths=DEPTHS,
         styles=STYLES,
-        config=yaml.safe_dump(manifest["config"], sort_keys=False, default_flow_style=None, width=110),
+        commands=text.commands(summary),
+        configs=[(part["name"], _yaml(part["config"])) for part in manifest["parts"]]
+        or [(None, _yaml(manifest["config"]))],
         curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
         rates=[
             (same, Markup(plots.metric_against_rate(same, theme))) for same in plots.by_metric(ended) if len(same) > 1
@@ -116,6 +123,10 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
 def _resource(name: str) -> str:
     """A file beside this one."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=110)
 
 
 def _headline(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> str:
@@ -139,7 +150,8 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         (name, ", ".join(f"{key} {value}" for key, value in record.items() if value is not None and key != "skipped"))
         for name, record in records
     ]
-    return [*facts, ("git commit", manifest["git_commit"] or "none")]
+    folders = [("joined folders", ", ".join(part["name"] for part in manifest["parts"]))] if manifest["parts"] else []
+    return [*folders, *facts, ("git commit", manifest["git_commit"] or "none")]
 
 
 def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -17,12 +17,12 @@ from step_ahsar.report.plots import groups_of
 def print_table(summary: dict[str, Any], console: Console) -> None:
     """Prints the cells, the paired comparisons, the failed runs, and what was done to the data."""
     cells = summary["cells"]
-    _print(_cells(cells, summary["manifest"]["target"]), console)
+    print_wide(_cells(cells, summary["manifest"]["target"]), console)
     if any(cell["chosen_on"] == "test" for cell in cells):
         console.print(text.chosen_on(cells), markup=False, highlight=False, soft_wrap=True)
     if any(comparison["seeds"] for comparison in summary["comparisons"]):
         console.print()
-        _print(_paired(summary["comparisons"], text.common_metric(cells), summary["manifest"]["margin"]), console)
+        print_wide(_paired(summary["comparisons"], text.common_metric(cells), summary["manifest"]["margin"]), console)
         lines = text.verdicts(summary["comparisons"], summary["manifest"]["margin"])
         for line in filter(None, [*lines, text.detectable(summary["comparisons"])]):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -88,7 +88,7 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _print(table: Table, console: Console) -> None:
+def print_wide(table: Table, console: Console) -> None:
     """Prints the table at full width even on a narrow terminal, because a number must not be cut off."""
     unlimited = console.options.update(max_width=10_000)
     console.width = max(Measurement.get(console, unlimited, table).maximum, console.width)

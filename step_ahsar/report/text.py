@@ -213,8 +213,22 @@ def with_interval(mean: float | None, interval: Sequence[float] | None, scale: f
     return text if interval is None else f"{text} ± {scale * (interval[1] - interval[0]) / 2:.{digits}f}"
 
 
+def commands(summary: dict[str, Any]) -> list[tuple[str | None, list[tuple[dict[str, Any], str]]]]:
+    """For each folder, None being that of the page, its cells and the command that trains each again."""
+    manifest, cells = summary["manifest"], {cell["id"]: cell for cell in summary["cells"]}
+    if not manifest["parts"]:
+        return [(None, [(cell, command(cell, manifest["config"])) for cell in cells.values()])]
+    return [
+        (
+            part["name"],
+            [(cells[id], command(cells[id] | {"id": there}, part["config"])) for id, there in part["cells"].items()],
+        )
+        for part in manifest["parts"]
+    ]
+
+
 def command(cell: dict[str, Any], config: dict[str, Any]) -> str:
-    """The command that trains a cell's first seed again, in the folder of the page.
+    """The command that trains a cell's first seed again, in the folder of the comparison.
 
     Args:
         cell: of a summary.

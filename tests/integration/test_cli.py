@@ -289,6 +289,28 @@ def test_a_report_in_other_formats(comparison):
     assert contents(out) == before
 
 
+def test_several_folders_go_into_one_page(comparison, tmp_path):
+    out, _ = comparison
+    single = out / "runs" / "ahsar-1" / "5"
+    page = tmp_path / "new" / "joined"
+    before = contents(out)
+    shown = ok("report", out, single, "--out", page)
+    assert str(page / "report.html") in shown
+    assert contents(out) == before
+    summary = json.loads((page / "summary.json").read_text())
+    assert [part["name"] for part in summary["manifest"]["parts"]] == [out.name, "5"]
+    text = (page / "report.html").read_text(encoding="utf-8")
+    assert f"<dd>{out.name}, 5</dd>" in text
+    assert f"The whole configuration of <code>{out.name}</code>" in text
+    assert f"In the folder <code>{out.name}</code>, under the first seed." in text
+    assert ok("report", page).startswith(shown[:100])  # from nothing but its summary.json
+    assert ok("report", out, single, "--format", "csv").count("\n") == ok("report", out, "--format", "csv").count("\n")
+    assert "needs a folder of its own: --out DIR" in refused("report", out, single)
+    assert f"{out} is given twice" in refused("report", out, out, "--out", page)
+    assert "whose page would be lost" in refused("report", single, out, "--out", out)
+    assert "--format prints and --out writes" in refused("report", out, "--format", "md", "--out", page)
+
+
 def test_nothing_that_ended_well_is_a_failure(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("broken")
