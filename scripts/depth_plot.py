@@ -18,7 +18,7 @@ NAMES = {"spikingformer_2_64": "Spikingformer", "sdt_2_64": "SDT"}
 
 
 def rates_of(cell: dict) -> list[float]:
-    """The rates of the neurons on the stream after the last epoch, from the first block to the last, mean over seeds."""
+    """The rates of the neurons on the stream after the last epoch, by block, mean over seeds."""
     layers = cell["seeds"][0]["layers"]
     names = [name for name in layers if re.fullmatch(r"blocks\.\d+\.(attn|mlp)\.stream\.neuron", name)]
     return [mean(seed["layers"][name]["rate"][-1] for seed in cell["seeds"]) for name in names]
