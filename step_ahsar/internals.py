@@ -5,13 +5,14 @@ fails with a release in which a private part is missing or has changed.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # -- modules and autograd ----------------------------------------------------------------------------------------------
 
@@ -34,6 +35,74 @@ class KeepsPrecision(nn.Module):
             if tensor is not None and not tensor.is_meta:
                 setattr(self, name, tensor.to(fn(tensor).device))
         return self
+
+
+class OperatorWatch:
+    """Tells which operators of torch run between :meth:`start` and :meth:`stop`.
+
+    There is no public class for it; torch.utils.flop_counter, which is public, is built on the same private one.
+
+    Args:
+        ran: called after each operator with its name, such as "aten::mm", its arguments and its result. Operators that
+            are made of others, such as "aten::matmul", are told as these.
+    """
+
+    def __init__(self, ran: Callable[[str, Sequence[Any], Any], None]) -> None:
+        self._ran = ran
+        self._mode: TorchDispatchMode | None = None
+
+    def start(self) -> None:
+        """Begins to watch. Does nothing if it does already, or inside of :func:`unwatched`."""
+        if self._mode is None and not _unwatched:
+            self._mode = _Dispatch(self._ran)
+            self._mode.__enter__()
+            _watching.append(self)
+
+    def stop(self) -> None:
+        """Ends it. Does nothing if it has ended."""
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._mode = None
+            _watching.remove(self)
+
+
+_watching: list[OperatorWatch] = []
+_unwatched: list[None] = []  # an entry for each block of `unwatched`
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Work in the block is not told to the watch that is on, if there is one: it is repeated outside of the block."""
+    watches = list(_watching)
+    for watch in watches:
+        watch.stop()
+    _unwatched.append(None)
+    try:
+        yield
+    finally:
+        _unwatched.pop()
+        for watch in watches:
+            watch.start()
+
+
+_simple: set[Any] = set()  # operators that are not made of others
+
+
+class _Dispatch(TorchDispatchMode):
+    def __init__(self, ran: Callable[[str, Sequence[Any], Any], None]) -> None:
+        super().__init__()
+        self._ran = ran
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _simple:
+            with self:
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+            _simple.add(func)
+        out = func(*args, **(kwargs or {}))
+        self._ran(func._schema.name, args, out)
+        return out
 
 
 def in_backward() -> bool:

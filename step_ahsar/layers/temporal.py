@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from step_ahsar import internals
 from step_ahsar.errors import UserError
 from step_ahsar.layers.attention import SpikingSelfAttention, joined
 from step_ahsar.layers.blueprint import Blueprint
@@ -45,8 +46,9 @@ class TemporalInteraction(nn.Module):
         # Each application of the equation to all time steps at once gets one more step right. That takes any neuron,
         # also one that needs all of its time steps at once. The last application is the one that is counted.
         result = q
-        for _ in range(len(q) - 2):
-            result = self._advance(q, result, counted=False)
+        with internals.unwatched():
+            for _ in range(len(q) - 2):
+                result = self._advance(q, result, counted=False)
         return self._advance(q, result, counted=True)
 
     def _advance(self, q: Tensor, result: Tensor, counted: bool) -> Tensor:

@@ -24,6 +24,7 @@ class Sensor:
             without a controller.
         signed: whether spikes may be negative. They count as spikes.
         max_spikes: the most spikes that one neuron emits in one time step; firing rates are divided by it.
+        spike_value: the value of one spike in the output.
         trained: whether a forward pass in training was counted since the controller last looked.
         evaluated: whether the layer ran in eval mode since the controller last looked.
     """
@@ -31,6 +32,7 @@ class Sensor:
     training: bool
     signed: ClassVar[bool] = False
     max_spikes: float = 1.0
+    spike_value: float = 1.0
     observed: Tensor | None = None
     trained: bool = False
     evaluated: bool = False

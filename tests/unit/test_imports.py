@@ -27,7 +27,7 @@ ALLOWED = {
     "libraries": {"errors", "neurons", "layers", "models"},
     "ahsar": {"errors", "internals", "ranks", "neurons", "libraries"},
     "integrations": {"errors", "neurons", "ahsar"},
-    "measure": {"ranks", "neurons"},
+    "measure": {"errors", "internals", "ranks", "neurons", "ahsar"},
     "config": {"errors", "files", "paths", "ahsar"},
     "heads": {"errors", "registry", "layers"},
     "data": {"errors", "files", "internals", "ranks", "registry", "config"},

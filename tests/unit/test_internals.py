@@ -194,3 +194,43 @@ def test_the_hubs_fingerprint():
         _fingerprint = "abc"
 
     assert internals.hub_fingerprint(Opened()) == "abc"
+
+
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_operators_are_told_as_the_simple_ones_that_they_are_made_of(without_gradients):
+    told = []
+    watch = internals.OperatorWatch(lambda name, args, out: told.append(name))
+    x = torch.rand(2, 3, 4)
+    with without_gradients():
+        x @ x.mT
+        watch.start()
+        watch.start()
+        F.conv1d(x, torch.rand(5, 3, 1))
+        torch.einsum("bij,bkj->bik", x, x)
+        F.linear(x[0], torch.rand(2, 4), torch.rand(2))
+        watch.stop()
+        watch.stop()
+        x @ x.mT
+    products = [name for name in told if name in ("aten::convolution", "aten::bmm", "aten::addmm", "aten::mm")]
+    assert products == ["aten::convolution", "aten::bmm", "aten::addmm"]
+    assert not {"aten::matmul", "aten::einsum", "aten::linear", "aten::conv1d"} & set(told)
+
+
+def test_repeated_work_is_not_told():
+    told = []
+    watch = internals.OperatorWatch(lambda name, args, out: told.append(name))
+    one = torch.ones(1)
+    watch.start()
+    with internals.unwatched():
+        one + 1
+        watch.start()  # has no effect in here
+        one + 1
+        with internals.unwatched():
+            one + 1
+        one + 1
+    one.neg()
+    watch.stop()
+    with internals.unwatched():
+        one + 1
+    one + 1
+    assert told == ["aten::neg"]

@@ -48,3 +48,4 @@ class NILIF(ILIF):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.max_spikes = 1.0
+        self.spike_value = 1 / self.max_count

@@ -1,0 +1,478 @@
+"""Counting what a model computes: multiply-accumulates of a dense network, synaptic operations of a spiking one.
+
+Products of tensors are counted where torch dispatches them, whatever module they are in. So none is missed, as those
+inside an attention are by counters that know classes of layers. What cannot be counted is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from step_ahsar import internals, ranks
+from step_ahsar.ahsar.finding import find_layers
+from step_ahsar.ahsar.grouping import default_group
+from step_ahsar.errors import UserError
+from step_ahsar.neurons import SpikingNeuron
+
+
+@dataclass(frozen=True)
+class LayerOperations:
+    """Operations of one layer for one sample, summed over its time steps: means over all samples.
+
+    Args:
+        name: of the module in the model; " #2" and so on follow if it has more than one product.
+        kind: "conv", "linear", "product" (a matrix product of two tensors neither of which is a weight), "mask" (such a
+            product element by element), "sum" (also a mean or an average pool), or "neuron".
+        group: "stem", "attention", "mlp", "head", or None.
+        macs: multiply-accumulates of the same layer if all inputs counted. Padding is no input.
+        synaptic_operations: for each input that is not 0 the number of weights that it meets. Spikes count by their
+            value: 3 spikes at once are 3, and so are 3 that were added up. Of a product of tensors: for each spike the
+            number of values that it meets and that are not 0. Of a sum: the spikes. Masks add nothing and have none.
+        rates: the share of the inputs that are not 0; of both operands if there are two; of the outputs of a neuron.
+        analog: whether the inputs are real numbers, so that the layer multiplies. With spikes it only adds.
+        steps: the number of time steps at which it is computed. It is 1 for a first layer that reads the same image at
+            every time step, and behind the mean over time.
+        updates: membranes that are updated; 0 unless it is a neuron.
+        spikes: spikes that are emitted; 0 unless it is a neuron.
+    """
+
+    name: str
+    kind: str
+    group: str | None
+    macs: float
+    synaptic_operations: float
+    rates: tuple[float, ...]
+    analog: bool
+    steps: int
+    updates: float = 0.0
+    spikes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations of a model for one sample, see :func:`operations`.
+
+    Args:
+        layers: in the order in which they are computed.
+        time_steps: T.
+        samples: the number of samples over which the means are taken.
+    """
+
+    layers: tuple[LayerOperations, ...]
+    time_steps: int
+    samples: int
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulates of the layers with analog inputs. A first layer that reads one image counts once."""
+        return sum(layer.macs for layer in self.layers if layer.analog)
+
+    @property
+    def macs_repeated(self) -> float:
+        """The same, if the first layer were computed at each time step."""
+        first = next((layer for layer in self.layers if layer.macs), None)
+        again = first.macs * (self.time_steps - 1) if first is not None and first.analog and first.steps == 1 else 0.0
+        return self.macs + again
+
+    @property
+    def synaptic_operations(self) -> float:
+        """Synaptic operations of the layers that read spikes, each of which adds a weight."""
+        return sum(layer.synaptic_operations for layer in self.layers if not layer.analog)
+
+    @property
+    def dense_macs(self) -> float:
+        """Multiply-accumulates of a network of the same shape without spikes, which is computed once."""
+        return sum(layer.macs / layer.steps for layer in self.layers)
+
+    @property
+    def updates(self) -> float:
+        """Membranes that are updated."""
+        return sum(layer.updates for layer in self.layers)
+
+
+def operations(model: nn.Module, batches: Iterable[Tensor], *, batch_axis: int = 0) -> Operations:
+    """Counts the operations of a model on all inputs, in evaluation mode.
+
+    >>> from step_ahsar.neurons import create_neuron
+    >>> class Net(nn.Sequential):
+    ...     def forward(self, x):  # [T, B, 3]
+    ...         return self[1](self[0](x))
+    >>> spikes = torch.tensor([[[1.0, 0.0, 1.0]], [[0.0, 0.0, 0.0]]])
+    >>> found = operations(Net(nn.Linear(3, 5), create_neuron("lif")), [spikes], batch_axis=1)
+    >>> found.layers[0].macs, found.synaptic_operations, found.updates
+    (30.0, 10.0, 10.0)
+
+    Args:
+        model: any model.
+        batches: inputs of the model.
+        batch_axis: the axis of samples: 0 for [B, ...], 1 for [T, B, ...].
+
+    Raises:
+        UserError: the model computes something that cannot be counted; its name and module are told.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), OperationMeter(model) as meter:
+            for inputs in batches:
+                with meter.batch(inputs.shape[batch_axis]):
+                    model(inputs)
+    finally:
+        model.train(training)
+    return meter.operations()
+
+
+@dataclass
+class _Count:
+    """What one layer has computed so far, over all samples."""
+
+    kind: str
+    rows: int | None  # samples times time steps that its input holds; None if its input is not told apart by them
+    analog: bool
+    macs: int
+    synaptic: float
+    nonzero: list[int]  # of each operand
+    sizes: list[int]
+    updates: int = 0
+    spikes: float = 0.0
+
+    def add(self, other: _Count) -> None:
+        """Adds what the same layer has computed for other samples."""
+        self.rows = None if self.rows is None or other.rows is None else self.rows + other.rows
+        self.analog = self.analog or other.analog
+        self.macs += other.macs
+        self.synaptic += other.synaptic
+        self.updates += other.updates
+        self.spikes += other.spikes
+        self.nonzero = [a + b for a, b in zip(self.nonzero, other.nonzero, strict=True)]
+        self.sizes = [a + b for a, b in zip(self.sizes, other.sizes, strict=True)]
+
+
+@dataclass
+class _Call:
+    """A module whose forward pass is running."""
+
+    name: str
+    module: nn.Module
+    products: int = 0
+
+
+class OperationMeter:
+    """Counts the operations of ``model`` for what runs inside :meth:`batch`; use it as a context manager.
+
+    Its hooks run behind those that were registered before.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._neurons = find_layers(model)
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._spike_values = sorted({1.0} | {neuron.spike_value for neuron in self._neurons.values()}, reverse=True)
+        self._watch = internals.OperatorWatch(self._count)
+        self._hooks: list[Any] = []
+        self._calls: list[_Call] = []
+        self._quiet = 0  # depth inside of modules whose products are not counted
+        self._counts: dict[str, _Count] = {}
+        self._samples, self._size, self._steps = 0, 0, 1
+
+    def __enter__(self) -> OperationMeter:
+        quiet = {self._model.get_submodule(name) for name in self._neurons}
+        quiet |= {module for module in self._model.modules() if isinstance(module, _QUIET)}
+        for module in self._model.modules():
+            before, after = (self._pause, self._resume) if module in quiet else (self._enter, self._leave)
+            self._hooks.append(module.register_forward_pre_hook(before))
+            self._hooks.append(module.register_forward_hook(after, always_call=True))
+        tensors = (*self._model.parameters(), *self._model.buffers())
+        self._weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    @contextmanager
+    def batch(self, size: int) -> Iterator[None]:
+        """Counts what runs in the block as the work for ``size`` samples."""
+        self._samples, self._size = self._samples + size, size
+        self._calls, self._quiet, self._single_steps = [_Call("", self._model)], 0, dict[str, int]()
+        self._watch.start()
+        try:
+            yield
+        finally:
+            self._watch.stop()
+            self._size = 0
+
+    def join(self) -> None:
+        """Adds up the counts of all ranks, each of which has measured other samples."""
+        every = ranks.gathered((self._counts, self._samples, self._steps))
+        self._counts, self._samples = {}, 0
+        for counts, samples, steps in every:
+            self._samples, self._steps = self._samples + samples, max(self._steps, steps)
+            for name, count in counts.items():
+                self._add(name, count)
+
+    def operations(self) -> Operations:
+        """The counts so far."""
+        layers = tuple(self._layer(name, count) for name, count in self._counts.items())
+        return Operations(layers, self._steps, self._samples)
+
+    def _layer(self, name: str, count: _Count) -> LayerOperations:
+        path, n = name.partition(" ")[0], self._samples
+        return LayerOperations(
+            name=name if path else f"(model){name}",
+            kind=count.kind,
+            group=self._group(path),
+            macs=count.macs / n,
+            synaptic_operations=count.synaptic / n,
+            rates=tuple(active / size for active, size in zip(count.nonzero, count.sizes, strict=True)),
+            analog=count.analog,
+            steps=self._steps if count.rows is None else min(self._steps, max(1, round(count.rows / n))),
+            updates=count.updates / n,
+            spikes=count.spikes / n,
+        )
+
+    def _group(self, path: str) -> str | None:
+        """The group of the neurons of the innermost module around a layer that has any, or that of the layer's name."""
+        parts = path.split(".") if path else []
+        for depth in range(len(parts), 0, -1):
+            around = self._model.get_submodule(".".join(parts[:depth]))
+            found = {neuron.group for neuron in around.modules() if isinstance(neuron, SpikingNeuron)}
+            if len(found) == 1 and None not in found:
+                return found.pop()
+            if found:
+                break
+        return default_group(self._model, path)
+
+    def _add(self, name: str, count: _Count) -> None:
+        if name in self._counts:
+            self._counts[name].add(count)
+        else:
+            self._counts[name] = count
+
+    # -- where the forward pass is -----------------------------------------------------------------------------------
+
+    def _enter(self, module: nn.Module, _: object) -> None:
+        self._calls.append(_Call(self._names[id(module)], module))
+
+    def _leave(self, module: nn.Module, *_: object) -> None:
+        while len(self._calls) > 1 and self._calls.pop().module is not module:
+            pass  # modules in which an error was raised
+
+    def _pause(self, module: nn.Module, _: object) -> None:
+        """A neuron, a norm or a parametrisation starts."""
+        self._quiet += 1
+        if self._quiet == 1 and self._size:
+            self._watch.stop()
+
+    def _resume(self, module: nn.Module, _: object, out: Any) -> None:
+        self._quiet -= 1
+        if not self._size:
+            return
+        name = self._names[id(module)]
+        if name in self._neurons and isinstance(out, Tensor):
+            steps = len(out)
+            if getattr(module, "step_mode", "m") == "s":  # SpikingJelly's, which is called for each time step
+                self._single_steps[name] = steps = self._single_steps.get(name, 0) + 1
+            self._steps = max(self._steps, steps)
+            read = _read(out, [self._neurons[name].spike_value], None, known=True)
+            count = _Count("neuron", None, False, 0, 0.0, [read.nonzero], [out.numel()], out.numel(), read.total)
+            self._add(name, count)
+        if not self._quiet:
+            self._watch.start()
+
+    # -- operators ---------------------------------------------------------------------------------------------------
+
+    def _count(self, operator: str, args: Sequence[Any], out: Any) -> None:
+        """An operator has run."""
+        call = self._calls[-1]
+        if operator not in _COUNTED:
+            if any(part in operator for part in _REFUSED) or not operator.startswith(_KNOWN_LIBRARIES):
+                raise UserError(
+                    f"operations of {operator} in {call.name or type(call.module).__name__} "
+                    f"({type(call.module).__name__}) cannot be counted"
+                )
+            return
+        count = _COUNTED[operator](self, call.module, args, out)
+        if count is not None:
+            call.products += 1
+            self._add(call.name if call.products == 1 else f"{call.name} #{call.products}", count)
+
+    def _convolution(self, _: nn.Module, args: Sequence[Any], out: Tensor) -> _Count:
+        x, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
+        kernel, sizes = weight.shape[2:], x.shape[2:]
+        fans = [
+            _fan(*each, bool(transposed))
+            for each in zip(
+                *(sizes, out.shape[2:], kernel),
+                *(_each(setting, len(kernel)) for setting in (stride, padding, dilation)),
+                strict=True,
+            )
+        ]
+        fan = _outer(fans).to(x.device)  # [*S]: the positions of the output that each position of the input reaches
+        channels = out.shape[1] // groups
+        read = _read(x, self._spike_values, (0, 1))
+        reached = (read.amounts * fan).sum().item() * channels
+        macs = int(fan.sum()) * x.shape[0] * x.shape[1] * channels
+        return _Count("conv", len(x), read.analog, macs, reached, [read.nonzero], [x.numel()])
+
+    def _matmul(self, module: nn.Module, args: Sequence[Any], _: Tensor) -> _Count:
+        """The product of [..., n, k] and [..., k, m]; ``args`` end with both."""
+        a, b = args[-2:]
+        macs = a.numel() * b.shape[-1]
+        is_weight = [self._is_weight(a), self._is_weight(b) or isinstance(module, nn.Linear)]
+        if any(is_weight):
+            x, meets = (b, a.shape[-2]) if is_weight[0] else (a, b.shape[-1])
+            read = _read(x, self._spike_values, None)
+            return _Count("linear", len(a), read.analog, macs, read.total * meets, [read.nonzero], [x.numel()])
+        reads = [_read(x, self._spike_values, axis) for x, axis in ((a, -2), (b, -1))]  # amounts [..., k] each
+        present = [(x != 0).sum(axis) for x, axis in ((a, -2), (b, -1))]
+        # Each spike meets the values of the other operand that are not 0. If both are spikes, those that are fewer.
+        ways = [reads[i].amounts * present[1 - i] for i in (0, 1) if not reads[i].analog]
+        analog = not ways
+        met = min(way.sum().item() for way in ways or [present[0] * present[1]])
+        return _Count("product", None, analog, macs, met, [r.nonzero for r in reads], [a.numel(), b.numel()])
+
+    def _mask(self, _: nn.Module, args: Sequence[Any], out: Tensor) -> _Count | None:
+        """An element-wise product. With numbers and weights it is a scale, which can be part of a layer's weights."""
+        if not all(isinstance(x, Tensor) and x.numel() > 1 and x.is_floating_point() for x in args[:2]):
+            return None
+        if any(map(self._is_weight, args[:2])):
+            return None
+        reads = [_read(x, self._spike_values, None) for x in args[:2]]
+        analog = all(read.analog for read in reads)
+        products = float(out.count_nonzero()) if analog else 0.0
+        sizes = [x.numel() for x in args[:2]]
+        return _Count("mask", None, analog, out.numel(), products, [read.nonzero for read in reads], sizes)
+
+    def _sum(self, _: nn.Module, args: Sequence[Any], __: Tensor) -> _Count | None:
+        """A sum of spikes. Other sums are no part of a network's products, and are not counted."""
+        x = args[0]
+        if not x.is_floating_point() or self._is_weight(x):
+            return None
+        read = _read(x, self._spike_values, None)
+        return None if read.analog else _Count("sum", None, False, 0, read.total, [read.nonzero], [x.numel()])
+
+    def _is_weight(self, x: Tensor) -> bool:
+        return x.untyped_storage().data_ptr() in self._weights
+
+
+# Modules inside of which nothing is counted: norms in evaluation are part of the weights before them, and what a
+# parametrisation computes depends on weights alone.
+_QUIET = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, ParametrizationList)
+
+_Counter = Callable[[OperationMeter, nn.Module, Sequence[Any], Any], _Count | None]
+
+_COUNTED: dict[str, _Counter] = {
+    "aten::convolution": OperationMeter._convolution,
+    "aten::mm": OperationMeter._matmul,
+    "aten::addmm": OperationMeter._matmul,
+    "aten::bmm": OperationMeter._matmul,
+    "aten::baddbmm": OperationMeter._matmul,
+    "aten::mul": OperationMeter._mask,
+    "aten::sum": OperationMeter._sum,
+    "aten::mean": OperationMeter._sum,
+    "aten::avg_pool1d": OperationMeter._sum,
+    "aten::avg_pool2d": OperationMeter._sum,
+    "aten::_adaptive_avg_pool2d": OperationMeter._sum,
+}
+
+# Parts of the names of operators with products inside.
+_REFUSED = (
+    *("mm", "matmul", "conv", "dot", "attention", "attn", "transformer", "lstm", "gru", "rnn", "linear", "einsum"),
+    *("trilinear", "cdist", "fft", "layer_norm", "group_norm", "instance_norm", "addmv", "::mv", "addr", "outer"),
+)
+_KNOWN_LIBRARIES = ("aten::", "prim::", "prims::", "torchvision::", "profiler::")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How often the values of a tensor count.
+
+    Args:
+        amounts: the number of spikes along some axes, or of values that are not 0 if ``analog``.
+        total: the sum of the amounts.
+        nonzero: the number of values that are not 0.
+        analog: whether they are real numbers, not whole numbers of spikes.
+    """
+
+    amounts: Tensor
+    total: float
+    nonzero: int
+    analog: bool
+
+
+def _read(
+    x: Tensor, spike_values: Sequence[float], axes: int | tuple[int, ...] | None, known: bool = False
+) -> _Reading:
+    """The reading of ``x``.
+
+    Args:
+        x: any tensor.
+        spike_values: the values that a spike may have.
+        axes: those that are summed over in the amounts; None = all.
+        known: whether ``x`` is known to be made of spikes of the first value.
+    """
+    exact = torch.float32 if x.device.type == "mps" else torch.float64
+    if not x.numel():
+        return _Reading(x.sum(axes, dtype=exact), 0.0, 0, False)
+    lowest, highest = (bound.item() for bound in x.aminmax())
+    value = spike_values[0] if known else _spike_value(x, spike_values)
+    if value is None:
+        amounts = (x != 0).sum(axes).to(exact)
+        return _Reading(amounts, total := amounts.sum().item(), int(total), True)
+    size = x if lowest >= 0 else x.abs()
+    first = tuple(range(x.ndim - 1)) if axes is None else axes
+    sums = size.sum(first)
+    # Sums of whole numbers are exact in fp32 up to 2^24, and faster than in fp64.
+    if not (x.dtype == torch.float32 and value == 1 and max(highest, -lowest) * x.numel() < 2**24 * sums.numel()):
+        sums = size.sum(first, dtype=exact)
+    amounts = sums.to(exact) if value == 1 else (sums.to(exact) / value).round()
+    total = amounts.sum().item()
+    nonzero = int(total) if lowest >= 0 and highest <= value else int(x.count_nonzero())
+    return _Reading(amounts, total, nonzero, False)
+
+
+def _spike_value(x: Tensor, spike_values: Sequence[float]) -> float | None:
+    """The value of one spike, if ``x`` is made of whole numbers of spikes; None if it is made of real numbers."""
+    for value in spike_values:
+        if value == 1:
+            if not x.frac().any():
+                return value
+        elif not ((x / value).frac().sub_(0.5).abs_() < 0.499).any():  # 1/3 and sums of it are not exact
+            return value
+    return None
+
+
+def _each(setting: Sequence[int], number: int) -> list[int]:
+    return list(setting) * number if len(setting) == 1 else list(setting)
+
+
+@lru_cache(maxsize=1024)
+def _fan(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int, transposed: bool) -> Tensor:
+    """For each position of an input along one axis the number of positions of the output that it reaches, [size]."""
+    fan = torch.zeros(size, dtype=torch.float64)
+    for k in range(kernel):
+        for i in range(out if not transposed else size):
+            there = i * stride - padding + k * dilation
+            if transposed and 0 <= there < out:
+                fan[i] += 1
+            elif not transposed and 0 <= there < size:
+                fan[there] += 1
+    return fan
+
+
+def _outer(fans: Sequence[Tensor]) -> Tensor:
+    """The product of [n], [m], ... to [n, m, ...]."""
+    fan = fans[0]
+    for each in fans[1:]:
+        fan = fan[..., None] * each
+    return fan
