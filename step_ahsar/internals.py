@@ -85,7 +85,8 @@ def unwatched() -> Iterator[None]:
             watch.start()
 
 
-_simple: set[Any] = set()  # operators that are not made of others
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_composite: dict[Any, bool] = {}  # whether an operator is made of others
 
 
 class _Dispatch(TorchDispatchMode):
@@ -94,12 +95,12 @@ class _Dispatch(TorchDispatchMode):
         self._ran = ran
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in _simple:
+        if func not in _composite:
+            _composite[func] = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
+        if _composite[func]:
             with self:
-                out = func.decompose(*args, **(kwargs or {}))
-            if out is not NotImplemented:
-                return out
-            _simple.add(func)
+                # Not decompose(), which may take another implementation, in Python, with another rounding.
+                return func._op_dk(_COMPOSITE, *args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         self._ran(func._schema.name, args, out)
         return out

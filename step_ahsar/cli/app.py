@@ -119,6 +119,9 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME:SEVERITY", help="Corrupt the test data, see `list corruptions`; may be repeated."),
     ] = None,
+    operations: Annotated[
+        bool, typer.Option("--operations", help="Also count the operations of every layer, over the whole test set.")
+    ] = False,
 ) -> None:
     """Measure a trained model on its test set, clean or corrupted."""
     from rich.console import Console
@@ -129,7 +132,7 @@ def evaluate(
     corruptions: list[str | None] = [*corrupt] if corrupt else [None]
     for corruption in corruptions:
         changed = [*(overrides or ()), *([] if corruption is None else [f"data.corruption={corruption}"])]
-        found = engine.evaluate(run, checkpoint, changed)
+        found = engine.evaluate(run, checkpoint, changed, operations)
         if is_main():
             print_evaluation(run, found, Console(), corruption)
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from step_ahsar.cli.progress import duration
 from step_ahsar.compare import Estimate
+from step_ahsar.measure import Operations
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
 
@@ -36,6 +37,8 @@ def print_evaluation(run: Path, found: dict[str, Any], console: Console, corrupt
         return
     _line(console, f"{run}: epoch {found['epoch']}, test {score}")
     _print_rest(found, console)
+    if found["operations"] is not None:
+        _print_operations(found["operations"], console)
 
 
 def print_estimate(found: Estimate, out: Path, jobs: int, console: Console) -> None:
@@ -72,6 +75,30 @@ def _print_rest(found: dict[str, Any], console: Console) -> None:
         widths = max(map(len, names)), max(map(len, values))
         rows = [f"{name:<{widths[0]}}  {value:>{widths[1]}}" for name, value in zip(names, values, strict=True)]
         console.print(Columns(rows, padding=(0, 4), column_first=True), markup=False, highlight=False)
+
+
+def _print_operations(found: Operations, console: Console) -> None:
+    """Prints the operations of each layer for one sample, and what they come to."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("layer", "kind", "group", "rate", "inputs", "dense MACs", "synaptic operations", "updates"):
+        table.add_column(name, justify="left" if name in ("layer", "kind", "group") else "right", no_wrap=True)
+    for layer in found.layers:
+        rates = " x ".join(f"{rate:.3f}" for rate in layer.rates)
+        inputs = "" if layer.kind == "neuron" else "real" if layer.analog else "spikes"
+        counts = [f"{count:,.0f}" if count else "" for count in (layer.macs, layer.synaptic_operations, layer.updates)]
+        table.add_row(layer.name, layer.kind, layer.group or "", rates, inputs, *counts)
+    console.print()
+    print_wide(table, console)
+    times = f"computed at each of {found.time_steps} time steps"
+    repeated = (
+        "" if found.macs_repeated == found.macs else f" ({found.macs_repeated:,.0f} with the first layer {times})"
+    )
+    _line(
+        console,
+        f"a sample, mean of {found.samples}: {found.macs:,.0f} MACs of real numbers{repeated}, "
+        f"{found.synaptic_operations:,.0f} synaptic operations, {found.updates:,.0f} updates of membranes; without "
+        f"spikes, in one pass: {found.dense_macs:,.0f} MACs",
+    )
 
 
 def _line(console: Console, line: str) -> None:

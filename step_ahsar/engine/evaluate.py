@@ -1,6 +1,7 @@
 """Measuring a model: the task's metrics and the activity of its neurons."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from step_ahsar.engine.check import check
 from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
+from step_ahsar.measure import OperationMeter, Operations
 from step_ahsar.measure.firing import FiringRateMeter
 from step_ahsar.tasks import Task, create_task
 
@@ -36,6 +38,7 @@ class Evaluation:
         layers: by the layer's name in the model: group, rate, threshold_scale (None if it is not regulated).
         samples: truth and prediction of the first samples.
         pictures: pictures of the first samples, if they were asked for and the task draws.
+        operations: of the model for one sample, if they were asked for.
     """
 
     metrics: dict[str, float]
@@ -44,25 +47,44 @@ class Evaluation:
     layers: dict[str, dict[str, Any]]
     samples: list[dict[str, Any]]
     pictures: list["Image.Image"]
+    operations: Operations | None = None
 
 
 @torch.inference_mode()
 def measure(
-    model: nn.Module, task: Task, batches: Iterable[Any], accelerator: Accelerator, draw: bool = False
+    model: nn.Module,
+    task: Task,
+    batches: Iterable[Any],
+    accelerator: Accelerator,
+    draw: bool = False,
+    count: bool = False,
 ) -> Evaluation:
     """Evaluates ``model`` on the batches of all processes, and leaves it in eval mode.
 
     Every process returns the same, except for samples and pictures: these are the first of the process's own.
+
+    Args:
+        model: a model of the task.
+        task: the task.
+        batches: inputs and targets.
+        accelerator: its device and precision.
+        draw: whether the first predictions are drawn.
+        count: whether operations are counted.
+
+    Raises:
+        UserError: operations are to be counted, and the model has some that cannot be.
     """
     device = accelerator.device
     model.eval()
     metrics = task.metrics()
     samples: list[dict[str, Any]] = []
     pictures: list[Image.Image] = []
-    with FiringRateMeter(model) as meter:
+    counter = OperationMeter(model) if count else None
+    with FiringRateMeter(model) as meter, counter or nullcontext():
         for inputs, targets in batches:
             inputs, targets = move(inputs, device), move(targets, device)
-            with accelerator.autocast():
+            counted = nullcontext() if counter is None else counter.batch(inputs.shape[task.batch_axis(inputs)])
+            with accelerator.autocast(), counted:
                 outputs = task.predict(model, inputs)
             metrics.update(outputs, targets)
             if len(samples) < _SHOWN:
@@ -73,6 +95,8 @@ def measure(
                     )
                 samples += task.show(outputs, targets)[:few]
     meter.join()
+    if counter is not None:
+        counter.join()
     metrics, *others = ranks.gathered(metrics)
     for other in others:
         metrics.merge(other)
@@ -84,7 +108,15 @@ def measure(
             "rate": layer.rate,
             "threshold_scale": scale.item() if isinstance(scale, Tensor) else None,
         }
-    return Evaluation(metrics.compute(), meter.groups(), meter.dead_fraction(), layers, samples, pictures)
+    return Evaluation(
+        metrics.compute(),
+        meter.groups(),
+        meter.dead_fraction(),
+        layers,
+        samples,
+        pictures,
+        None if counter is None else counter.operations(),
+    )
 
 
 # Keys that may be overridden in evaluation: model and data are then still those of the run.
@@ -104,7 +136,9 @@ _AT_TEST = (
 )
 
 
-def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()) -> dict[str, Any]:
+def evaluate(
+    run: str | Path, which: str = "last", overrides: Iterable[str] = (), operations: bool = False
+) -> dict[str, Any]:
     """Evaluates a checkpoint of a run on the run's test set.
 
     Args:
@@ -112,10 +146,12 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
         which: "last", or "best" by the task's metric on the validation set (on the test set in a run without one).
         overrides: ``"a.b=value"`` over the run's config, of keys that concern testing alone, such as
             ``data.corruption=jpeg:3`` or ``head.test_flip=true``.
+        operations: whether the model's operations are counted, too.
 
     Returns:
         ``epoch``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``firing_rate``,
-        ``dead_fraction``, ``layers`` (see :class:`Evaluation`), ``samples`` (truth and prediction of the first).
+        ``dead_fraction``, ``layers`` (see :class:`Evaluation`), ``samples`` (truth and prediction of the first), and
+        ``operations`` (:class:`step_ahsar.measure.Operations`, or None).
 
     Raises:
         UserError: no run, no readable checkpoint, an override of something else, or data that are not those the run
@@ -136,7 +172,7 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
     model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
     checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     checkpoints.put_into(model, checkpoint.judged, path)
-    found = measure(model, task, data.test_batches(), accelerator)
+    found = measure(model, task, data.test_batches(), accelerator, count=operations)
     return {
         "epoch": checkpoint.epoch,
         "metric": task.metric,
@@ -145,4 +181,5 @@ def evaluate(run: str | Path, which: str = "last", overrides: Iterable[str] = ()
         "dead_fraction": found.dead_fraction,
         "layers": found.layers,
         "samples": found.samples,
+        "operations": found.operations,
     }

@@ -6,9 +6,10 @@ inside an attention are by counters that know classes of layers. What cannot be 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -28,9 +29,10 @@ class LayerOperations:
     """Operations of one layer for one sample, summed over its time steps: means over all samples.
 
     Args:
-        name: of the module in the model; " #2" and so on follow if it has more than one product.
+        name: of the module in the model; " #2" and so on follow if it computes more than one of a kind.
         kind: "conv", "linear", "product" (a matrix product of two tensors neither of which is a weight), "mask" (such a
-            product element by element), "sum" (also a mean or an average pool), or "neuron".
+            product element by element), "sum" (also a mean or an average pool), "norm" (of a kind that no weight can
+            take up), or "neuron".
         group: "stem", "attention", "mlp", "head", or None.
         macs: multiply-accumulates of the same layer if all inputs counted. Padding is no input.
         synaptic_operations: for each input that is not 0 the number of weights that it meets. Spikes count by their
@@ -130,6 +132,9 @@ def operations(model: nn.Module, batches: Iterable[Tensor], *, batch_axis: int =
     return meter.operations()
 
 
+_Key = tuple[str, str, int]  # a module's name, the kind of operation, and which one of this kind it is
+
+
 @dataclass
 class _Count:
     """What one layer has computed so far, over all samples."""
@@ -156,13 +161,16 @@ class _Count:
         self.sizes = [a + b for a, b in zip(self.sizes, other.sizes, strict=True)]
 
 
+_Counting = Callable[["OperationMeter", nn.Module, Sequence[Any], Any], _Count | None]
+
+
 @dataclass
 class _Call:
     """A module whose forward pass is running."""
 
     name: str
     module: nn.Module
-    products: int = 0
+    ordinals: Counter[_Counting] = field(default_factory=Counter)
 
 
 class OperationMeter:
@@ -180,7 +188,8 @@ class OperationMeter:
         self._hooks: list[Any] = []
         self._calls: list[_Call] = []
         self._quiet = 0  # depth inside of modules whose products are not counted
-        self._counts: dict[str, _Count] = {}
+        self._counts: dict[_Key, _Count] = {}
+        self._has_groups = any(isinstance(n, SpikingNeuron) and n.group for n in self._neurons.values())
         self._samples, self._size, self._steps = 0, 0, 1
 
     def __enter__(self) -> OperationMeter:
@@ -213,22 +222,22 @@ class OperationMeter:
 
     def join(self) -> None:
         """Adds up the counts of all ranks, each of which has measured other samples."""
-        every = ranks.gathered((self._counts, self._samples, self._steps))
+        every = ranks.gathered(([*self._counts.items()], self._samples, self._steps))
         self._counts, self._samples = {}, 0
         for counts, samples, steps in every:
             self._samples, self._steps = self._samples + samples, max(self._steps, steps)
-            for name, count in counts.items():
-                self._add(name, count)
+            for key, count in counts:
+                self._add(key, count)
 
     def operations(self) -> Operations:
         """The counts so far."""
-        layers = tuple(self._layer(name, count) for name, count in self._counts.items())
+        layers = tuple(self._layer(key, count) for key, count in self._counts.items())
         return Operations(layers, self._steps, self._samples)
 
-    def _layer(self, name: str, count: _Count) -> LayerOperations:
-        path, n = name.partition(" ")[0], self._samples
+    def _layer(self, key: _Key, count: _Count) -> LayerOperations:
+        (path, _, ordinal), n = key, self._samples
         return LayerOperations(
-            name=name if path else f"(model){name}",
+            name=(path or "(model)") + (f" #{ordinal}" if ordinal > 1 else ""),
             kind=count.kind,
             group=self._group(path),
             macs=count.macs / n,
@@ -241,7 +250,7 @@ class OperationMeter:
         )
 
     def _group(self, path: str) -> str | None:
-        """The group of the neurons of the innermost module around a layer that has any, or that of the layer's name."""
+        """The group of the neurons of the innermost module around a layer that has any."""
         parts = path.split(".") if path else []
         for depth in range(len(parts), 0, -1):
             around = self._model.get_submodule(".".join(parts[:depth]))
@@ -249,14 +258,15 @@ class OperationMeter:
             if len(found) == 1 and None not in found:
                 return found.pop()
             if found:
-                break
-        return default_group(self._model, path)
+                return default_group(self._model, path)
+        # Neurons with groups are those of a backbone, and what is beside it is a head.
+        return "head" if self._has_groups else default_group(self._model, path)
 
-    def _add(self, name: str, count: _Count) -> None:
-        if name in self._counts:
-            self._counts[name].add(count)
+    def _add(self, key: _Key, count: _Count) -> None:
+        if key in self._counts:
+            self._counts[key].add(count)
         else:
-            self._counts[name] = count
+            self._counts[key] = count
 
     # -- where the forward pass is -----------------------------------------------------------------------------------
 
@@ -285,7 +295,7 @@ class OperationMeter:
             self._steps = max(self._steps, steps)
             read = _read(out, [self._neurons[name].spike_value], None, known=True)
             count = _Count("neuron", None, False, 0, 0.0, [read.nonzero], [out.numel()], out.numel(), read.total)
-            self._add(name, count)
+            self._add((name, "neuron", 1), count)
         if not self._quiet:
             self._watch.start()
 
@@ -295,16 +305,18 @@ class OperationMeter:
         """An operator has run."""
         call = self._calls[-1]
         if operator not in _COUNTED:
-            if any(part in operator for part in _REFUSED) or not operator.startswith(_KNOWN_LIBRARIES):
+            known = operator.startswith(_KNOWN_LIBRARIES)
+            if not known or (any(part in operator for part in _REFUSED) and "upsample" not in operator):
                 raise UserError(
                     f"operations of {operator} in {call.name or type(call.module).__name__} "
                     f"({type(call.module).__name__}) cannot be counted"
                 )
             return
-        count = _COUNTED[operator](self, call.module, args, out)
+        counting = _COUNTED[operator]
+        call.ordinals[counting] += 1
+        count = counting(self, call.module, args, out)
         if count is not None:
-            call.products += 1
-            self._add(call.name if call.products == 1 else f"{call.name} #{call.products}", count)
+            self._add((call.name, count.kind, call.ordinals[counting]), count)
 
     def _convolution(self, _: nn.Module, args: Sequence[Any], out: Tensor) -> _Count:
         x, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
@@ -341,8 +353,10 @@ class OperationMeter:
         met = min(way.sum().item() for way in ways or [present[0] * present[1]])
         return _Count("product", None, analog, macs, met, [r.nonzero for r in reads], [a.numel(), b.numel()])
 
-    def _mask(self, _: nn.Module, args: Sequence[Any], out: Tensor) -> _Count | None:
+    def _mask(self, module: nn.Module, args: Sequence[Any], out: Tensor) -> _Count | None:
         """An element-wise product. With numbers and weights it is a scale, which can be part of a layer's weights."""
+        if _is_detector(module):
+            return None
         if not all(isinstance(x, Tensor) and x.numel() > 1 and x.is_floating_point() for x in args[:2]):
             return None
         if any(map(self._is_weight, args[:2])):
@@ -361,6 +375,12 @@ class OperationMeter:
         read = _read(x, self._spike_values, None)
         return None if read.analog else _Count("sum", None, False, 0, read.total, [read.nonzero], [x.numel()])
 
+    def _norm(self, _: nn.Module, args: Sequence[Any], __: Any) -> _Count:
+        """A norm by the values themselves, which no weight can take up: a square and a scale of each value."""
+        x = args[0]
+        values = int(x.count_nonzero())
+        return _Count("norm", len(x), True, 2 * x.numel(), 2.0 * values, [values], [x.numel()])
+
     def _is_weight(self, x: Tensor) -> bool:
         return x.untyped_storage().data_ptr() in self._weights
 
@@ -369,15 +389,15 @@ class OperationMeter:
 # parametrisation computes depends on weights alone.
 _QUIET = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, ParametrizationList)
 
-_Counter = Callable[[OperationMeter, nn.Module, Sequence[Any], Any], _Count | None]
-
-_COUNTED: dict[str, _Counter] = {
+_COUNTED: dict[str, _Counting] = {
     "aten::convolution": OperationMeter._convolution,
     "aten::mm": OperationMeter._matmul,
     "aten::addmm": OperationMeter._matmul,
     "aten::bmm": OperationMeter._matmul,
     "aten::baddbmm": OperationMeter._matmul,
     "aten::mul": OperationMeter._mask,
+    "aten::native_group_norm": OperationMeter._norm,
+    "aten::native_layer_norm": OperationMeter._norm,
     "aten::sum": OperationMeter._sum,
     "aten::mean": OperationMeter._sum,
     "aten::avg_pool1d": OperationMeter._sum,
@@ -388,7 +408,7 @@ _COUNTED: dict[str, _Counter] = {
 # Parts of the names of operators with products inside.
 _REFUSED = (
     *("mm", "matmul", "conv", "dot", "attention", "attn", "transformer", "lstm", "gru", "rnn", "linear", "einsum"),
-    *("trilinear", "cdist", "fft", "layer_norm", "group_norm", "instance_norm", "addmv", "::mv", "addr", "outer"),
+    *("trilinear", "cdist", "fft", "addmv", "::mv", "addr", "outer"),
 )
 _KNOWN_LIBRARIES = ("aten::", "prim::", "prims::", "torchvision::", "profiler::")
 
@@ -450,6 +470,14 @@ def _spike_value(x: Tensor, spike_values: Sequence[float]) -> float | None:
         elif not ((x / value).frac().sub_(0.5).abs_() < 0.499).any():  # 1/3 and sums of it are not exact
             return value
     return None
+
+
+def _is_detector(module: nn.Module) -> bool:
+    """Whether what the module itself computes is about boxes. Its layers are modules of their own."""
+    kinds = [kind for each in (module, *module.children()) for kind in type(each).__mro__]
+    return any(
+        kind.__module__.startswith(("torchvision.models.detection", "torchvision.ops.poolers")) for kind in kinds
+    )
 
 
 def _each(setting: Sequence[int], number: int) -> list[int]:

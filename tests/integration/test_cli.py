@@ -173,6 +173,11 @@ def test_a_run_is_trained_evaluated_and_reported(tmp_path):
     accuracy = re.search(r"epoch 2, test accuracy (\S+) %", ok(*run, "--out", out))[1]
     assert f"epoch 2, test accuracy {accuracy} %" in ok("evaluate", out)
     assert re.search(r"epoch [12], test accuracy", ok("evaluate", out, "--checkpoint", "best"))
+    counted = ok("evaluate", out, "--operations")
+    assert counted.startswith(ok("evaluate", out))
+    assert re.search(r"blocks\.0\.attn +product +attention +0\.\d+ x 0\.\d+ +spikes", counted)
+    # 3x3 kernels on 4x4 pixels: 4 of 9 weights, 8 of 6 and 4 of 4, to 8 channels. Behind it there are spikes alone.
+    assert re.search(r"a sample, mean of 500: 800 MACs of real numbers, [\d,]+ synaptic operations", counted)
     assert str(out / "report.html") in ok("report", out)
     summary = Summary.model_validate_json((out / "summary.json").read_bytes())
     assert f"{100 * summary.cells[0].seeds[0].metrics['acc1']:.2f}" == accuracy

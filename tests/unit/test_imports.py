@@ -40,7 +40,7 @@ ALLOWED = {
     "report": {"errors", "files"},
     "__main__": {"cli"},
     "cli": {
-        *("errors", "paths", "libraries", "config", "neurons", "models", "heads"),
+        *("errors", "paths", "libraries", "config", "neurons", "models", "heads", "measure"),
         *("data", "tasks", "engine", "compare", "report"),
     },
 }

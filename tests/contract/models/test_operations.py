@@ -31,11 +31,11 @@ def test_every_layer_is_counted(name: str) -> None:
             layer.register_forward_pre_hook(lambda layer, x, path=path: read.update({path: (layer, x[0])}))
     x = inputs(model, batch=2)
     found = operations(model, [x])
-    layers = {layer.name: layer for layer in found.layers}
+    layers = {layer.name: layer for layer in found.layers if layer.kind in ("conv", "linear", "neuron")}
     assert len(read) > 5
     for path, (layer, given) in read.items():  # of the last call, as in TIM, which repeats calls
         assert layers[path].synaptic_operations * 2 == pytest.approx(met(layer, given)), path
-        assert layers[path].group is not None or path == "learnt_pool.conv"
+        assert layers[path].group is not None
         assert layers[path].analog == (not torch.equal(given, given.round()))
     for path, neuron in neurons(model):
         assert (layers[path].kind, layers[path].group, layers[path].steps) == ("neuron", neuron.group, 3)
