@@ -14,7 +14,8 @@ from rich.table import Table
 
 from step_ahsar.cli.progress import duration
 from step_ahsar.compare import Estimate
-from step_ahsar.measure import Operations
+from step_ahsar.measure import PRESETS, Operations, energy
+from step_ahsar.measure.energy import break_even
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
 
@@ -99,6 +100,27 @@ def _print_operations(found: Operations, console: Console) -> None:
         f"{found.synaptic_operations:,.0f} synaptic operations, {found.updates:,.0f} updates of membranes; without "
         f"spikes, in one pass: {found.dense_macs:,.0f} MACs",
     )
+    console.print()
+    print_wide(_energies(found), console)
+    below = break_even(found, "compute-fp32")
+    _line(
+        console,
+        f"Estimates of {len(PRESETS)} conventions, not to be mixed. At {found.time_steps} time steps compute-fp32 lets "
+        f"every layer with an input rate below {below:.2f} win over ReLU" + (": all of them." if below >= 1 else "."),
+    )
+
+
+def _energies(found: Operations) -> Table:
+    """The energy of one inference under each preset, beside that of networks without spikes."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    bits = energy(found, next(iter(PRESETS))).quantised_bits
+    for name in ("energy, µJ", "spiking", "ReLU", f"{bits}-bit activations"):
+        table.add_column(name, justify="left" if name == "energy, µJ" else "right", no_wrap=True)
+    for preset in PRESETS:
+        estimate = energy(found, preset)
+        values = (estimate.spiking, estimate.relu, estimate.quantised)
+        table.add_row(preset, *(f"{1e-6 * value:,.3g}" for value in values))
+    return table
 
 
 def _line(console: Console, line: str) -> None:

@@ -1,5 +1,6 @@
-"""Measuring a model: firing rates (``firing.py``), operations (``operations.py``) and memory (``memory.py``)."""
+"""Measuring a model: firing rates, operations and estimates of their energy, memory."""
 
+from step_ahsar.measure.energy import PRESETS, Energy, Preset, energy
 from step_ahsar.measure.operations import LayerOperations, OperationMeter, Operations, operations
 
-__all__ = ["LayerOperations", "OperationMeter", "Operations", "operations"]
+__all__ = ["PRESETS", "Energy", "LayerOperations", "OperationMeter", "Operations", "Preset", "energy", "operations"]

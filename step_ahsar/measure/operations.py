@@ -40,6 +40,10 @@ class LayerOperations:
             number of values that it meets and that are not 0. Of a sum: the spikes. Masks add nothing and have none.
         rates: the share of the inputs that are not 0; of both operands if there are two; of the outputs of a neuron.
         analog: whether the inputs are real numbers, so that the layer multiplies. With spikes it only adds.
+        inputs: the number of values, those that are 0 included; of both operands if there are two; of the outputs of a
+            neuron.
+        outputs: the number of values that are computed.
+        weights: the number of the layer's weights, without biases; 0 if it has none.
         steps: the number of time steps at which it is computed. It is 1 for a first layer that reads the same image at
             every time step, and behind the mean over time.
         updates: membranes that are updated; 0 unless it is a neuron.
@@ -53,6 +57,9 @@ class LayerOperations:
     synaptic_operations: float
     rates: tuple[float, ...]
     analog: bool
+    inputs: tuple[float, ...]
+    outputs: float
+    weights: int
     steps: int
     updates: float = 0.0
     spikes: float = 0.0
@@ -146,6 +153,8 @@ class _Count:
     synaptic: float
     nonzero: list[int]  # of each operand
     sizes: list[int]
+    outputs: int
+    weights: int = 0
     updates: int = 0
     spikes: float = 0.0
 
@@ -155,6 +164,7 @@ class _Count:
         self.analog = self.analog or other.analog
         self.macs += other.macs
         self.synaptic += other.synaptic
+        self.outputs += other.outputs
         self.updates += other.updates
         self.spikes += other.spikes
         self.nonzero = [a + b for a, b in zip(self.nonzero, other.nonzero, strict=True)]
@@ -244,6 +254,9 @@ class OperationMeter:
             synaptic_operations=count.synaptic / n,
             rates=tuple(active / size for active, size in zip(count.nonzero, count.sizes, strict=True)),
             analog=count.analog,
+            inputs=tuple(size / n for size in count.sizes),
+            outputs=count.outputs / n,
+            weights=count.weights,
             steps=self._steps if count.rows is None else min(self._steps, max(1, round(count.rows / n))),
             updates=count.updates / n,
             spikes=count.spikes / n,
@@ -294,7 +307,8 @@ class OperationMeter:
                 self._single_steps[name] = steps = self._single_steps.get(name, 0) + 1
             self._steps = max(self._steps, steps)
             read = _read(out, [self._neurons[name].spike_value], None, known=True)
-            count = _Count("neuron", None, False, 0, 0.0, [read.nonzero], [out.numel()], out.numel(), read.total)
+            size = out.numel()
+            count = _Count("neuron", None, False, 0, 0.0, [read.nonzero], [size], size, 0, size, read.total)
             self._add((name, "neuron", 1), count)
         if not self._quiet:
             self._watch.start()
@@ -334,9 +348,10 @@ class OperationMeter:
         read = _read(x, self._spike_values, (0, 1))
         reached = (read.amounts * fan).sum().item() * channels
         macs = int(fan.sum()) * x.shape[0] * x.shape[1] * channels
-        return _Count("conv", len(x), read.analog, macs, reached, [read.nonzero], [x.numel()])
+        sizes = [x.numel()], out.numel(), weight.numel()
+        return _Count("conv", len(x), read.analog, macs, reached, [read.nonzero], *sizes)
 
-    def _matmul(self, module: nn.Module, args: Sequence[Any], _: Tensor) -> _Count:
+    def _matmul(self, module: nn.Module, args: Sequence[Any], out: Tensor) -> _Count:
         """The product of [..., n, k] and [..., k, m]; ``args`` end with both."""
         a, b = args[-2:]
         macs = a.numel() * b.shape[-1]
@@ -344,14 +359,16 @@ class OperationMeter:
         if any(is_weight):
             x, meets = (b, a.shape[-2]) if is_weight[0] else (a, b.shape[-1])
             read = _read(x, self._spike_values, None)
-            return _Count("linear", len(a), read.analog, macs, read.total * meets, [read.nonzero], [x.numel()])
+            sizes = [x.numel()], out.numel(), (a if is_weight[0] else b).numel()
+            return _Count("linear", len(a), read.analog, macs, read.total * meets, [read.nonzero], *sizes)
         reads = [_read(x, self._spike_values, axis) for x, axis in ((a, -2), (b, -1))]  # amounts [..., k] each
         present = [(x != 0).sum(axis) for x, axis in ((a, -2), (b, -1))]
         # Each spike meets the values of the other operand that are not 0. If both are spikes, those that are fewer.
         ways = [reads[i].amounts * present[1 - i] for i in (0, 1) if not reads[i].analog]
         analog = not ways
         met = min(way.sum().item() for way in ways or [present[0] * present[1]])
-        return _Count("product", None, analog, macs, met, [r.nonzero for r in reads], [a.numel(), b.numel()])
+        values = [a.numel(), b.numel()]
+        return _Count("product", None, analog, macs, met, [r.nonzero for r in reads], values, out.numel())
 
     def _mask(self, module: nn.Module, args: Sequence[Any], out: Tensor) -> _Count | None:
         """An element-wise product. With numbers and weights it is a scale, which can be part of a layer's weights."""
@@ -365,21 +382,22 @@ class OperationMeter:
         analog = all(read.analog for read in reads)
         products = float(out.count_nonzero()) if analog else 0.0
         sizes = [x.numel() for x in args[:2]]
-        return _Count("mask", None, analog, out.numel(), products, [read.nonzero for read in reads], sizes)
+        return _Count("mask", None, analog, out.numel(), products, [read.nonzero for read in reads], sizes, out.numel())
 
-    def _sum(self, _: nn.Module, args: Sequence[Any], __: Tensor) -> _Count | None:
+    def _sum(self, _: nn.Module, args: Sequence[Any], out: Tensor) -> _Count | None:
         """A sum of spikes. Other sums are no part of a network's products, and are not counted."""
         x = args[0]
         if not x.is_floating_point() or self._is_weight(x):
             return None
         read = _read(x, self._spike_values, None)
-        return None if read.analog else _Count("sum", None, False, 0, read.total, [read.nonzero], [x.numel()])
+        sizes = [x.numel()], out.numel()
+        return None if read.analog else _Count("sum", None, False, 0, read.total, [read.nonzero], *sizes)
 
     def _norm(self, _: nn.Module, args: Sequence[Any], __: Any) -> _Count:
         """A norm by the values themselves, which no weight can take up: a square and a scale of each value."""
         x = args[0]
         values = int(x.count_nonzero())
-        return _Count("norm", len(x), True, 2 * x.numel(), 2.0 * values, [values], [x.numel()])
+        return _Count("norm", len(x), True, 2 * x.numel(), 2.0 * values, [values], [x.numel()], x.numel())
 
     def _is_weight(self, x: Tensor) -> bool:
         return x.untyped_storage().data_ptr() in self._weights

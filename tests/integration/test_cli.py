@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from step_ahsar import engine
 from step_ahsar.cli import app
 from step_ahsar.compare import Summary
+from step_ahsar.measure import PRESETS
 
 SMALL = ["train.epochs=2", "data.batch_size=256", "data.img_size=4", "model.time_steps=1"]
 PROGRAM = [sys.executable, "-c", "from step_ahsar.cli import main; main()"]
@@ -178,6 +179,8 @@ def test_a_run_is_trained_evaluated_and_reported(tmp_path):
     assert re.search(r"blocks\.0\.attn +product +attention +0\.\d+ x 0\.\d+ +spikes", counted)
     # 3x3 kernels on 4x4 pixels: 4 of 9 weights, 8 of 6 and 4 of 4, to 8 channels. Behind it there are spikes alone.
     assert re.search(r"a sample, mean of 500: 800 MACs of real numbers, [\d,]+ synaptic operations", counted)
+    assert re.search(r"energy, µJ +spiking +ReLU +1-bit activations", counted)  # one time step
+    assert all(re.search(rf"\n{preset} +[\d.e-]+ +[\d.e-]+ +[\d.e-]+ *\n", counted) for preset in PRESETS)
     assert str(out / "report.html") in ok("report", out)
     summary = Summary.model_validate_json((out / "summary.json").read_bytes())
     assert f"{100 * summary.cells[0].seeds[0].metrics['acc1']:.2f}" == accuracy

@@ -91,6 +91,7 @@ def test_a_linear_layer_by_hand():
     x = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     [layer] = counted(nn.Linear(3, 5), x).values()
     assert (layer.kind, layer.macs, layer.synaptic_operations, layer.rates) == ("linear", 15, 5, (1 / 3,))
+    assert (layer.inputs, layer.outputs, layer.weights) == ((3,), 5, 15)
 
 
 @pytest.mark.parametrize("x", [[3.0, 0.0, -1.0], [-3.0, 0.0, 1.0], [-2.0, -2.0, 0.0]])
@@ -251,7 +252,7 @@ def test_a_first_layer_with_inputs_of_its_own_is_not_repeated():
 
 def test_what_comes_before_the_first_layer_is_not_repeated():
     [fc] = operations(nn.Linear(3, 5), [torch.rand(2, 3)]).layers
-    neuron = LayerOperations("encoder", "neuron", None, 0.0, 0.0, (0.5,), False, 4, updates=12.0, spikes=6.0)
+    neuron = LayerOperations("encoder", "neuron", None, 0.0, 0.0, (0.5,), False, (12.0,), 12.0, 0, 4, 12.0, 6.0)
     found = Operations((neuron, fc), 4, 2)
     assert (found.macs, found.macs_repeated) == (15, 60)
 
