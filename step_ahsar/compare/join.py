@@ -109,7 +109,7 @@ class _Data:
         data = config.data
         prints = {(d.get("fingerprint_version"), d["fingerprint"]) for d in records if d["name"] == data.name}
         for earlier, where, theirs in self._known:
-            if where == part or earlier.model_dump(exclude=_WHERE) != data.model_dump(exclude=_WHERE):
+            if earlier.model_dump(exclude=_WHERE) != data.model_dump(exclude=_WHERE):
                 continue
             comparable = {version for version, _ in prints} & {version for version, _ in theirs}
             if prints & theirs or (not comparable and earlier.root == data.root):

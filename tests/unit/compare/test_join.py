@@ -167,6 +167,13 @@ def test_the_same_data_in_another_place_are_the_same_data(tmp_path, varied):
     assert join({"plain": plain, "regulated": other}, "")["comparisons"] == []
 
 
+def test_fingerprints_of_different_versions_say_nothing(tmp_path, varied):
+    plain = trained(tmp_path, "plain", "compare.grid={model.neuron: [lif]}")
+    regulated = moved(trained(tmp_path, "regulated", "compare.grid={model.neuron: [ahsar]}"), None, "sha256:1")
+    regulated["manifest"]["datasets"][0]["fingerprint_version"] = 0
+    assert len(join({"plain": plain, "regulated": regulated}, "")["comparisons"]) == 1
+
+
 def test_refusals(tmp_path, varied):
     plain = trained(tmp_path, "plain", "compare.grid={model.neuron: [lif]}")
     regulated = trained(tmp_path, "regulated", "compare.grid={model.neuron: [ahsar]}")
@@ -192,3 +199,5 @@ def test_the_folder_of_a_single_run(tmp_path, varied):
     [pair] = joined["comparisons"]
     assert (pair["cell"], pair["control"], pair["seeds"]) == ("spikformer_2_64-ahsar", "spikformer_2_64-lif", [1])
     assert joined["manifest"]["seeds"] == [1]
+    [cell] = join({str(seed): collect(tmp_path / "both" / "runs" / "lif" / str(seed)) for seed in (2, 0)}, "")["cells"]
+    assert [seed["seed"] for seed in cell["seeds"]] == [2, 0]

@@ -66,6 +66,26 @@ def test_memory_by_hand():
     )
 
 
+def test_sums_and_products_by_hand():
+    total = layer("sum", synaptic=6.0, weights=0)
+    found = energy(Operations((total,), 4, 1), "traffic")
+    assert found.spiking == pytest.approx(6 * 0.9 + 3.12 * 8)  # spikes are added as they come: nothing else is read
+    assert found.relu == pytest.approx(2 * 0.9 + 3.12 * 3 * 32)
+    product = layer("product", synaptic=10.0, inputs=(16.0, 4 * 2048.0), outputs=4 * 8192.0, weights=0)
+    queue = 10 * 4000 / 8192
+    found = energy(Operations((product,), 4, 1), "memory")
+    assert found.spiking == pytest.approx(10 * 0.1 + 2 * 8 * queue + 10 * (10 + 2 * 20) + 8 * 2 * 3.2 + 10 * 0.1)
+
+
+def test_networks_without_spikes_by_hand():
+    """100 MACs in a pass, of 2 inputs to 1 output."""
+    found = energy(Operations((layer(macs=400.0),), 4, 1), "traffic")
+    assert found.relu == pytest.approx(100 * 4.6 + 3.12 * (100 * 32 + 3 * 32))
+    assert found.quantised == pytest.approx(100 * (0.9 + 3.7 * 3 / 32) + 3.12 * (100 * 32 + 3 * 3))
+    analog = energy(Operations((layer(macs=400.0, analog=True),), 4, 1), "compute-fp32")
+    assert (analog.spiking, analog.relu) == pytest.approx((400 * 4.6, 100 * 4.6))
+
+
 @pytest.mark.parametrize(
     ("size", "cost"), [(0, 0), (4096, 5), (8192, 10), (32768, 20), (2**19 + 2**14, 60), (2**30, 100)]
 )

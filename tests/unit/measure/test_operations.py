@@ -268,6 +268,13 @@ def test_the_mean_over_all_samples_however_they_are_batched():
         assert (one.macs, one.steps, one.updates) == (other.macs, other.steps, other.updates)
 
 
+def test_compiled_neurons_are_counted_alike(monkeypatch):
+    model, x = Small(4), torch.rand(5, 2, 7)
+    eager = operations(model, [x])
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "1")
+    assert operations(model, [x]) == eager
+
+
 def test_silence_costs_nothing():
     model = Small(4)
     nn.init.zeros_(model.conv.weight)
