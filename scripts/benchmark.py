@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Measures speed and memory. A and B run in turn (A B A B ...); medians of both and of their ratios are printed.
 
-    .venv/bin/python scripts/benchmark.py [neuron] [model] [ahsar] [compile] [--pairs N] [--threads N]
+    .venv/bin/python scripts/benchmark.py [neuron] [model] [ahsar] [operations] [compile] [--pairs N] [--threads N]
 
 - neuron: forward and backward of LIF on [4, 64, 64, 256], against SpikingJelly's LIFNode
 - model: one training step of Spikformer (dim 64, depth 2, 32x32, batch 64, T 4), time and peak memory above idle,
   against SpikingJelly's Spikformer of the same size
 - ahsar: one training step of the same model with `ahsar` (controller included), against `lif`
+- operations: evaluation of the same model, and of QKFormer, with its operations counted, against evaluation alone
 - compile: by how many seconds the first training step is longer than a later one, with an empty compiler cache and then
   with a filled one
 """
@@ -27,7 +28,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does; re
 
 import torch
 
-PARTS = ("neuron", "model", "ahsar", "compile")
+PARTS = ("neuron", "model", "ahsar", "operations", "compile")
 Step = Callable[[], Any]
 
 
@@ -112,6 +113,32 @@ def training_step(kind: str) -> Step:
     return step
 
 
+def evaluations(name: str) -> tuple[Step, Step]:
+    """Evaluation of a lively model on a batch, with its operations counted and without."""
+    import timm
+
+    import step_ahsar.models  # noqa: F401  (registers the models)
+    from step_ahsar.measure import OperationMeter
+
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10, threshold=0.25)
+    with torch.no_grad():
+        model.train()(torch.randn(64, 3, 32, 32))  # norms have statistics, so spikes are as many as in training
+    model.eval()
+    x = torch.randn(64, 3, 32, 32)
+
+    @torch.inference_mode()
+    def counted() -> None:
+        with OperationMeter(model) as meter, meter.batch(len(x)):
+            model(x)
+
+    @torch.inference_mode()
+    def alone() -> None:
+        model(x)
+
+    return counted, alone
+
+
 def peak_memory(kind: str, threads: int) -> float:
     """Peak resident memory of a training step above the idle process that holds the warm model, MiB. Linux only."""
     torch.set_num_threads(threads)
@@ -186,6 +213,9 @@ def main() -> None:
     if "ahsar" in parts:
         steps = training_step("ahsar"), training_step("lif")
         show("training step: ahsar / lif", *paired(*steps, args.pairs))
+    if "operations" in parts:
+        for name in ("spikformer_2_64", "qkformer_3_64"):
+            show(f"evaluation: {name}, operations counted / not", *paired(*evaluations(name), args.pairs))
     if "compile" in parts:
         measure_compile(args.threads)
 
