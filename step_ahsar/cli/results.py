@@ -15,7 +15,7 @@ from rich.table import Table
 from step_ahsar.cli.progress import duration
 from step_ahsar.compare import Estimate
 from step_ahsar.measure import PRESETS, Operations, energy
-from step_ahsar.measure.energy import break_even
+from step_ahsar.measure.estimating import break_even
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
 

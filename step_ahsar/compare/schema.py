@@ -66,6 +66,8 @@ class Seed(_Strict):
     firing_rate: dict[str, float] | None
     threshold_scale: dict[str, float] | None
     dead_fraction: float | None
+    operations: dict[str, float] | None = None  # which earlier versions did not write, nor the energy
+    energy: dict[str, float] | None = None
 
 
 # Fields that are null unless the run ended well.
@@ -78,6 +80,8 @@ RESULTS = (
     "firing_rate",
     "threshold_scale",
     "dead_fraction",
+    "operations",
+    "energy",
 )
 
 
@@ -93,6 +97,8 @@ class Mean(_Strict):
     firing_rate: dict[str, float] | None
     threshold_scale: dict[str, float] | None
     dead_fraction: float | None
+    operations: dict[str, float] | None = None
+    energy: dict[str, float] | None = None
 
 
 class Interval95(_Strict):
@@ -107,6 +113,8 @@ class Interval95(_Strict):
     firing_rate: dict[str, Interval] | None
     threshold_scale: dict[str, Interval] | None
     dead_fraction: Interval | None
+    operations: dict[str, Interval] | None = None
+    energy: dict[str, Interval] | None = None
 
 
 class Cell(_Strict):

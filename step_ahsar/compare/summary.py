@@ -94,6 +94,8 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         "firing_rate": _by_name(seed["firing_rate"] for seed in good),
         "threshold_scale": _by_name(seed["threshold_scale"] for seed in good),
         "dead_fraction": [seed["dead_fraction"] for seed in good],
+        "operations": _by_name(seed.get("operations") for seed in good),
+        "energy": _by_name(seed.get("energy") for seed in good),
     }
     return {
         "n": len(good),

@@ -72,7 +72,7 @@ def measure(
         count: whether operations are counted.
 
     Raises:
-        UserError: operations are to be counted, and the model has some that cannot be.
+        Uncountable: operations are to be counted, and the model has some that cannot be.
     """
     device = accelerator.device
     model.eval()

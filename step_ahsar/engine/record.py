@@ -18,6 +18,7 @@ from step_ahsar.data import Data
 from step_ahsar.engine.epoch import EpochResult
 from step_ahsar.engine.evaluate import Evaluation
 from step_ahsar.engine.state import TrainingState
+from step_ahsar.measure import PRESETS, Operations, energy
 from step_ahsar.tasks import Task
 
 _LIBRARIES = ("timm", "numpy", "torchvision", "torchmetrics", "accelerate", "scikit-learn")
@@ -109,12 +110,27 @@ def result(
         "firing_rate": last.firing_rate,
         "threshold_scale": {group: fmean(values) for group, values in scales.items()} or None,
         "dead_fraction": last.dead_fraction,
+        **_cost(last.operations),
+    }
+
+
+def _cost(found: Operations | None) -> dict[str, Any]:
+    """Operations of a sample by kind, and the energy of one by preset, in µJ; None if they were not counted."""
+    if found is None:
+        return {"operations": None, "energy": None}
+    kinds = ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates")
+    return {
+        "operations": {kind: getattr(found, kind) for kind in kinds},
+        "energy": {preset: 1e-6 * energy(found, preset).spiking for preset in PRESETS},
     }
 
 
 def failed(seed: int, metric: str, rows: list[dict[str, Any]], error: str) -> dict[str, Any]:
     """The result of a run that diverged: the epochs before that, and no figures."""
-    figures = ("metrics", "best", "step_ms", "peak_memory_mib", "firing_rate", "threshold_scale", "dead_fraction")
+    figures = (
+        *("metrics", "best", "step_ms", "peak_memory_mib", "firing_rate", "threshold_scale", "dead_fraction"),
+        *("operations", "energy"),
+    )
     return {"seed": seed, "status": "failed", "error": error, "epochs": rows, "metric": metric} | dict.fromkeys(figures)
 
 

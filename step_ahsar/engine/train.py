@@ -28,6 +28,7 @@ from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.engine.track import check_trackers, tracking
 from step_ahsar.errors import UserError
+from step_ahsar.measure import Uncountable
 from step_ahsar.tasks import Task, create_task
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -210,5 +211,10 @@ def _test(
         path = checkpoints.path_of(run.checkpoints, epoch)
         weights = ranks.agreed(partial(checkpoints.load, path, _LOADED, averaged)).judged
         checkpoints.put_into(state.judged, weights, path)
-        found[epoch] = measure(state.judged, task, batches, state.accelerator, draw=epoch == len(rows))
+        is_last = epoch == len(rows)
+        try:
+            found[epoch] = measure(state.judged, task, batches, state.accelerator, draw=is_last, count=is_last)
+        except Uncountable as fault:
+            _logger.warning("%s: the result has none", fault)
+            found[epoch] = measure(state.judged, task, batches, state.accelerator, draw=is_last)
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

@@ -1,6 +1,16 @@
 """Measuring a model: firing rates, operations and estimates of their energy, memory."""
 
-from step_ahsar.measure.energy import PRESETS, Energy, Preset, energy
-from step_ahsar.measure.operations import LayerOperations, OperationMeter, Operations, operations
+from step_ahsar.measure.counting import LayerOperations, OperationMeter, Operations, Uncountable, operations
+from step_ahsar.measure.estimating import PRESETS, Energy, Preset, energy
 
-__all__ = ["PRESETS", "Energy", "LayerOperations", "OperationMeter", "Operations", "Preset", "energy", "operations"]
+__all__ = [
+    "PRESETS",
+    "Energy",
+    "LayerOperations",
+    "OperationMeter",
+    "Operations",
+    "Preset",
+    "Uncountable",
+    "energy",
+    "operations",
+]

@@ -54,6 +54,7 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 def _run(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
     best = seed["best"] or {"epoch": None, "metrics": {}}
     named = {"metric": seed["metrics"], "best": best["metrics"], "rate": seed["firing_rate"]}
+    named |= {"operations": seed["operations"], "energy_uj": seed["energy"]}
     return {
         "cell": cell["id"],
         **cell["settings"],

@@ -95,6 +95,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         failures=text.failures(cells),
         about_data=text.about_data(manifest["datasets"]),
         groups=plots.groups_of(cells),
+        costs_known=list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ())),
         metric=text.common_metric(cells),
         chosen=text.chosen_on(cells),
         models=[list(group) for _, group in groupby(cells, key=_place)],
@@ -110,6 +111,11 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
         rates=[
             (same, Markup(plots.metric_against_rate(same, theme))) for same in plots.by_metric(ended) if len(same) > 1
+        ],
+        costs=[
+            (same, Markup(plot))
+            for same in plots.by_metric(ended)
+            if len(same) > 1 and (plot := plots.metric_against_cost(same, theme))
         ],
         thresholds=[
             (same, Markup(plot))

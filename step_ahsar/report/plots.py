@@ -130,15 +130,41 @@ def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
     A thin line joins plain cells that differ in their threshold alone, in the order of the thresholds. Grey steps are
     the Pareto front.
     """
-    groups, name = groups_of(cells), text.metric(cells[0]["metric"])
-    figure, axes = grid(1, len(groups), 2.4, theme, sharey=True)
+    panels = [(group, "firing rate (spikes per neuron and step)", "firing_rate", group) for group in groups_of(cells)]
+    return _against(cells, panels, "rate", "against firing rate, by group of layers", theme)
+
+
+def metric_against_cost(cells: Sequence[Cell], theme: Theme) -> str | None:
+    """The same against the operations and the energy of one sample; None if they were counted of no cell."""
+    counted = [cell for cell in cells if cell["mean"]["operations"]]
+    if not counted:
+        return None
+    panels = [("synaptic operations", "per sample", "operations", "synaptic_operations")]
+    panels += [(preset, "energy of a sample (µJ)", "energy", preset) for preset in counted[0]["mean"]["energy"]]
+    return _against(counted, panels, "cost", "against operations and energy", theme)
+
+
+def _against(
+    cells: Sequence[Cell], panels: Sequence[tuple[str, str, str, str]], slug: str, what: str, theme: Theme
+) -> str:
+    """The judged metric against several costs.
+
+    Args:
+        cells: of one metric.
+        panels: of each panel its title, the label of its axis, and the column and the key of the cost in the means.
+        slug: the beginning of the plot's id.
+        what: the end of its description.
+        theme: colours and styles.
+    """
+    name = text.metric(cells[0]["metric"])
+    figure, axes = grid(1, len(panels), 2.4, theme, sharey=True)
     shown = [cell for cell in cells if cell["mean"]["metrics"] and cell["mean"]["firing_rate"]]
-    for panel, group in zip(axes[0], groups, strict=True):
-        rates = [(cell["mean"]["firing_rate"].get(group), _percent(cell, cell["mean"])) for cell in shown]
-        front = pareto_front([(x, y) for x, y in rates if x is not None])
+    for panel, (heading, label, column, key) in zip(axes[0], panels, strict=True):
+        costs = [(cell["mean"][column].get(key), _percent(cell, cell["mean"])) for cell in shown]
+        front = pareto_front([(x, y) for x, y in costs if x is not None])
         panel.plot(*zip(*front, strict=True), color=theme.token("rule"), linewidth=3, drawstyle="steps-post", zorder=1)
         for family in families(shown):
-            points = [(cell["mean"]["firing_rate"].get(group), _percent(cell, cell["mean"])) for cell in family]
+            points = [(cell["mean"][column].get(key), _percent(cell, cell["mean"])) for cell in family]
             placed = [(cell, x, y) for cell, (x, y) in zip(family, points, strict=True) if x is not None]
             if not family[0]["regulated"]:
                 panel.plot(
@@ -146,16 +172,14 @@ def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
                     linewidth=0.8, linestyle=":", zorder=1,
                 )  # fmt: skip
             for cell, x, y in placed:
-                _point(panel, cell, x, y, (cell["ci95"]["firing_rate"] or {}).get(group), theme)
-        title(panel, group)
-        panel.set_xlabel("firing rate (spikes per neuron and step)")
+                _point(panel, cell, x, y, (cell["ci95"][column] or {}).get(key), theme)
+        title(panel, heading)
+        panel.set_xlabel(label)
         panel.set_xlim(left=0)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.xaxis.set_major_locator(MaxNLocator(5 if len(panels) < 5 else 3))
     axes[0, 0].set_ylabel(f"test {name} (%)")
     _within(axes[0, 0], 0, 100)
-    return to_svg(
-        figure, theme, f"rate-{_slug(cells[0])}", f"Final test {name} against firing rate, by group of layers"
-    )
+    return to_svg(figure, theme, f"{slug}-{_slug(cells[0])}", f"Final test {name} {what}")
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -257,6 +257,18 @@ def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
     return f"{missed} ({n - reached} of {n})" + ("" if median is None else f", median {median:g}")
 
 
+def millions(cell: dict[str, Any]) -> str:
+    """The synaptic operations of one sample, in millions."""
+    counted = cell["mean"]["operations"]
+    return NONE if not counted else f"{1e-6 * counted['synaptic_operations']:.3g}"
+
+
+def energies(cell: dict[str, Any], presets: Sequence[str]) -> str:
+    """The energy of one sample in µJ under each preset: '0.04 / 0.002 / 1.9 / 20'."""
+    known = cell["mean"]["energy"]
+    return NONE if not known else " / ".join(f"{known[preset]:.2g}" if preset in known else NONE for preset in presets)
+
+
 def by_group(values: Mapping[str, float] | None, groups: Sequence[str], between: str = " / ") -> str:
     """'0.13 / 0.06 / 0.07' in the order of `groups`."""
     if not values:

@@ -21,6 +21,7 @@ from step_ahsar.data.embedded.digits import ArrayImages, open_digits
 from step_ahsar.engine import NonFiniteLoss, Run, checkpoint, evaluate, read_result, train
 from step_ahsar.errors import UserError
 from step_ahsar.files import sealed, unsealed
+from step_ahsar.measure import PRESETS, energy
 
 # Few digits of 8x8 pixels, a model of width 16, five steps an epoch: a run takes less than a second.
 TINY = {
@@ -190,8 +191,26 @@ def test_evaluating_gives_what_training_measured(finished):
     assert scales == {name: layer["threshold_scale"] for name, layer in epochs[-1]["layers"].items()}
     assert len(found["samples"]) == 8
     assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
+    assert found["operations"] is None
+    counted = evaluate(out, "last", operations=True)["operations"]
+    assert result["operations"] == {
+        kind: getattr(counted, kind)
+        for kind in ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates")
+    }
+    assert result["energy"] == {preset: 1e-6 * energy(counted, preset).spiking for preset in PRESETS}
+    assert counted.samples == 60
     best = evaluate(out, "best")
     assert (best["epoch"], best["metrics"]) == (result["best"]["epoch"], result["best"]["metrics"])
+
+
+def test_a_model_whose_operations_cannot_be_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("step_ahsar.measure.counting._COUNTED", {})
+    result = train(tiny(train__epochs=1), tmp_path / "run")
+    assert (result["status"], result["operations"], result["energy"]) == ("ok", None, None)
+    said = "operations of aten::convolution in patch_embed.stages.0.conv (Conv2d) cannot be counted"
+    assert said in capsys.readouterr().err
+    with pytest.raises(UserError, match="cannot be counted"):
+        evaluate(tmp_path / "run", operations=True)
 
 
 def test_a_finished_run_is_not_trained_again(finished):

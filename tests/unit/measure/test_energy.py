@@ -6,7 +6,7 @@ from torch import nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.measure import PRESETS, LayerOperations, Operations, energy, operations
-from step_ahsar.measure.energy import break_even
+from step_ahsar.measure.estimating import break_even
 from step_ahsar.neurons import create_neuron
 
 

@@ -51,6 +51,8 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
         "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
         "firing_rate": last["firing_rate"], "dead_fraction": last["dead_fraction"],
         "threshold_scale": scales,
+        "operations": {"macs": 9e3, "synaptic_operations": 1e7 * sum(last["firing_rate"].values())},
+        "energy": {"compute-fp32": 9 * sum(last["firing_rate"].values()), "memory": 700.0},
     }  # fmt: skip
 
 

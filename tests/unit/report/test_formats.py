@@ -67,6 +67,8 @@ def test_csv_has_a_line_for_each_run(failed_summary):
             assert float(row["metric.acc1"]) == seed["metrics"]["acc1"]
             assert float(row["best.acc1"]) == seed["best"]["metrics"]["acc1"]
             assert float(row["rate.attention"]) == seed["firing_rate"]["attention"]
+            assert float(row["operations.macs"]) == seed["operations"]["macs"]
+            assert float(row["energy_uj.memory"]) == seed["energy"]["memory"]
         else:
             assert row["metric.acc1"] == ""
 

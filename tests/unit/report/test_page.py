@@ -99,6 +99,7 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
     assert sum("of every layer" in label for label in full) == 7
     assert sum(label.startswith("Firing rate and threshold scale") for label in full) == 3  # the regulated cells
     assert sum("accuracy against firing rate" in label for label in full) == 1
+    assert sum("accuracy against operations and energy" in label for label in full) == 1
     assert sum("against the starting threshold" in label for label in full) == 1
     assert sum("of every layer" in label for label in labels(render(failed_summary))) == 6  # one has no epoch
     assert len(labels(render(begun_summary))) == 2
@@ -139,6 +140,24 @@ def test_figures_at_the_best_epoch_stand_beside_those_of_the_last(summary):
     other["cells"][0]["mean"]["best_metrics"] = {"acc1": 0.98765}
     assert "98.8" not in render(summary)
     assert "98.8" in render(other)
+
+
+def test_operations_and_energy_are_those_of_a_sample(summary):
+    cell = summary["cells"][0]
+    millions = 10 * sum(cell["mean"]["firing_rate"].values())
+    page = render(summary)
+    assert f"<td>{millions:.3g}</td>" in page
+    assert f"<td>{0.9 * millions:.2g} / 7e+02</td>" in page
+    assert "µJ: compute-fp32 / memory" in page
+    earlier = copy.deepcopy(summary)  # of a version that did not count them
+    for cell in earlier["cells"]:
+        cell["mean"] |= {"operations": None, "energy": None}
+    page = render(earlier)
+    assert "µJ" not in page
+    assert "millions" not in page
+    assert "against operations" not in page
+    earlier["cells"][0]["mean"] = summary["cells"][0]["mean"]  # some cells have them
+    assert "µJ: compute-fp32 / memory" in render(earlier)
 
 
 def test_pairs_say_in_what_they_differ(summary):

@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import ceil, log2
 
 from step_ahsar.errors import UserError, unknown
-from step_ahsar.measure.operations import LayerOperations, Operations
+from step_ahsar.measure.counting import LayerOperations, Operations
 
 # Energy of one access to a word of 32 bits in a memory of so many bytes (Horowitz, ISSCC 2014); linear in between, and
 # constant beyond.

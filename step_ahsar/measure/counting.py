@@ -24,6 +24,10 @@ from step_ahsar.errors import UserError
 from step_ahsar.neurons import SpikingNeuron
 
 
+class Uncountable(UserError):
+    """A model computes something that cannot be counted."""
+
+
 @dataclass(frozen=True)
 class LayerOperations:
     """Operations of one layer for one sample, summed over its time steps: means over all samples.
@@ -125,7 +129,7 @@ def operations(model: nn.Module, batches: Iterable[Tensor], *, batch_axis: int =
         batch_axis: the axis of samples: 0 for [B, ...], 1 for [T, B, ...].
 
     Raises:
-        UserError: the model computes something that cannot be counted; its name and module are told.
+        Uncountable: the model computes something that cannot be counted; its name and module are told.
     """
     training = model.training
     model.eval()
@@ -321,7 +325,7 @@ class OperationMeter:
         if operator not in _COUNTED:
             known = operator.startswith(_KNOWN_LIBRARIES)
             if not known or (any(part in operator for part in _REFUSED) and "upsample" not in operator):
-                raise UserError(
+                raise Uncountable(
                     f"operations of {operator} in {call.name or type(call.module).__name__} "
                     f"({type(call.module).__name__}) cannot be counted"
                 )
