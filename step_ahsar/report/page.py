@@ -95,7 +95,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         failures=text.failures(cells),
         about_data=text.about_data(manifest["datasets"]),
         groups=plots.groups_of(cells),
-        costs_known=list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ())),
+        presets=list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ())),
         metric=text.common_metric(cells),
         chosen=text.chosen_on(cells),
         models=[list(group) for _, group in groupby(cells, key=_place)],

@@ -139,7 +139,7 @@ def metric_against_cost(cells: Sequence[Cell], theme: Theme) -> str | None:
     counted = [cell for cell in cells if cell["mean"]["operations"]]
     if not counted:
         return None
-    panels = [("synaptic operations", "per sample", "operations", "synaptic_operations")]
+    panels = [("synaptic operations", "of a sample (millions)", "operations", "synaptic_operations")]
     panels += [(preset, "energy of a sample (µJ)", "energy", preset) for preset in counted[0]["mean"]["energy"]]
     return _against(counted, panels, "cost", "against operations and energy", theme)
 
@@ -177,6 +177,8 @@ def _against(
         panel.set_xlabel(label)
         panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5 if len(panels) < 5 else 3))
+        if column == "operations":
+            panel.xaxis.set_major_formatter(lambda count, _: f"{count / 1e6:g}")
     axes[0, 0].set_ylabel(f"test {name} (%)")
     _within(axes[0, 0], 0, 100)
     return to_svg(figure, theme, f"{slug}-{_slug(cells[0])}", f"Final test {name} {what}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from math import floor, log10
 from statistics import median
 from typing import Any
 
@@ -257,16 +258,10 @@ def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
     return f"{missed} ({n - reached} of {n})" + ("" if median is None else f", median {median:g}")
 
 
-def millions(cell: dict[str, Any]) -> str:
-    """The synaptic operations of one sample, in millions."""
-    counted = cell["mean"]["operations"]
-    return NONE if not counted else f"{1e-6 * counted['synaptic_operations']:.3g}"
-
-
-def energies(cell: dict[str, Any], presets: Sequence[str]) -> str:
-    """The energy of one sample in µJ under each preset: '0.04 / 0.002 / 1.9 / 20'."""
-    known = cell["mean"]["energy"]
-    return NONE if not known else " / ".join(f"{known[preset]:.2g}" if preset in known else NONE for preset in presets)
+def significant(value: float) -> str:
+    """Three significant digits, without an exponent: '0.00826', '4.69', '1,230'."""
+    digits = 3 - 1 - floor(log10(abs(value))) if value else 0
+    return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
 def by_group(values: Mapping[str, float] | None, groups: Sequence[str], between: str = " / ") -> str:

@@ -12,6 +12,7 @@ from step_ahsar.config import load_config
 from step_ahsar.libraries import list_libraries
 
 FIRING = {"firing_rate": {"mlp": 0.1234}, "dead_fraction": 0.05}
+FOUND = {"epoch": 4, "layers": {}, "samples": [], "operations": None, **FIRING}
 LINE = "firing rate: mlp 0.123; 5.0 % of neurons silent"
 
 
@@ -26,10 +27,10 @@ def evaluated(monkeypatch):
     """`engine.evaluate` of a run of segmentation, and what it was asked for."""
     asked = []
 
-    def evaluate(run, which, overrides=()):
-        asked.append((which, list(overrides)))
+    def evaluate(run, which, overrides=(), operations=False):
+        asked.append((which, list(overrides), operations))
         metrics = {"miou": 0.612, "pixel_accuracy": 0.9, "iou_car": 0.5}
-        return {"epoch": 4, "metric": "miou", "metrics": metrics, "layers": {}, "samples": [], **FIRING}
+        return {"metric": "miou", "metrics": metrics, **FOUND}
 
     monkeypatch.setattr(engine, "evaluate", evaluate)
     return asked
@@ -37,13 +38,13 @@ def evaluated(monkeypatch):
 
 def test_evaluate_shows_the_metric_that_counts_then_the_others(evaluated):
     assert ok("evaluate", "run") == ["run: epoch 4, test mIoU 61.20 %", "pixel accuracy 90.00 %, IoU car 50.00 %", LINE]
-    assert evaluated == [("last", [])]
+    assert evaluated == [("last", [], False)]
 
 
 def test_evaluate_has_a_line_for_each_corruption(evaluated):
     lines = ok("evaluate", "run", "--checkpoint", "best", "--corrupt", "fog:1", "--corrupt", "blur:5")
     assert lines == [f"run: epoch 4, {name}, test mIoU 61.20 %; {LINE}" for name in ("fog:1", "blur:5")]
-    assert evaluated == [("best", ["data.corruption=fog:1"]), ("best", ["data.corruption=blur:5"])]
+    assert evaluated == [("best", [f"data.corruption={name}"], False) for name in ("fog:1", "blur:5")]
 
 
 def trained(monkeypatch, best):
@@ -80,8 +81,8 @@ def test_many_classes_are_a_table(monkeypatch):
     """Fault: detection on 80 classes ended in one line of 80 figures."""
     metrics = {"map": 0.25, "map_50": 0.5} | {f"ap_class_{i}": i / 100 for i in range(80)}
 
-    def evaluate(run, which, overrides=()):
-        return {"epoch": 4, "metric": "map", "metrics": metrics, "layers": {}, "samples": [], **FIRING}
+    def evaluate(run, which, overrides=(), operations=False):
+        return {"metric": "map", "metrics": metrics, **FOUND}
 
     monkeypatch.setattr(engine, "evaluate", evaluate)
     first, second, third, *table = ok("evaluate", "run")

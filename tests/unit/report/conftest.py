@@ -51,7 +51,10 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
         "step_ms": last["step_ms"], "peak_memory_mib": 410.0,
         "firing_rate": last["firing_rate"], "dead_fraction": last["dead_fraction"],
         "threshold_scale": scales,
-        "operations": {"macs": 9e3, "synaptic_operations": 1e7 * sum(last["firing_rate"].values())},
+        "operations": {
+            "macs": 9e3, "macs_repeated": 36e3, "synaptic_operations": 1e7 * sum(last["firing_rate"].values()),
+            "dense_macs": 123456e6, "updates": 4.5e6,
+        },
         "energy": {"compute-fp32": 9 * sum(last["firing_rate"].values()), "memory": 700.0},
     }  # fmt: skip
 

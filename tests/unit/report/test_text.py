@@ -209,3 +209,11 @@ def test_scores_at_the_best_epoch():
         "ci95": {"metrics": None, "best_metrics": {"acc1": [0.7, 0.8]}},
     }
     assert (text.score(cell), text.score(cell, at_best=True)) == ("50.0", "75.0 ± 5.0")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0"), (0.0082639, "0.00826"), (4.6912, "4.69"), (99.96, "100.0"), (1234.0, "1,230"), (123456.0, "123,000")],
+)
+def test_three_digits(value, shown):
+    assert text.significant(value) == shown
