@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from step_ahsar.cli.progress import duration
 from step_ahsar.compare import Estimate
-from step_ahsar.measure import PRESETS, Operations, energy
+from step_ahsar.measure import Operations, Preset, energy
 from step_ahsar.measure.estimating import break_even
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
@@ -39,7 +40,7 @@ def print_evaluation(run: Path, found: dict[str, Any], console: Console, corrupt
     _line(console, f"{run}: epoch {found['epoch']}, test {score}")
     _print_rest(found, console)
     if found["operations"] is not None:
-        _print_operations(found["operations"], console)
+        _print_operations(found["operations"], found["presets"], console)
 
 
 def print_estimate(found: Estimate, out: Path, jobs: int, console: Console) -> None:
@@ -78,16 +79,20 @@ def _print_rest(found: dict[str, Any], console: Console) -> None:
         console.print(Columns(rows, padding=(0, 4), column_first=True), markup=False, highlight=False)
 
 
-def _print_operations(found: Operations, console: Console) -> None:
+def _print_operations(found: Operations, presets: Mapping[str, Preset], console: Console) -> None:
     """Prints the operations of each layer for one sample, and what they come to."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("layer", "kind", "group", "rate", "inputs", "dense MACs", "synaptic operations", "updates"):
-        table.add_column(name, justify="left" if name in ("layer", "kind", "group") else "right", no_wrap=True)
+    texts, numbers = ("layer", "kind", "group"), ("dense MACs", "synaptic operations", "spikes/synapse", "updates")
+    for name in (*texts, "rate", "inputs", *numbers):
+        table.add_column(name, justify="left" if name in texts else "right", no_wrap=True)
     for layer in found.layers:
         rates = " x ".join(f"{rate:.3f}" for rate in layer.rates)
         inputs = "" if layer.kind == "neuron" else "real" if layer.analog else "spikes"
-        counts = [f"{count:,.0f}" if count else "" for count in (layer.macs, layer.synaptic_operations, layer.updates)]
-        table.add_row(layer.name, layer.kind, layer.group or "", rates, inputs, *counts)
+        macs, synaptic, updates = (
+            f"{count:,.0f}" if count else "" for count in (layer.macs, layer.synaptic_operations, layer.updates)
+        )
+        spikes = "" if layer.spikes_per_synapse is None else f"{layer.spikes_per_synapse:.3f}"
+        table.add_row(layer.name, layer.kind, layer.group or "", rates, inputs, macs, synaptic, spikes, updates)
     console.print()
     print_wide(table, console)
     times = f"computed at each of {found.time_steps} time steps"
@@ -101,25 +106,25 @@ def _print_operations(found: Operations, console: Console) -> None:
         f"spikes, in one pass: {found.dense_macs:,.0f} MACs",
     )
     console.print()
-    print_wide(_energies(found), console)
+    print_wide(_energies(found, presets), console)
     below = break_even(found, "compute-fp32")
     _line(
         console,
-        f"Estimates of {len(PRESETS)} conventions, not to be mixed. At {found.time_steps} time steps compute-fp32 lets "
+        f"Estimates of {len(presets)} conventions, not to be mixed. At {found.time_steps} time steps compute-fp32 lets "
         f"every layer with an input rate below {below:.2f} win over ReLU" + (": all of them." if below >= 1 else "."),
     )
 
 
-def _energies(found: Operations) -> Table:
+def _energies(found: Operations, presets: Mapping[str, Preset]) -> Table:
     """The energy of one inference under each preset, beside that of networks without spikes."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    bits = energy(found, next(iter(PRESETS))).quantised_bits
+    bits = energy(found, "compute-fp32").quantised_bits
     for name in ("energy, µJ", "spiking", "ReLU", f"{bits}-bit activations"):
         table.add_column(name, justify="left" if name == "energy, µJ" else "right", no_wrap=True)
-    for preset in PRESETS:
+    for name, preset in presets.items():
         estimate = energy(found, preset)
         values = (estimate.spiking, estimate.relu, estimate.quantised)
-        table.add_row(preset, *(f"{1e-6 * value:,.3g}" for value in values))
+        table.add_row(name, *(f"{1e-6 * value:,.3g}" for value in values))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
 from step_ahsar.config import CellConfig, CompareConfig, Config, load_config
 from step_ahsar.data import find_dataset
-from step_ahsar.engine import Run
+from step_ahsar.engine import OPERATIONS, Run, counted, energies
 from step_ahsar.errors import UserError
+from step_ahsar.measure import Preset, presets
 from step_ahsar.neurons import neuron_kind
 
 
@@ -36,12 +38,13 @@ def _comparison(directory: Path) -> dict[str, Any]:
     if config.compare is None:
         raise UserError(f"{directory / COMPARISON} is damaged: it has no section 'compare'")
     seeds, target = config.compare.seeds, config.compare.target
+    estimates = presets(config.own_energy)
     cells, manifests = [], []
     planned = config.cells()
     for (name, cell), known in zip(planned, described(planned), strict=True):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
         errors = {seed: error_of(directory, name, seed) for seed in seeds}
-        entries = [_entry(run, target, errors[run.config.seed]) for run in found]
+        entries = [_entry(run, target, errors[run.config.seed], estimates) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
         ordered = sorted((entry for entry in entries if entry), key=lambda entry: seeds.index(entry["seed"]))
@@ -53,7 +56,7 @@ def _comparison(directory: Path) -> dict[str, Any]:
 def _single(directory: Path) -> dict[str, Any]:
     run = Run.existing(directory)
     config = run.config
-    entry = _entry(run, None, None)
+    entry = _entry(run, None, None, presets(config.own_energy))
     name = f"{config.model.name}-{config.model.neuron}"
     [known] = described([(name, config)])
     cells = [_cell(known, config, [run], [] if entry is None else [entry])]
@@ -66,8 +69,8 @@ def _open(path: Path) -> Run | None:
     return run if (path / "config.yaml").is_file() and (run := Run.existing(path)).has_begun else None
 
 
-def _entry(run: Run, target: float | None, error: str | None) -> dict[str, Any] | None:
-    """A run's entry of `seeds`; None if it has neither an epoch nor an error yet."""
+def _entry(run: Run, target: float | None, error: str | None, estimates: Mapping[str, Preset]) -> dict[str, Any] | None:
+    """A run's entry of `seeds`, with its energy by these presets; None if it has neither an epoch nor an error yet."""
     result = run.result()
     if result is None:
         epochs = run.metrics()
@@ -82,6 +85,24 @@ def _entry(run: Run, target: float | None, error: str | None) -> dict[str, Any] 
         "epochs": [_without(epoch, "metric", "layers") for epoch in epochs],
         "layers": _over_epochs(epochs),
         "epochs_to_target": reached,
+        **_costs(result, estimates),
+    }
+
+
+def _costs(result: dict[str, Any], estimates: Mapping[str, Preset]) -> dict[str, Any]:
+    """The totals of the operations that were counted, what they cost, and the spikes that synapses get."""
+    found = counted(result)
+    if found is None:
+        return {"synapses": None}
+    stored = result["operations"]
+    return {
+        "operations": {kind: stored[kind] for kind in OPERATIONS},
+        "energy": energies(found, estimates),
+        "synapses": {
+            layer.name: {"group": layer.group, "spikes": layer.spikes_per_synapse}
+            for layer in found.layers
+            if layer.spikes_per_synapse is not None
+        },
     }
 
 

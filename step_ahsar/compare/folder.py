@@ -171,4 +171,4 @@ def _cells_in(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def _content(config: Config) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key != "seed"}
+    return {key: value for key, value in config.trained().items() if key != "seed"}

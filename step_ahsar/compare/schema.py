@@ -50,6 +50,25 @@ class Best(_Strict):
     metrics: Metrics
 
 
+class Neurons(_Strict):
+    """How the firing rates of a layer's neurons are distributed, on the test set after the last epoch.
+
+    `step_ahsar.measure.firing.Distribution` explains the fields.
+    """
+
+    group: str | None
+    quantiles: tuple[float, float, float, float, float]
+    dead: float
+    saturated: float
+
+
+class Synapses(_Strict):
+    """How many spikes a synapse of a layer gets in one inference, as a mean."""
+
+    group: str | None
+    spikes: float
+
+
 class Seed(_Strict):
     """One run: one cell with one seed. A run that did not end well has epochs, but its results are null."""
 
@@ -66,8 +85,11 @@ class Seed(_Strict):
     firing_rate: dict[str, float] | None
     threshold_scale: dict[str, float] | None
     dead_fraction: float | None
-    operations: dict[str, float] | None = None  # which earlier versions did not write, nor the energy
+    # Earlier versions did not write the following.
+    operations: dict[str, float] | None = None
     energy: dict[str, float] | None = None
+    neurons: dict[str, Neurons] | None = None
+    synapses: dict[str, Synapses] | None = None
 
 
 # Fields that are null unless the run ended well.
@@ -82,6 +104,8 @@ RESULTS = (
     "dead_fraction",
     "operations",
     "energy",
+    "neurons",
+    "synapses",
 )
 
 

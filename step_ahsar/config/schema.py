@@ -306,6 +306,18 @@ class LaunchConfig(_Section):
     retries: Index = Field(default=3, description="ray: how often a run is started again when its process is lost")
 
 
+class EnergyConfig(_Section):
+    """Constants for an estimate of energy, in pJ, see docs/operations.md. null means that of the preset in `like`."""
+
+    like: str = Field(default="compute-fp32", description="compute-fp32, compute-int8, memory or traffic")
+    add: NotNegative | None = Field(default=None, description="an addition")
+    multiply: NotNegative | None = Field(default=None, description="a multiplication")
+    access: bool | None = Field(default=None, description="whether reading and writing memories is counted")
+    per_bit: NotNegative | None = Field(default=None, description="moving a bit between memory and computation")
+    bits: Count | None = Field(default=None, description="of a weight, a membrane and a real number")
+    neurons: bool | None = Field(default=None, description="whether the updates of membranes are counted")
+
+
 class TrackConfig(_Section):
     """Where a run's progress is shown, besides TensorBoard. It may be another each time that a run is continued."""
 
@@ -329,6 +341,9 @@ class Config(_Section):
     compare: CompareConfig | None = None
     launch: LaunchConfig = LaunchConfig()
     track: TrackConfig = TrackConfig()
+    energy: dict[str, EnergyConfig] = Field(
+        default_factory=dict, description="estimates of energy with constants of your own, by name"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -359,6 +374,15 @@ class Config(_Section):
         """The config of one run: :meth:`lasting`, and without what is about many runs."""
         return self.lasting().model_copy(update={"compare": None})
 
+    def trained(self) -> dict[str, Any]:
+        """The settings that a run's training depends on: all but the section `energy`, which may be another later."""
+        return {key: value for key, value in self.to_dict().items() if key != "energy"}
+
+    @property
+    def own_energy(self) -> dict[str, dict[str, Any]]:
+        """The section `energy`, without what is null."""
+        return {name: own.model_dump(exclude_none=True) for name, own in self.energy.items()}
+
     def cells(self) -> list[tuple[str, "Config"]]:
         """The comparison's cells: (id, config of one run, under the config's own seed), in the order of the file."""
         if self.compare is None:
@@ -368,7 +392,7 @@ class Config(_Section):
         for cell in self.compare.planned:
             try:
                 for key in cell.values():
-                    if key.split(".")[0] in ("seed", "compare", "launch", "track"):
+                    if key.split(".")[0] in ("seed", "compare", "launch", "track", "energy"):
                         raise UserError(f"a cell cannot set {key!r}: it is the same for all cells")
                 cells.append((cell.id, single.with_values(cell.values())))
             except UserError as error:

@@ -13,12 +13,13 @@ from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
 from step_ahsar.engine.probe import Cost, probe
-from step_ahsar.engine.record import git_commit, hardware, versions
+from step_ahsar.engine.record import OPERATIONS, counted, energies, git_commit, hardware, versions
 from step_ahsar.engine.run import METRICS, RESULT, InUse, Run, is_vacant
 from step_ahsar.engine.train import read_result, train
 
 __all__ = [
     "METRICS",
+    "OPERATIONS",
     "RESULT",
     "Cost",
     "InUse",
@@ -26,6 +27,8 @@ __all__ = [
     "Run",
     "build_model",
     "check",
+    "counted",
+    "energies",
     "evaluate",
     "export",
     "export_model",

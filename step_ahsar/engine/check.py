@@ -11,6 +11,7 @@ from step_ahsar.config.values import check_types
 from step_ahsar.data import build_pipeline, check_options, find_dataset, model_input
 from step_ahsar.engine.build import try_building
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.measure import presets
 from step_ahsar.models import list_models, model_arguments
 from step_ahsar.neurons import neuron_kind
 from step_ahsar.tasks import TASKS
@@ -62,6 +63,7 @@ def validate(config: Config) -> None:
     Raises:
         UserError: the first fault.
     """
+    presets(config.own_energy)
     if config.compare is not None:
         for name, cell in config.cells():
             try:

@@ -20,8 +20,8 @@ from step_ahsar.engine.check import check
 from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
-from step_ahsar.measure import OperationMeter, Operations
-from step_ahsar.measure.firing import FiringRateMeter
+from step_ahsar.measure import OperationMeter, Operations, presets
+from step_ahsar.measure.firing import Distribution, FiringRateMeter
 from step_ahsar.tasks import Task, create_task
 
 _SHOWN = 8
@@ -38,6 +38,7 @@ class Evaluation:
         layers: by the layer's name in the model: group, rate, threshold_scale (None if it is not regulated).
         samples: truth and prediction of the first samples.
         pictures: pictures of the first samples, if they were asked for and the task draws.
+        neurons: the distribution of each layer's firing rates over its neurons, by the layer's name.
         operations: of the model for one sample, if they were asked for.
     """
 
@@ -47,6 +48,7 @@ class Evaluation:
     layers: dict[str, dict[str, Any]]
     samples: list[dict[str, Any]]
     pictures: list["Image.Image"]
+    neurons: dict[str, Distribution]
     operations: Operations | None = None
 
 
@@ -115,6 +117,7 @@ def measure(
         layers,
         samples,
         pictures,
+        meter.distributions(),
         None if counter is None else counter.operations(),
     )
 
@@ -150,8 +153,9 @@ def evaluate(
 
     Returns:
         ``epoch``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``firing_rate``,
-        ``dead_fraction``, ``layers`` (see :class:`Evaluation`), ``samples`` (truth and prediction of the first), and
-        ``operations`` (:class:`step_ahsar.measure.Operations`, or None).
+        ``dead_fraction``, ``layers`` and ``neurons`` (see :class:`Evaluation`), ``samples`` (truth and prediction of
+        the first), ``operations`` (:class:`step_ahsar.measure.Operations`, or None), and ``presets`` (of the estimates
+        of energy, by name).
 
     Raises:
         UserError: no run, no readable checkpoint, an override of something else, or data that are not those the run
@@ -160,11 +164,13 @@ def evaluate(
     opened = Run.existing(Path(run))
     overrides = list(overrides)
     for override in overrides:
-        if (key := override.partition("=")[0].strip()) not in _AT_TEST:
-            raise UserError(f"{key!r} cannot be changed in evaluation; these can: {', '.join(_AT_TEST)}")
+        key = override.partition("=")[0].strip()
+        if key not in _AT_TEST and not key.startswith("energy."):
+            raise UserError(f"{key!r} cannot be changed in evaluation; these can: {', '.join(_AT_TEST)}, energy.*")
     path = checkpoints.find(opened.checkpoints, which)
     config = load_config(opened.config_file, overrides)
     check(config)
+    estimates = presets(config.own_energy)
     accelerator = create_accelerator(config.train.amp)
     data = open_data(config)
     opened.check_data(data)
@@ -181,5 +187,7 @@ def evaluate(
         "dead_fraction": found.dead_fraction,
         "layers": found.layers,
         "samples": found.samples,
+        "neurons": found.neurons,
         "operations": found.operations,
+        "presets": estimates,
     }

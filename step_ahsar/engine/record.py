@@ -3,6 +3,8 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,8 +20,11 @@ from step_ahsar.data import Data
 from step_ahsar.engine.epoch import EpochResult
 from step_ahsar.engine.evaluate import Evaluation
 from step_ahsar.engine.state import TrainingState
-from step_ahsar.measure import PRESETS, Operations, energy
+from step_ahsar.measure import LayerOperations, Operations, Preset, energy
 from step_ahsar.tasks import Task
+
+# The totals of operations that a result holds.
+OPERATIONS = ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates")
 
 _LIBRARIES = ("timm", "numpy", "torchvision", "torchmetrics", "accelerate", "scikit-learn")
 
@@ -82,6 +87,7 @@ def result(
     last: Evaluation,
     best: dict[str, Any],
     peak_memory_mib: float | None,
+    presets: Mapping[str, Preset],
 ) -> dict[str, Any]:
     """The result of a run that ended well.
 
@@ -92,6 +98,7 @@ def result(
         last: what was measured on the test set after the last epoch.
         best: ``epoch``, and ``metrics`` on the test set, of the best epoch.
         peak_memory_mib: of training steps.
+        presets: of the estimates of energy.
     """
     scales: dict[str, list[float]] = {}
     for layer in last.layers.values():
@@ -110,26 +117,38 @@ def result(
         "firing_rate": last.firing_rate,
         "threshold_scale": {group: fmean(values) for group, values in scales.items()} or None,
         "dead_fraction": last.dead_fraction,
-        **_cost(last.operations),
+        "neurons": {name: found._asdict() for name, found in last.neurons.items()},
+        "operations": None if last.operations is None else _stored(last.operations),
+        "energy": None if last.operations is None else energies(last.operations, presets),
     }
 
 
-def _cost(found: Operations | None) -> dict[str, Any]:
-    """Operations of a sample by kind, and the energy of one by preset, in µJ; None if they were not counted."""
-    if found is None:
-        return {"operations": None, "energy": None}
-    kinds = ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates")
-    return {
-        "operations": {kind: getattr(found, kind) for kind in kinds},
-        "energy": {preset: 1e-6 * energy(found, preset).spiking for preset in PRESETS},
-    }
+def _stored(found: Operations) -> dict[str, Any]:
+    """Operations as JSON has them, with their totals. :func:`counted` reads them."""
+    layers = [asdict(layer) | {"rates": [*layer.rates], "inputs": [*layer.inputs]} for layer in found.layers]
+    totals = {kind: getattr(found, kind) for kind in OPERATIONS}
+    return totals | {"time_steps": found.time_steps, "samples": found.samples, "layers": layers}
+
+
+def energies(found: Operations, presets: Mapping[str, Preset]) -> dict[str, float]:
+    """The energy of a sample by preset, in µJ."""
+    return {name: 1e-6 * energy(found, preset).spiking for name, preset in presets.items()}
+
+
+def counted(result: dict[str, Any]) -> Operations | None:
+    """The operations that a run's result holds; None if they were not counted, or by an earlier version."""
+    stored = result.get("operations")
+    if stored is None or "layers" not in stored:
+        return None
+    layers = (layer | {key: tuple(layer[key]) for key in ("rates", "inputs")} for layer in stored["layers"])
+    return Operations(tuple(LayerOperations(**layer) for layer in layers), stored["time_steps"], stored["samples"])
 
 
 def failed(seed: int, metric: str, rows: list[dict[str, Any]], error: str) -> dict[str, Any]:
     """The result of a run that diverged: the epochs before that, and no figures."""
     figures = (
         *("metrics", "best", "step_ms", "peak_memory_mib", "firing_rate", "threshold_scale", "dead_fraction"),
-        *("operations", "energy"),
+        *("neurons", "operations", "energy"),
     )
     return {"seed": seed, "status": "failed", "error": error, "epochs": rows, "metric": metric} | dict.fromkeys(figures)
 

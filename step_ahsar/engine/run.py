@@ -59,7 +59,7 @@ class Run:
             return run
         if not run.config_file.exists():
             raise UserError(f"output folder {path} is not empty and holds no run; give another folder")
-        differing = differences(load_config(run.config_file).to_dict(), config.to_dict())
+        differing = differences(load_config(run.config_file).trained(), config.trained())
         if differing:
             what = shortened(differing, limit=3, separator="; ")
             raise UserError(f"output folder {path} holds a run of another config: {what}; give another folder")

@@ -28,7 +28,7 @@ from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.engine.track import check_trackers, tracking
 from step_ahsar.errors import UserError
-from step_ahsar.measure import Uncountable
+from step_ahsar.measure import Uncountable, presets
 from step_ahsar.tasks import Task, create_task
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -172,7 +172,8 @@ def _train(
         ranks.agreed(lambda: run.write_result(failed))
         raise
     last, best_found = _test(run, task, state, rows, test_batches)
-    result = record.result(config.seed, task.metric, rows, last, best_found, state.memory.mib)
+    estimates = presets(config.own_energy)
+    result = record.result(config.seed, task.metric, rows, last, best_found, state.memory.mib, estimates)
     return ranks.agreed(lambda: end(result, last.pictures))
 
 

@@ -1,7 +1,7 @@
 """Measuring a model: firing rates, operations and estimates of their energy, memory."""
 
 from step_ahsar.measure.counting import LayerOperations, OperationMeter, Operations, Uncountable, operations
-from step_ahsar.measure.estimating import PRESETS, Energy, Preset, energy
+from step_ahsar.measure.estimating import PRESETS, Energy, Preset, energy, like, presets
 
 __all__ = [
     "PRESETS",
@@ -12,5 +12,7 @@ __all__ = [
     "Preset",
     "Uncountable",
     "energy",
+    "like",
     "operations",
+    "presets",
 ]

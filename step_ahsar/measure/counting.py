@@ -68,6 +68,14 @@ class LayerOperations:
     updates: float = 0.0
     spikes: float = 0.0
 
+    @property
+    def spikes_per_synapse(self) -> float | None:
+        """The mean number of spikes that a synapse gets in one inference; None if the layer has none or multiplies.
+
+        A weight that a convolution uses at several places is as many synapses.
+        """
+        return None if self.analog or not self.macs else self.synaptic_operations * self.steps / self.macs
+
 
 @dataclass(frozen=True)
 class Operations:

@@ -7,9 +7,10 @@ same models may be in another order under another convention.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import ceil, log2
+from typing import Any
 
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.measure.counting import LayerOperations, Operations
@@ -75,14 +76,12 @@ class Energy:
     """Energy of one inference under one preset, in pJ.
 
     Args:
-        preset: its name.
         layers: of each layer of the spiking network, in the order of the operations.
         relu: of a network of the same shape with ReLU instead of neurons, in one pass.
         quantised: of the same with activations of as many bits as T time steps carry.
         quantised_bits: their number, ceil(log2(T + 1)) (Yan et al. 2024).
     """
 
-    preset: str
     layers: tuple[float, ...]
     relu: float
     quantised: float
@@ -94,11 +93,13 @@ class Energy:
         return sum(self.layers)
 
 
-def energy(found: Operations, preset: str, **constants: float) -> Energy:
-    """Estimates the energy of one inference.
+def like(preset: str, **constants: Any) -> Preset:
+    """A preset with other constants.
+
+    >>> like("compute-int8", add=0.05).multiply
+    0.2
 
     Args:
-        found: what the model computes.
         preset: a key of :data:`PRESETS`.
         constants: fields of :class:`Preset` to replace.
 
@@ -107,14 +108,44 @@ def energy(found: Operations, preset: str, **constants: float) -> Energy:
     """
     if preset not in PRESETS:
         raise unknown("energy preset", preset, PRESETS)
-    known = {"add", "multiply", "per_bit", "bits"}
-    if strange := sorted(set(constants) - known):
-        raise unknown("constant of an energy preset", strange[0], known)
-    costs = replace(PRESETS[preset], **constants)  # type: ignore[arg-type]
+    known = [each.name for each in fields(Preset)]
+    for name in constants:
+        if name not in known:
+            raise unknown("constant of an energy preset", name, known)
+    return replace(PRESETS[preset], **constants)
+
+
+def presets(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Preset]:
+    """:data:`PRESETS`, and those of the config's section `energy`: by name, ``like`` and the constants that differ.
+
+    Raises:
+        UserError: a name that is taken, an unknown preset.
+    """
+    found = dict(PRESETS)
+    for name, constants in own.items():
+        if name in PRESETS:
+            raise UserError(f"energy.{name} has the name of a preset that is there already; give it another name")
+        try:
+            found[name] = like(**{"preset" if key == "like" else key: value for key, value in constants.items()})
+        except UserError as error:
+            raise UserError(f"energy.{name}: {error}") from None
+    return found
+
+
+def energy(found: Operations, preset: str | Preset) -> Energy:
+    """Estimates the energy of one inference.
+
+    Args:
+        found: what the model computes.
+        preset: a key of :data:`PRESETS`, or constants of your own, such as ``like("memory", add=0.05)``.
+
+    Raises:
+        UserError: an unknown preset.
+    """
+    costs = like(preset) if isinstance(preset, str) else preset
     bits = ceil(log2(found.time_steps + 1))
     quantised = replace(costs, multiply=costs.multiply * min(1.0, bits / costs.bits))
     return Energy(
-        preset,
         tuple(_spiking(layer, costs) for layer in found.layers),
         sum(_dense(layer, layer.steps, costs, costs.bits) for layer in found.layers),
         sum(_dense(layer, layer.steps, quantised, bits) for layer in found.layers),

@@ -1,14 +1,19 @@
 """Measuring the activity of a model's spiking layers while it is evaluated."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from step_ahsar import ranks
 from step_ahsar.neurons.base import SpikingNeuron
+
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the neurons, for :attr:`Distribution.quantiles`
 
 
 class LayerActivity(NamedTuple):
@@ -17,6 +22,32 @@ class LayerActivity(NamedTuple):
     group: str | None
     rate: float  # spikes per neuron and time step, divided by the most that a neuron can emit
     dead_fraction: float  # share of the layer's neurons that never fired
+
+
+class Distribution(NamedTuple):
+    """How the firing rates of a layer's neurons differ, each rate over all inputs and time steps."""
+
+    group: str | None
+    quantiles: list[float]  # rates that 5, 25, 50, 75 and 95 % of the neurons do not exceed
+    dead: float  # share of neurons that never fired
+    saturated: float  # share of neurons that fired at every time step of every input, as often as they can
+
+
+@dataclass
+class _Count:
+    """What the neurons of one layer, for inputs of one size, have done.
+
+    Args:
+        spikes: of each neuron.
+        steps: the number of time steps at which each neuron could fire, over all samples.
+    """
+
+    spikes: Tensor
+    steps: int
+
+    def add(self, other: "_Count") -> None:
+        self.spikes = self.spikes + other.spikes
+        self.steps += other.steps
 
 
 class FiringRateMeter:
@@ -34,10 +65,7 @@ class FiringRateMeter:
 
     def __init__(self, model: nn.Module) -> None:
         self._neurons = {name: m for name, m in model.named_modules() if isinstance(m, SpikingNeuron)}
-        self._spikes: dict[str, Tensor] = {}
-        self._steps: dict[str, int] = dict.fromkeys(self._neurons, 0)
-        # Whether each neuron has fired, by layer and by the shape of its neurons.
-        self._fired: dict[str, dict[torch.Size, Tensor]] = {}
+        self._counts: dict[str, dict[torch.Size, _Count]] = {}  # by layer and by the shape of its neurons
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> "FiringRateMeter":
@@ -57,39 +85,51 @@ class FiringRateMeter:
         self._hooks.clear()
 
     def _count(self, name: str, spikes: Tensor) -> None:
-        per_neuron = spikes.sum((0, 1), dtype=torch.float32)  # [T, B, ...] -> the layer's neurons, [...]
-        self._add(name, per_neuron.sum(), spikes.numel(), [per_neuron > 0])
+        # [T, B, ...] -> the layer's neurons, [...]. Sums of spikes are exact up to 2^24 for each neuron.
+        self._add(name, _Count(spikes.sum((0, 1), dtype=torch.float32), spikes.shape[0] * spikes.shape[1]))
 
-    def _add(self, name: str, spikes: Tensor, steps: int, fired: Iterable[Tensor]) -> None:
-        of_layer = self._fired.setdefault(name, {})
-        for each in fired:
-            of_layer[each.shape] = of_layer[each.shape] | each if each.shape in of_layer else each
-        self._spikes[name] = self._spikes[name] + spikes if name in self._spikes else spikes
-        self._steps[name] += steps
+    def _add(self, name: str, count: _Count) -> None:
+        of_layer = self._counts.setdefault(name, {})
+        if count.spikes.shape in of_layer:
+            of_layer[count.spikes.shape].add(count)
+        else:
+            of_layer[count.spikes.shape] = count
 
     def join(self) -> None:
         """Adds up the counts of all ranks, each of which has measured other inputs."""
         mine = {
-            name: (spikes.cpu(), self._steps[name], [fired.cpu() for fired in self._fired[name].values()])
-            for name, spikes in self._spikes.items()
+            name: [_Count(count.spikes.cpu(), count.steps) for count in of_layer.values()]
+            for name, of_layer in self._counts.items()
         }
         every = ranks.gathered(mine)
-        self._spikes, self._fired, self._steps = {}, {}, dict.fromkeys(self._neurons, 0)
+        self._counts = {}
         for of_rank in every:
-            for name, counted in of_rank.items():
-                self._add(name, *counted)
+            for name, counts in of_rank.items():
+                for count in counts:
+                    self._add(name, count)
 
     def layers(self) -> dict[str, LayerActivity]:
         """Activity of each layer, by its name in the model. Layers without input are left out."""
-        return {
-            name: LayerActivity(
+        found = {}
+        for name, (neuron, counts) in self._measured().items():
+            spikes = sum(count.spikes.sum(dtype=_exact(count.spikes)).item() for count in counts)
+            possible = sum(count.spikes.numel() * count.steps for count in counts) * neuron.max_spikes
+            found[name] = LayerActivity(neuron.group, spikes / possible, _share(counts, _is_dead))
+        return found
+
+    def distributions(self) -> dict[str, Distribution]:
+        """How the rates of each layer's neurons are distributed, by the layer's name."""
+        found = {}
+        for name, (neuron, counts) in self._measured().items():
+            rates = [count.spikes.flatten().cpu().numpy() / (count.steps * neuron.max_spikes) for count in counts]
+            quantiles = np.quantile(np.concatenate(rates), SHARES)
+            found[name] = Distribution(
                 neuron.group,
-                self._spikes[name].item() / (self._steps[name] * neuron.max_spikes),
-                _silent(self._fired[name].values()),
+                quantiles.tolist(),
+                _share(counts, _is_dead),
+                _share(counts, partial(_is_saturated, most=neuron.max_spikes)),
             )
-            for name, neuron in self._neurons.items()
-            if name in self._spikes
-        }
+        return found
 
     def groups(self) -> dict[str, float]:
         """Firing rate by group: the mean over its layers."""
@@ -100,11 +140,33 @@ class FiringRateMeter:
 
     def dead_fraction(self) -> float:
         """Share of all neurons that never fired."""
-        return _silent(fired for of_layer in self._fired.values() for fired in of_layer.values())
+        every = [count for of_layer in self._counts.values() for count in of_layer.values()]
+        return _share(every, _is_dead)
+
+    def _measured(self) -> dict[str, tuple[SpikingNeuron, list[_Count]]]:
+        """Each layer that had input, with its counts, in the order of the model."""
+        return {
+            name: (neuron, list(self._counts[name].values()))
+            for name, neuron in self._neurons.items()
+            if name in self._counts
+        }
 
 
-def _silent(fired: Iterable[Tensor]) -> float:
-    """Share of the neurons that have not fired; 0 of none."""
-    counts = [(each.sum().item(), each.numel()) for each in fired]
-    total = sum(size for _, size in counts)
-    return 1 - sum(active for active, _ in counts) / total if total else 0.0
+def _is_dead(count: _Count) -> Tensor:
+    return count.spikes == 0
+
+
+def _is_saturated(count: _Count, most: float) -> Tensor:
+    return count.spikes >= count.steps * most
+
+
+def _share(counts: Iterable[_Count], chosen: Callable[[_Count], Tensor]) -> float:
+    """Share of the neurons that are chosen; 0 of none."""
+    found = [(chosen(count).sum().item(), count.spikes.numel()) for count in counts]
+    total = sum(size for _, size in found)
+    return sum(number for number, _ in found) / total if total else 0.0
+
+
+def _exact(spikes: Tensor) -> torch.dtype:
+    """The type in which counts are added up: fp64 where there is one."""
+    return torch.float32 if spikes.device.type == "mps" else torch.float64

@@ -20,11 +20,15 @@ from step_ahsar.report.style import Theme
 
 WIDTH = 9.6  # inches; 72 units of the SVG each
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.6, 0.12, 0.26, 0.46, 0.2
-# Styles of grid lines and ticks, of which a page has thousands. They are classes of the page's style sheet.
+# Styles of which a page has thousands. They are classes of the page's style sheet.
 STYLES = {
     "grid": "fill: none; stroke: var(--rule); stroke-width: 0.6; stroke-linecap: round",
     "tick": "fill: var(--muted); stroke: var(--muted); stroke-width: 0.8",
     "label": "font-size: 8px; text-anchor: middle; fill: var(--ink)",
+    "side": "font-size: 8px; text-anchor: end; fill: var(--ink)",
+    "name": "font-size: 8.5px; text-anchor: middle; fill: var(--ink)",
+    "spine": "fill: none; stroke: var(--muted); stroke-width: 0.8; stroke-linejoin: miter; stroke-linecap: square",
+    "none": "fill: none",
 }
 _RC: Any = {
     "svg.fonttype": "none",
@@ -151,6 +155,7 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str, values: Any = No
 
 def _shorter(svg: str) -> str:
     """Without what nobody sees, so that a page with hundreds of plots stays small."""
-    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a unit is far less than a pixel
+    # A hundredth of a unit is far less than a pixel. Numbers between tags are labels, and stay.
+    svg = re.sub(r"(\.\d\d)\d+(?=[^<]*>)", r"\1", svg)
     svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
     return re.sub(r"\s*\n\s*", " ", svg)

@@ -122,6 +122,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
             for same in plots.by_metric(ended)
             if (plot := plots.against_threshold(same, manifest["target"], theme))
         ],
+        activity=[(cell, Markup(plot)) for cell in ended if (plot := plots.activity_by_depth(cell, theme))],
         layers=[(cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell)) for cell in started],
     )
 

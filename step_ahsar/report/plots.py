@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -280,6 +281,46 @@ def layers_over_time(cell: Cell, limits: dict[str, tuple[float, float]], theme: 
         axes[1, 0].set_ylim(*limits["scale"])
     what = "Firing rate and threshold scale" if regulated else "Firing rate"
     return to_svg(figure, theme, f"layers-{_slug(cell)}", f"{what} of every layer of {cell['id']} by epoch")
+
+
+def activity_by_depth(cell: Cell, theme: Theme) -> str | None:
+    """How the activity of a cell's layers changes with depth, mean over seeds; None if it was not measured.
+
+    Left: the firing rates of each layer's neurons: median, the middle half, and all but the outermost tenth. Middle:
+    the shares of neurons that never fire and that always fire. Right: the spikes that a synapse gets in one inference.
+    """
+    runs = [run for run in _runs(cell) if run["neurons"]]
+    if not runs:
+        return None
+    layers = runs[0]["neurons"]
+    depth = list(range(1, len(layers) + 1))
+    colour = theme.token(theme.cells[cell["id"]].colour)
+    figure, axes = grid(1, 3, 1.5, theme)
+    rates, shares, spikes = axes[0]
+    quantiles = [[fmean(run["neurons"][name]["quantiles"][i] for run in runs) for name in layers] for i in range(5)]
+    rates.fill_between(depth, quantiles[0], quantiles[4], color=colour, alpha=0.15, linewidth=0)
+    rates.fill_between(depth, quantiles[1], quantiles[3], color=colour, alpha=0.3, linewidth=0)
+    rates.plot(depth, quantiles[2], color=colour, linewidth=1.6)
+    for key, line in (("dead", "-"), ("saturated", ":")):
+        values = [100 * fmean(run["neurons"][name][key] for run in runs) for name in layers]
+        shares.plot(depth, values, line, color=colour, linewidth=1.6)
+    counted = [run["synapses"] for run in runs if run["synapses"]]
+    if counted:
+        reached = [fmean(run[name]["spikes"] for run in counted) for name in counted[0]]
+        spikes.plot(range(1, len(reached) + 1), reached, color=colour, linewidth=1.6)
+    headings = ("firing rate of neurons", "silent (line), always firing (dots), %", "spikes per synapse and inference")
+    for panel, heading in zip(axes[0], headings, strict=True):
+        title(panel, heading)
+        panel.set_ylim(bottom=0)
+        panel.grid(False, axis="x")
+        panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        panel.yaxis.set_major_locator(MaxNLocator(3))
+        panel.set_xlabel("layer of weights or attention" if panel is spikes else "spiking layer")
+    rates.set_ylim(0, 1.05)
+    set_ticks(rates.yaxis, [0, 0.5, 1])
+    shares.set_ylim(0, 105)
+    set_ticks(shares.yaxis, [0, 50, 100])
+    return to_svg(figure, theme, f"activity-{_slug(cell)}", f"Activity of {cell['id']} by depth")
 
 
 def _runs(cell: Cell) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from step_ahsar import engine
 from step_ahsar.config import Config
 from step_ahsar.data import DATASETS, find_dataset, register_dataset
 from step_ahsar.data.embedded.digits import ArrayImages, open_digits
@@ -193,12 +194,15 @@ def test_evaluating_gives_what_training_measured(finished):
     assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
     assert found["operations"] is None
     counted = evaluate(out, "last", operations=True)["operations"]
-    assert result["operations"] == {
-        kind: getattr(counted, kind)
-        for kind in ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates")
-    }
+    for kind in ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates"):
+        assert result["operations"][kind] == getattr(counted, kind)
+    assert engine.counted(result) == engine.counted(read_result(out)) == counted
+    assert result["neurons"] == {name: each._asdict() for name, each in found["neurons"].items()}
     assert result["energy"] == {preset: 1e-6 * energy(counted, preset).spiking for preset in PRESETS}
     assert counted.samples == 60
+    own = evaluate(out, overrides=["energy.mine.like=compute-int8", "energy.mine.add=1"], operations=True)["presets"]
+    assert own["mine"].add == 1
+    assert own["mine"].multiply == PRESETS["compute-int8"].multiply
     best = evaluate(out, "best")
     assert (best["epoch"], best["metrics"]) == (result["best"]["epoch"], result["best"]["metrics"])
 

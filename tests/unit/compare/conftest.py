@@ -2,6 +2,15 @@ import pytest
 
 from step_ahsar import engine
 
+LAYER = {
+    "name": "block.fc", "kind": "linear", "group": "mlp", "macs": 40.0, "synaptic_operations": 10.0, "rates": [0.25],
+    "analog": False, "inputs": [8.0], "outputs": 20.0, "weights": 10, "steps": 4, "updates": 0.0, "spikes": 0.0,
+}  # fmt: skip
+OPERATIONS = {
+    "macs": 0.0, "macs_repeated": 0.0, "synaptic_operations": 10.0, "dense_macs": 10.0, "updates": 0.0,
+    "time_steps": 4, "samples": 3, "layers": [LAYER],
+}  # fmt: skip
+
 
 class Training:
     """Stands in for `engine.train`: leaves what it leaves on disk; goes wrong where it is told to."""
@@ -49,7 +58,8 @@ class Training:
         results = {
             "metrics": rows[-1]["metrics"] if rows else None, "best": {"epoch": 1, "metrics": {"acc1": 0.4}},
             "step_ms": 3.0, "peak_memory_mib": 9.0, "firing_rate": {"mlp": 0.2},
-            "threshold_scale": None, "dead_fraction": 0.1,
+            "threshold_scale": None, "dead_fraction": 0.1, "operations": OPERATIONS, "energy": {"compute-fp32": 9e-6},
+            "neurons": {"block.mlp": {"group": "mlp", "quantiles": [0.1] * 5, "dead": 0.1, "saturated": 0.0}},
         }  # fmt: skip
         if status != "ok":
             results = dict.fromkeys(results)

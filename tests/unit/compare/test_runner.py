@@ -11,6 +11,7 @@ from step_ahsar.compare import Observer, Summary, collect, compare, load, worker
 from step_ahsar.config import load_config
 from step_ahsar.errors import UserError
 from step_ahsar.files import sealed, unsealed
+from step_ahsar.measure import PRESETS
 
 CELLS = "[{id: lif-1}, {id: ahsar-1, model.neuron: ahsar}]"
 
@@ -198,6 +199,21 @@ def test_a_changed_comparison_keeps_its_runs(training, tmp_path):
     assert summary["cells"][0]["seeds"][0]["epochs_to_target"] == 1
 
 
+def test_energy_is_estimated_anew_for_runs_that_are_there(training, tmp_path):
+    [seed, *_] = compare(config(), tmp_path)["cells"][0]["seeds"]
+    assert set(seed["operations"]) == {"macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates"}
+    assert set(seed["energy"]) == set(PRESETS)
+    assert seed["energy"]["compute-fp32"] == pytest.approx(9e-6)
+    assert seed["synapses"] == {"block.fc": {"group": "mlp", "spikes": 1.0}}
+    assert seed["neurons"]["block.mlp"]["dead"] == 0.1
+    training.runs.clear()
+    summary = compare(config("energy.mine={like: compute-int8, add: 2}"), tmp_path)
+    assert training.runs == []
+    assert all(run["energy"]["mine"] == pytest.approx(20e-6) for cell in summary["cells"] for run in cell["seeds"])
+    assert summary["cells"][0]["mean"]["energy"]["mine"] == pytest.approx(20e-6)
+    assert summary["cells"][0]["mean"]["energy"]["compute-fp32"] == pytest.approx(9e-6)
+
+
 def test_cells_are_renamed_added_and_left_out(training, tmp_path):
     compare(config(), tmp_path)
     before = contents(tmp_path / "runs" / "lif-1")
@@ -286,7 +302,13 @@ def test_foreign_folders_and_files_are_left_alone(training, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides", [["compare.cells=[{id: a, model.neuron: liff}]"], ["data.name=digitz"], ["compare=null"]]
+    "overrides",
+    [
+        ["compare.cells=[{id: a, model.neuron: liff}]"],
+        ["data.name=digitz"],
+        ["compare=null"],
+        ["energy.mine.like=memmory"],
+    ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_written(training, tmp_path, overrides):
     with pytest.raises(UserError):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.measure import PRESETS, LayerOperations, Operations, energy, operations
+from step_ahsar.measure import PRESETS, LayerOperations, Operations, Preset, energy, like, operations, presets
 from step_ahsar.measure.estimating import break_even
 from step_ahsar.neurons import create_neuron
 
@@ -119,12 +119,26 @@ def test_where_a_spiking_layer_breaks_even():
     assert break_even(Operations((), 4, 1), "compute-int8") == pytest.approx(1.92, abs=0.01)
 
 
-def test_constants_of_ones_own_and_unknown_ones():
+def test_constants_of_ones_own():
     found = Operations((layer(synaptic=30.0),), 4, 1)
-    assert energy(found, "compute-fp32", add=2.0).spiking == 60
-    with pytest.raises(UserError, match="unknown energy preset 'compute'"):
-        energy(found, "compute")
-    with pytest.raises(UserError, match="unknown constant of an energy preset 'sub'"):
-        energy(found, "memory", sub=1.0)
-    with pytest.raises(UserError, match="add of an energy preset is in pJ and must be >= 0, got -1"):
-        energy(found, "memory", add=-1)
+    assert energy(found, like("compute-fp32", add=2.0)).spiking == 60
+    own = presets({"mine": {"like": "compute-int8", "add": 0.1}})
+    assert list(own) == [*PRESETS, "mine"]
+    assert own["mine"] == Preset(0.1, 0.2, bits=8, source=PRESETS["compute-int8"].source)
+    assert energy(found, own["mine"]).spiking == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: energy(Operations((), 4, 1), "compute"), "unknown energy preset 'compute'"),
+        (lambda: like("memory", sub=1.0), "unknown constant of an energy preset 'sub'"),
+        (lambda: like("memory", add=-1), "add of an energy preset is in pJ and must be >= 0, got -1"),
+        (lambda: like("memory", bits=0), "bits of an energy preset must be >= 1, got 0"),
+        (lambda: presets({"mine": {"like": "memroy"}}), "energy.mine: unknown energy preset 'memroy'"),
+        (lambda: presets({"memory": {"like": "traffic"}}), "energy.memory has the name of a preset that is there"),
+    ],
+)
+def test_presets_that_make_no_sense(call, message):
+    with pytest.raises(UserError, match=message):
+        call()

@@ -73,6 +73,37 @@ def test_rates_are_of_the_most_that_a_neuron_emits():
     assert meter.layers()["0"].rate == 0.5
 
 
+def test_distribution_of_rates_by_hand():
+    """Neuron i of 21 fires in i of 20 samples: the rates are 0, 0.05, ..., 1."""
+    model = nn.Sequential(create_neuron("if", group="mlp"))
+    inputs = (torch.arange(21) > torch.arange(20)[:, None]).float()[None]
+    with FiringRateMeter(model) as meter:
+        for part in inputs.split(6, dim=1):
+            model(part)
+    found = meter.distributions()["0"]
+    assert found.group == "mlp"
+    assert found.quantiles == pytest.approx([0.05, 0.25, 0.5, 0.75, 0.95])
+    assert found.dead == found.saturated == pytest.approx(1 / 21)
+    assert meter.layers()["0"].rate == pytest.approx(0.5)
+
+
+def test_saturated_neurons_emit_the_most_they_can_at_every_step():
+    model = nn.Sequential(create_neuron("ilif", max_count=4))
+    with FiringRateMeter(model) as meter:
+        model(torch.tensor([[[9.0, 1.0, 9.0, 0.0]], [[9.0, 1.0, 0.0, 0.0]]]))
+    found = meter.distributions()["0"]
+    assert found.saturated == 0.25  # the first neuron; the third one fires 4 times, then what is left of its membrane
+    assert found.dead == 0.25
+
+
+def test_negative_spikes_count_as_spikes():
+    model = nn.Sequential(create_neuron("ternary_lif", tau=2.0))
+    with FiringRateMeter(model) as meter:
+        model(torch.tensor([[[9.0, -9.0, 0.0]]]))
+    found = meter.distributions()["0"]
+    assert (found.dead, found.saturated) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
 def test_layers_that_saw_nothing_are_left_out():
     with FiringRateMeter(Two()) as meter:
         pass

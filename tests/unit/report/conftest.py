@@ -56,6 +56,12 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
             "dense_macs": 123456e6, "updates": 4.5e6,
         },
         "energy": {"compute-fp32": 9 * sum(last["firing_rate"].values()), "memory": 700.0},
+        "neurons": {
+            path: {"group": group, "quantiles": [0.0, 0.1, rate, rate + 0.1, 0.9], "dead": 0.125, "saturated": 0.25}
+            for path, group in _LAYERS
+            for rate in layers[path]["rate"][-1:]
+        },
+        "synapses": {path: {"group": group, "spikes": 4 * layers[path]["rate"][-1]} for path, group in _LAYERS[1:]},
     }  # fmt: skip
 
 

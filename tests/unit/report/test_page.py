@@ -103,7 +103,13 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
     assert sum("against the starting threshold" in label for label in full) == 1
     assert sum("of every layer" in label for label in labels(render(failed_summary))) == 6  # one has no epoch
     assert len(labels(render(begun_summary))) == 2
-    assert len(labels(render(single_summary))) == 2
+    assert len(labels(render(single_summary))) == 3
+    assert sum(label.startswith("Activity of") for label in full) == 7
+    earlier = copy.deepcopy(summary)  # of a version that did not measure distributions
+    for cell in earlier["cells"]:
+        for seed in cell["seeds"]:
+            seed |= {"neurons": None, "synapses": None}
+    assert "Activity by depth" not in render(earlier)
 
 
 def test_a_line_joins_only_cells_that_differ_in_their_threshold_alone(summary):
@@ -138,8 +144,8 @@ def test_the_page_says_on_which_set_epochs_were_judged(summary):
 def test_figures_at_the_best_epoch_stand_beside_those_of_the_last(summary):
     other = copy.deepcopy(summary)
     other["cells"][0]["mean"]["best_metrics"] = {"acc1": 0.98765}
-    assert "98.8" not in render(summary)
-    assert "98.8" in render(other)
+    assert "<td>98.8" not in render(summary)
+    assert "<td>98.8" in render(other)
 
 
 def test_operations_and_energy_are_those_of_a_sample(summary):

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_ahsar.report.figure import _shorter
 from step_ahsar.report.plots import pareto_front
 
 SMALL = st.integers(0, 5)  # so that points meet
@@ -17,3 +18,10 @@ def test_no_point_beats_one_of_the_front_and_the_front_beats_all_others(points):
 
     assert set(front) == {point for point in points if not any(beats(other, point) for other in points)}
     assert front == sorted(set(front))
+
+
+def test_labels_keep_their_digits():
+    """Fault: axes of small numbers had the labels 0.00, 0.00, 0.00."""
+    assert _shorter('<g><path d="M 1.2345 6.789"/><text x="1.2345">0.0015</text></g>') == (
+        '<g><path d="M 1.23 6.78"/><text x="1.23">0.0015</text></g>'
+    )
