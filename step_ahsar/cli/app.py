@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,26 +115,60 @@ def evaluate(
         typer.Argument(metavar="KEY=VALUE", help="Keys of testing to replace, such as head.test_flip=true."),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
-    corrupt: Annotated[
+    condition: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:SEVERITY", help="Corrupt the test data, see `list corruptions`; may be repeated."),
+        typer.Option(
+            metavar="NAME:VALUE",
+            help="Measure under this condition, see `list corruptions` and `list conditions`; may be repeated.",
+        ),
+    ] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Measure under every corruption of the test data, at five severities.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run that mean corruption errors are relative to.")
     ] = None,
     operations: Annotated[
         bool, typer.Option("--operations", help="Also count the operations of every layer, over the whole test set.")
     ] = False,
 ) -> None:
-    """Measure a trained model on its test set, clean or corrupted."""
+    """Measure a trained model on its test set, or under other conditions.
+
+    What is measured under conditions is kept in RUN/conditions.jsonl, and not measured again.
+    """
     from rich.console import Console
 
     from step_ahsar import engine
-    from step_ahsar.cli.results import print_evaluation
+    from step_ahsar.cli.results import print_conditions, print_evaluation
+    from step_ahsar.errors import UserError
 
-    corruptions: list[str | None] = [*corrupt] if corrupt else [None]
-    for corruption in corruptions:
-        changed = [*(overrides or ()), *([] if corruption is None else [f"data.corruption={corruption}"])]
-        found = engine.evaluate(run, checkpoint, changed, operations)
+    conditions = [*(condition or ()), *(["corruptions"] if corruptions else [])]
+    if not conditions:
+        if reference is not None:
+            raise UserError("--reference is for --corruptions")
+        found = engine.evaluate(run, checkpoint, overrides or (), operations)
         if is_main():
-            print_evaluation(run, found, Console(), corruption)
+            print_evaluation(run, found, Console())
+        return
+    if operations:
+        raise UserError("--operations is for the clean test set; leave out --condition and --corruptions")
+    of_run, of_reference = (
+        None
+        if each is None
+        else engine.measure_conditions(each, conditions, checkpoint, overrides or (), on_condition=_progress(each))
+        for each in (run, reference)
+    )
+    if is_main():
+        print_conditions(run, of_run or {}, reference, of_reference, Console())
+
+
+def _progress(run: Path) -> Callable[[dict[str, Any]], None] | None:
+    """Says on a terminal which condition was measured last."""
+    import sys
+
+    if not (is_main() and sys.stderr.isatty()):
+        return None
+    return lambda row: print(f"\r\033[K{run}: {row['condition']}", end="", file=sys.stderr, flush=True)
 
 
 @app.command(cls=TorchCommand)

@@ -119,8 +119,18 @@ def corruptions() -> None:
     """Corruptions of test data, at severities 1 to 5, and the kinds of data that have them."""
     from step_ahsar.data.events import corruptions as of_events
     from step_ahsar.data.images import corruptions as of_images
+    from step_ahsar.data.sequences import corruptions as of_series
 
-    _print_table("corruption", {"static": of_images.CORRUPTIONS, "event": of_events.CORRUPTIONS})
+    found: dict[str, Collection[str]] = {"static": of_images.CORRUPTIONS, "event": of_events.CORRUPTIONS}
+    _print_table("corruption", found | {"series": of_series.CORRUPTIONS})
+
+
+@app.command(cls=TorchCommand)
+def conditions() -> None:
+    """Conditions under which trained models are tested, besides corruptions: NAME:VALUE, and what the value is."""
+    from step_ahsar.robustness import CONDITIONS
+
+    _print(["condition", "value"], [[name, kind.values] for name, kind in CONDITIONS.items()])
 
 
 @app.command(cls=TorchCommand)

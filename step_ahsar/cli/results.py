@@ -19,6 +19,7 @@ from step_ahsar.measure import Operations, Preset, energy
 from step_ahsar.measure.estimating import break_even
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
+from step_ahsar.robustness import CLEAN, scores
 
 _IN_ONE_LINE = 8  # if there are more metrics, those of single classes are printed as a table
 
@@ -31,16 +32,52 @@ def print_training(run: Path, result: dict[str, Any], console: Console) -> None:
     _print_rest(result, console)
 
 
-def print_evaluation(run: Path, found: dict[str, Any], console: Console, corruption: str | None = None) -> None:
-    """Prints the result of :func:`step_ahsar.engine.evaluate`; in one line if the data were corrupted."""
+def print_evaluation(run: Path, found: dict[str, Any], console: Console) -> None:
+    """Prints the result of :func:`step_ahsar.engine.evaluate`."""
     score = _percent(found["metrics"], found["metric"])
-    if corruption is not None:
-        _line(console, f"{run}: epoch {found['epoch']}, {corruption}, test {score}; {_firing(found)}")
-        return
     _line(console, f"{run}: epoch {found['epoch']}, test {score}")
     _print_rest(found, console)
     if found["operations"] is not None:
         _print_operations(found["operations"], found["presets"], console)
+
+
+def print_conditions(
+    run: Path,
+    found: dict[str, dict[str, Any]],
+    reference: Path | None,
+    theirs: dict[str, dict[str, Any]] | None,
+    console: Console,
+) -> None:
+    """Prints what :func:`step_ahsar.engine.measure_conditions` has measured, and the scores that sum it up."""
+    clean = found[CLEAN]
+    metric = next(iter(clean["metrics"]))  # the judged one comes first
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    calibrated = "ece" in clean["metrics"]
+    heads = ["condition", f"{text.metric(metric)}, %", *(["ECE, %"] if calibrated else []), "firing rate", "silent, %"]
+    for name in heads:
+        table.add_column(name, justify="left" if name == "condition" else "right", no_wrap=True)
+    for name, row in found.items():
+        if row["error"] is not None:
+            table.add_row(name, *["–"] * (len(heads) - 1))
+            continue
+        values = [row["metrics"][metric], *([row["metrics"]["ece"]] if calibrated else [])]
+        rates = " / ".join(f"{rate:.3f}" for rate in row["firing_rate"].values())
+        table.add_row(name, *(f"{100 * value:.2f}" for value in values), rates, f"{100 * row['dead_fraction']:.1f}")
+    _line(console, f"{run}: epoch {clean['epoch']}; firing rates of {', '.join(clean['firing_rate'])}")
+    print_wide(table, console)
+    for name, row in found.items():
+        if row["error"] is not None:
+            _line(console, f"{name}: {row['error']}")
+    summed = scores(found, metric, theirs)
+    words = {
+        "corrupted": f"{text.metric(metric)} under corruption",
+        "relative": "of the clean one",
+        "mce": f"mean corruption error against {reference}",
+        "relative_mce": "relative mean corruption error",
+        "ece_corrupted": "ECE under corruption",
+    }
+    if shown := [f"{what} {100 * summed[name]:.2f} %" for name, what in words.items() if name in summed]:
+        _line(console, "; ".join(shown))
 
 
 def print_estimate(found: Estimate, out: Path, jobs: int, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
 from step_ahsar.config import CellConfig, CompareConfig, Config, load_config
 from step_ahsar.data import find_dataset
-from step_ahsar.engine import OPERATIONS, Run, counted, energies
+from step_ahsar.engine import OPERATIONS, Run, conditions_of, counted, energies, measured_conditions
 from step_ahsar.errors import UserError
 from step_ahsar.measure import Preset, presets
 from step_ahsar.neurons import neuron_kind
@@ -41,10 +41,11 @@ def _comparison(directory: Path) -> dict[str, Any]:
     estimates = presets(config.own_energy)
     cells, manifests = [], []
     planned = config.cells()
-    for (name, cell), known in zip(planned, described(planned), strict=True):
+    conditions = conditions_of(config.compare.conditions, [cell for _, cell in planned])
+    for (name, cell), known, tested in zip(planned, described(planned), conditions, strict=True):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
         errors = {seed: error_of(directory, name, seed) for seed in seeds}
-        entries = [_entry(run, target, errors[run.config.seed], estimates) for run in found]
+        entries = [_entry(run, target, errors[run.config.seed], estimates, tested) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
         ordered = sorted((entry for entry in entries if entry), key=lambda entry: seeds.index(entry["seed"]))
@@ -69,8 +70,22 @@ def _open(path: Path) -> Run | None:
     return run if (path / "config.yaml").is_file() and (run := Run.existing(path)).has_begun else None
 
 
-def _entry(run: Run, target: float | None, error: str | None, estimates: Mapping[str, Preset]) -> dict[str, Any] | None:
-    """A run's entry of `seeds`, with its energy by these presets; None if it has neither an epoch nor an error yet."""
+def _entry(
+    run: Run,
+    target: float | None,
+    error: str | None,
+    estimates: Mapping[str, Preset],
+    conditions: Sequence[str] | None = None,
+) -> dict[str, Any] | None:
+    """A run's entry of `seeds`; None if it has neither an epoch nor an error yet.
+
+    Args:
+        run: the run.
+        target: value of the judged metric to reach.
+        error: why it failed.
+        estimates: presets of the energy.
+        conditions: those whose results are told; None = all that were measured.
+    """
     result = run.result()
     if result is None:
         epochs = run.metrics()
@@ -86,7 +101,15 @@ def _entry(run: Run, target: float | None, error: str | None, estimates: Mapping
         "layers": _over_epochs(epochs),
         "epochs_to_target": reached,
         **_costs(result, estimates),
+        "conditions": _tested(run, conditions) if result["status"] == "ok" else None,
     }
+
+
+def _tested(run: Run, conditions: Sequence[str] | None) -> dict[str, Any] | None:
+    """What was measured under conditions; None if nothing was."""
+    measured = measured_conditions(run.path)
+    names = measured if conditions is None else [name for name in conditions if name in measured]
+    return {name: _without(measured[name], "condition", "epoch") for name in names} or None
 
 
 def _costs(result: dict[str, Any], estimates: Mapping[str, Preset]) -> dict[str, Any]:
@@ -185,6 +208,7 @@ def _manifest(
         "git_commit": merged([{"": run["git_commit"]} for run in runs]).get(""),
         "datasets": list({repr(run["dataset"]): run["dataset"] for run in runs}.values()),
         "config": config.to_dict(),
+        "reference": plan.reference,
     }
 
 

@@ -94,7 +94,7 @@ def _of_cell(cell: str, runs: list[PlannedRun], out: Path, cost_of: Callable[[Pl
     # Kernels are compiled in the first epoch.
     epoch = fmean([row["seconds"] for run in runs for row in rows[run][1:]] or [cost.epoch])
     epochs = sum(run.epochs - len(rows[run]) for run in left)
-    seconds = len(left) * (cost.start + 2 * cost.test) + epochs * epoch
+    seconds = len(left) * (cost.start + (2 + len(left[0].conditions)) * cost.test) + epochs * epoch
     return CellEstimate(cell, len(left), epochs, seconds, len(left) * _KEPT * cost.state)
 
 

@@ -162,6 +162,15 @@ def _manifest(
         "git_commit": merged([{"": manifest["git_commit"]} for manifest in manifests])[""],
         "datasets": list({repr(data): data for data in datasets}.values()),
         "config": {},
+        "reference": next(
+            (
+                cell.id
+                for name, part in parts.items()
+                for cell in cells
+                if (cell.part, cell.entry["id"]) == (name, part["manifest"]["reference"])
+            ),
+            None,
+        ),
         "parts": [
             {
                 "name": name,

@@ -17,6 +17,7 @@ class PlannedRun:
     seed: int
     epochs: int
     config: Config = field(compare=False, repr=False)
+    conditions: tuple[str, ...] = field(default=(), compare=False, repr=False)  # under which it is tested afterwards
 
 
 class Observer:

@@ -44,7 +44,7 @@ class Pair:
 
 def differing_settings(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """For each config its values of the dotted keys in which the configs differ. Seeds are ignored."""
-    every = [flat(config.single().model_dump(mode="json", exclude={"seed"})) for config in configs]
+    every = [flat(config.single().model_dump(mode="json", exclude={"seed", "energy"})) for config in configs]
     keys = dict.fromkeys(key for each in every for key in each)
     differing = [key for key in keys if any(each.get(key) != every[0].get(key) for each in every)]
     return [{key: each.get(key) for key in differing} for each in every]

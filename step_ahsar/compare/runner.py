@@ -69,10 +69,11 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
     engine.validate(config)
     cells = config.cells()
     check_factors(described(cells), config.compare.pairs or ())
+    conditions = engine.conditions_of(config.compare.conditions, [cell for _, cell in cells])
     runs = [
-        PlannedRun(name, seed, cell.train.epochs, cell.model_copy(update={"seed": seed, "track": config.track}))
+        PlannedRun(name, seed, cell.train.epochs, cell.model_copy(update={"seed": seed, "track": config.track}), tested)
         for seed in config.compare.seeds
-        for name, cell in cells
+        for (name, cell), tested in zip(cells, conditions, strict=True)
     ]
     return runs, changed
 

@@ -69,6 +69,15 @@ class Synapses(_Strict):
     spikes: float
 
 
+class Tested(_Strict):
+    """A trained model's results on its test set under one condition; null if the model does not have the condition."""
+
+    metrics: Metrics | None
+    firing_rate: dict[str, float] | None
+    dead_fraction: float | None
+    error: str | None
+
+
 class Seed(_Strict):
     """One run: one cell with one seed. A run that did not end well has epochs, but its results are null."""
 
@@ -90,6 +99,8 @@ class Seed(_Strict):
     energy: dict[str, float] | None = None
     neurons: dict[str, Neurons] | None = None
     synapses: dict[str, Synapses] | None = None
+    conditions: dict[str, Tested] | None = None
+    robustness: dict[str, float] | None = None
 
 
 # Fields that are null unless the run ended well.
@@ -106,6 +117,8 @@ RESULTS = (
     "energy",
     "neurons",
     "synapses",
+    "conditions",
+    "robustness",
 )
 
 
@@ -123,6 +136,8 @@ class Mean(_Strict):
     dead_fraction: float | None
     operations: dict[str, float] | None = None
     energy: dict[str, float] | None = None
+    conditions: dict[str, float] | None = None
+    robustness: dict[str, float] | None = None
 
 
 class Interval95(_Strict):
@@ -139,6 +154,8 @@ class Interval95(_Strict):
     dead_fraction: Interval | None
     operations: dict[str, Interval] | None = None
     energy: dict[str, Interval] | None = None
+    conditions: dict[str, Interval] | None = None
+    robustness: dict[str, Interval] | None = None
 
 
 class Cell(_Strict):
@@ -210,6 +227,13 @@ class EpochsRatio(_Strict):
     ci95: Interval | None
 
 
+class RobustnessDifference(_Strict):
+    """The same for one of the figures of robustness, with what the differences say about their true mean."""
+
+    difference: Difference
+    test: Evidence
+
+
 class Comparison(_Strict):
     """A cell beside a control that differs from it in one factor, paired over the seeds under which both ended well.
 
@@ -228,6 +252,7 @@ class Comparison(_Strict):
     wins: Wins
     area_difference: Difference
     epochs_ratio: EpochsRatio
+    robustness: dict[str, RobustnessDifference] | None = None
 
 
 class Method(_Strict):
@@ -278,6 +303,7 @@ class Manifest(_Strict):
     datasets: list[dict[str, Any]]
     config: dict[str, Any]
     parts: list[Part] = Field(default_factory=list)
+    reference: str | None = None
 
 
 class Summary(_Strict):

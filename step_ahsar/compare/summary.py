@@ -15,10 +15,12 @@ from step_ahsar.compare.ranking import rank
 from step_ahsar.compare.schema import Summary
 from step_ahsar.errors import UserError
 from step_ahsar.files import sealed, unsealed, write_file
+from step_ahsar.robustness import scores
 
 SUMMARY = "summary.json"
 
 DIGITS = 6  # significant digits of every number
+ROBUSTNESS = ("corrupted", "relative")  # the scores of robustness that pairs are compared by
 
 
 def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def summarise(manifest: dict[str, Any], cells: list[dict[str, Any]]) -> dict[str
     Numbers outside the manifest, except settings, have DIGITS significant digits. The numbers of runs are rounded
     before they are averaged, so that the file's means are the means of the file's numbers.
     """
-    finished = [_rounded(cell | _over_seeds(cell["seeds"])) for cell in _rounded(cells)]
+    finished = [_rounded(cell | _over_seeds(cell)) for cell in _scored(_rounded(cells), manifest.get("reference"))]
     for cell, given in zip(finished, cells, strict=True):
         cell["settings"] = given["settings"]  # as they are: a rounded setting could be that of another cell
     pairs = pairs_of(finished, manifest["pairs"])
@@ -79,9 +81,21 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+def _scored(cells: list[dict[str, Any]], reference: str | None) -> list[dict[str, Any]]:
+    """The cells with the scores of robustness of each seed, relative to the same seed of the reference cell."""
+    runs = [seed for cell in cells if cell["id"] == reference for seed in cell["seeds"]]
+    theirs = {seed["seed"]: seed.get("conditions") for seed in runs}
+
+    def scored(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
+        found = seed.get("conditions") or {}
+        return seed | {"robustness": scores(found, cell["metric"], theirs.get(seed["seed"])) or None}
+
+    return _rounded([cell | {"seeds": [scored(cell, seed) for seed in cell["seeds"]]} for cell in cells])
+
+
+def _over_seeds(cell: dict[str, Any]) -> dict[str, Any]:
     """Counts, means and intervals over the seeds that ended well."""
-    good = [seed for seed in seeds if seed["status"] == "ok"]
+    good = [seed for seed in cell["seeds"] if seed["status"] == "ok"]
     reached = [seed["epochs_to_target"] for seed in good if seed["epochs_to_target"] is not None]
     columns: dict[str, Any] = {
         "metrics": _by_name(seed["metrics"] for seed in good),
@@ -96,6 +110,8 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         "dead_fraction": [seed["dead_fraction"] for seed in good],
         "operations": _by_name(seed.get("operations") for seed in good),
         "energy": _by_name(seed.get("energy") for seed in good),
+        "conditions": _by_name(_judged(seed.get("conditions"), cell["metric"]) for seed in good),
+        "robustness": _by_name(seed["robustness"] for seed in good),
     }
     return {
         "n": len(good),
@@ -106,6 +122,11 @@ def _over_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
         "mean": {name: _each(statistics.mean, values) for name, values in columns.items()},
         "ci95": {name: _each(statistics.interval95, values) for name, values in columns.items()},
     }
+
+
+def _judged(conditions: dict[str, Any] | None, metric: str) -> dict[str, float]:
+    """The judged metric under each condition that was measured."""
+    return {name: row["metrics"][metric] for name, row in (conditions or {}).items() if row["metrics"]}
 
 
 def _by_name(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] | None:
@@ -130,9 +151,11 @@ def _each(statistic: Any, column: Any) -> Any:
 def _comparisons(pairs: list[Pair], margin: float) -> list[dict[str, Any]]:
     found = [_compare(pair, margin) for pair in pairs]
     for factor in dict.fromkeys(pair.factor for pair in pairs):
-        tests = [each["test"] for each in found if each["factor"] == factor]
-        for test, p_holm in zip(tests, statistics.holm([test["p_t"] for test in tests]), strict=True):
-            test["p_holm"] = p_holm
+        of_factor = [each for each in found if each["factor"] == factor]
+        _correct([each["test"] for each in of_factor])
+        for score in ROBUSTNESS:
+            tested = [each["robustness"] for each in of_factor if score in (each["robustness"] or ())]
+            _correct([each[score]["test"] for each in tested])
     return [_rounded(each) | {"differs": pair.differs} for each, pair in zip(found, pairs, strict=True)]
 
 
@@ -162,6 +185,7 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
             "loss": sum(d < 0 for d in differences),
         },
         "area_difference": _difference(areas),
+        "robustness": _robustness(paired, margin),
         "epochs_ratio": {
             "values": [ratio.value for ratio in ratios],
             "bounds": [ratio.bound for ratio in ratios],
@@ -170,6 +194,24 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
             "ci95": interval,
         },
     }
+
+
+def _robustness(paired: list[tuple[dict[str, Any], dict[str, Any]]], margin: float) -> dict[str, Any] | None:
+    """Differences of the scores of robustness that both cells have, with their tests; None if they have none."""
+    found = {}
+    for score in ROBUSTNESS:
+        both = [(a["robustness"] or {}, b["robustness"] or {}) for a, b in paired]
+        values = [a[score] - b[score] for a, b in both if score in a and score in b]
+        if values:
+            test = asdict(statistics.paired_test(values, margin)) | {"p_holm": None}
+            found[score] = {"difference": _difference(values), "test": test}
+    return found or None
+
+
+def _correct(tests: list[dict[str, Any]]) -> None:
+    """Writes the p values that Holm's correction over these tests gives."""
+    for test, p_holm in zip(tests, statistics.holm([test["p_t"] for test in tests]), strict=True):
+        test["p_holm"] = p_holm
 
 
 def _difference(values: list[float]) -> dict[str, Any]:

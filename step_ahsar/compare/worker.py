@@ -18,7 +18,7 @@ _PATIENCE = 1.0  # seconds between looks at a run that another process trains
 
 
 class Worker:
-    """Trains runs, and opens each of their data sets once.
+    """Trains and tests runs, and opens each of their data sets once.
 
     Args:
         out: the comparison's folder.
@@ -50,7 +50,10 @@ class Worker:
                 if (before := ended(self._out, run)) is not None:
                     return before
                 self._observer.run_started(run)
-                result = engine.train(run.config, path, resume=True, data=self.open(run), **self._observer.hooks(run))
+                data = self.open(run)
+                result = engine.train(run.config, path, resume=True, data=data, **self._observer.hooks(run))
+                if run.conditions:
+                    engine.measure_conditions(path, run.conditions, data=data)
                 error.unlink(missing_ok=True)
                 return result
             except engine.InUse:
@@ -64,9 +67,16 @@ class Worker:
 
 
 def ended(out: Path, run: PlannedRun) -> dict[str, Any] | None:
-    """The result of a run that has ended, well or because it diverged; None while it has not."""
+    """The result of a run that has ended, well or because it diverged; None while it has not.
+
+    A run that was trained well has ended when it was tested under all conditions.
+    """
     path = run_path(out, run.cell, run.seed)
-    return engine.read_result(path) if (path / engine.RESULT).is_file() else None
+    result = engine.read_result(path) if (path / engine.RESULT).is_file() else None
+    if result is None or result["status"] != "ok" or not run.conditions:
+        return result
+    measured = engine.measured_conditions(path)
+    return result if all(name in measured for name in run.conditions) else None
 
 
 def record_failure(out: Path, run: PlannedRun, line: str, details: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.config.grid import cross
 from step_ahsar.config.values import explain, merge_values
-from step_ahsar.errors import UserError
+from step_ahsar.errors import UserError, unknown
 from step_ahsar.files import digest
 
 SEAL = "# SHA-256 of the lines above: "
@@ -251,6 +251,14 @@ class CompareConfig(_Section):
     margin: Fraction = Field(
         default=0.01, description="differences of the task's metric that do not matter, for statements of equivalence"
     )
+    conditions: list[str] = Field(
+        default_factory=list,
+        description="conditions under which every trained model is also tested: NAME:VALUE, or corruptions for all of "
+        "them, see `step-ahsar list corruptions` and `list conditions`",
+    )
+    reference: str | None = Field(
+        default=None, description="id of the cell that mean corruption errors are relative to, seed by seed"
+    )
     cells: list[CellConfig] = Field(default_factory=list, description="cells written one by one")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict,
@@ -274,6 +282,8 @@ class CompareConfig(_Section):
             twice = [value for i, value in enumerate(values) if value in values[:i]]
             if twice:
                 raise UserError(f"compare.{key} must differ from each other, got {twice[0]!r} twice")
+        if self.reference is not None and self.reference not in (ids := [cell.id for cell in self.planned]):
+            raise unknown("cell in compare.reference:", self.reference, ids)
         return self
 
     @property

@@ -21,7 +21,7 @@ from step_ahsar.data.common.registry import (
 )
 from step_ahsar.data.common.seeding import derive_seed, seeded
 from step_ahsar.data.loading import Batch, Batches, Data, open_data
-from step_ahsar.data.pipeline import build_pipeline, check_options, model_input
+from step_ahsar.data.pipeline import build_pipeline, check_options, find_corruption, list_corruptions, model_input
 
 __all__ = [
     "DATASETS",
@@ -37,7 +37,9 @@ __all__ = [
     "cache_folder",
     "check_options",
     "derive_seed",
+    "find_corruption",
     "find_dataset",
+    "list_corruptions",
     "list_datasets",
     "model_input",
     "open_data",

@@ -24,6 +24,7 @@ from step_ahsar.data.images import corruptions as image_corruptions
 from step_ahsar.data.images.transforms import build_transform, is_augmented, statistics
 from step_ahsar.data.scenes.scene import Scene
 from step_ahsar.data.scenes.transforms import SceneTransform, build_scene_transform
+from step_ahsar.data.sequences import corruptions as series_corruptions
 from step_ahsar.data.sequences.layout import fit_length, lay_out, positions
 from step_ahsar.errors import UserError, unknown
 
@@ -131,16 +132,28 @@ def model_input(config: Config, spec: DatasetSpec) -> tuple[int | None, Size | N
 
 def find_corruption(name: str, spec: DatasetSpec) -> Corrupt:
     """The corruption ``name:severity`` for this kind of data. Raises UserError if there is none."""
-    kinds: dict[str, Any] = {"static": image_corruptions, "event": event_corruptions}
-    if spec.modality not in kinds:
-        raise UserError(f"corruption {name!r} does not apply to dataset {spec.name!r}: there are none for sequences")
-    kind = kinds[spec.modality]
+    kind = _corruptions_of(spec)
+    if kind is None:
+        raise UserError(f"corruption {name!r} does not apply to dataset {spec.name!r}: moving scenes have none")
     title, _, severity = name.partition(":")
     if title not in kind.CORRUPTIONS:
         raise unknown(f"corruption of {spec.modality} data", title, kind.CORRUPTIONS)
     if severity not in tuple("12345"):
         raise UserError(f"a corruption is name:severity with a severity from 1 to 5, got {name!r}")
     return partial(_corrupt, kind.corrupt, title, int(severity))
+
+
+def list_corruptions(spec: DatasetSpec) -> tuple[str, ...]:
+    """Names of the corruptions for this kind of data."""
+    kind = _corruptions_of(spec)
+    return () if kind is None else tuple(kind.CORRUPTIONS)
+
+
+def _corruptions_of(spec: DatasetSpec) -> Any:
+    """The module of corruptions for this kind of data; None if there is none."""
+    if spec.modality == "sequence":
+        return series_corruptions if spec.ndim == 1 else None
+    return {"static": image_corruptions, "event": event_corruptions}[spec.modality]
 
 
 def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
@@ -157,7 +170,7 @@ def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
     if spec.modality == "event":
         return _event_pipeline(config, spec, training, corrupt, shuffle)
     if spec.ndim == 1:
-        return _series_pipeline(config, spec, shuffle)
+        return _series_pipeline(config, spec, corrupt, shuffle)
     random = (training and is_augmented(data)) or corrupt is not None or ENCODERS[data.encoder].random
     encoding = Encoding(data.encoder, config.model.time_steps)
     if config.task != "classification":
@@ -196,12 +209,12 @@ def _event_pipeline(
     return Pipeline(steps, augmented or corrupt is not None or moved or shuffle, has_time=True)
 
 
-def _series_pipeline(config: Config, spec: DatasetSpec, shuffle: bool) -> Pipeline:
+def _series_pipeline(config: Config, spec: DatasetSpec, corrupt: Corrupt | None, shuffle: bool) -> Pipeline:
     data, encoding = config.data, Encoding(config.data.encoder, config.model.time_steps)
     mean, std = statistics(data, spec) if spec.mean else ((0.0,), (1.0,))
     shift, scale = (torch.tensor(values).unsqueeze(1) for values in (mean, std))
-    steps = SeriesSteps(shift, scale, data.sequence, shuffle, config.model.time_steps, encoding)
-    random = ENCODERS[data.encoder].random or shuffle
+    steps = SeriesSteps(corrupt, shift, scale, data.sequence, shuffle, config.model.time_steps, encoding)
+    random = ENCODERS[data.encoder].random or corrupt is not None or shuffle
     return Pipeline(steps, random, encoding.adds_time or data.sequence.axis == "time")
 
 
@@ -264,8 +277,9 @@ class SceneSteps:
 
 @dataclass(frozen=True)
 class SeriesSteps:
-    """The steps for a series with a class: normalise, cut or resample, shuffle, lay out, encode."""
+    """The steps for a series with a class: corrupt, normalise, cut or resample, shuffle, lay out, encode."""
 
+    corrupt: Corrupt | None
     shift: Tensor
     scale: Tensor
     sequence: SequenceConfig
@@ -275,7 +289,8 @@ class SeriesSteps:
 
     def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:
         """From [C, L] to [C', L'] or [T, C', L']."""
-        x = (torch.from_numpy(raw) - self.shift) / self.scale
+        series = raw if self.corrupt is None else self.corrupt(raw, rng)
+        x = (torch.from_numpy(series) - self.shift) / self.scale
         x = fit_length(x, self.sequence.length, self.sequence.fit)
         if self.shuffle:
             x = x[:, torch.from_numpy(rng.permutation(x.shape[1]))]

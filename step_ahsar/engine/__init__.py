@@ -3,12 +3,13 @@
 ``train.py`` calls them in this order: ``check.py`` (can the config be run?), ``build.py`` (the model), ``state.py``
 (all that changes in training), ``epoch.py`` (one epoch of steps), ``evaluate.py`` (measuring), ``record.py`` (the
 records of a run). ``device.py`` asks accelerate for the device, ``track.py`` tells TensorBoard and other trackers.
-``run.py`` and ``checkpoint.py`` read and write the run's folder. ``export.py`` converts a trained model for other
-libraries.
+``conditions.py`` measures trained models under other conditions. ``run.py`` and ``checkpoint.py`` read and write the
+run's folder. ``export.py`` converts a trained model for other libraries.
 """
 
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check, validate
+from step_ahsar.engine.conditions import conditions_of, measure_conditions, measured_conditions
 from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
@@ -27,6 +28,7 @@ __all__ = [
     "Run",
     "build_model",
     "check",
+    "conditions_of",
     "counted",
     "energies",
     "evaluate",
@@ -35,6 +37,8 @@ __all__ = [
     "git_commit",
     "hardware",
     "is_vacant",
+    "measure_conditions",
+    "measured_conditions",
     "probe",
     "read_result",
     "train",

@@ -172,6 +172,11 @@ def path_of(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch:04d}"
 
 
+def epoch_of(path: Path) -> int:
+    """The epoch of the checkpoint at a path."""
+    return int(path.name.partition("-")[2])
+
+
 def _found(folder: Path) -> list[tuple[int, Path]]:
     """Checkpoints by epoch."""
     if not folder.is_dir():

@@ -60,6 +60,7 @@ def measure(
     accelerator: Accelerator,
     draw: bool = False,
     count: bool = False,
+    calibration: bool = False,
 ) -> Evaluation:
     """Evaluates ``model`` on the batches of all processes, and leaves it in eval mode.
 
@@ -72,13 +73,14 @@ def measure(
         accelerator: its device and precision.
         draw: whether the first predictions are drawn.
         count: whether operations are counted.
+        calibration: whether the metrics include the calibration error, if the task has one.
 
     Raises:
         Uncountable: operations are to be counted, and the model has some that cannot be.
     """
     device = accelerator.device
     model.eval()
-    metrics = task.metrics()
+    metrics = task.metrics(calibration)
     samples: list[dict[str, Any]] = []
     pictures: list[Image.Image] = []
     counter = OperationMeter(model) if count else None

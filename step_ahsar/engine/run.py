@@ -6,6 +6,7 @@ metrics.jsonl    one line per epoch
 checkpoints/     see checkpoint.py
 tensorboard/     the same for TensorBoard, see track.py
 predictions/     pictures of the first test samples after the last epoch, if the task draws
+conditions.jsonl what was measured under other conditions after training, see conditions.py
 result.json      the result, once the run has ended, well or not
 """
 
@@ -28,7 +29,9 @@ _ROW = ("epoch", "train_loss", "metrics", "firing_rate", "dead_fraction", "layer
 _RESULT = ("seed", "status", "error", "epochs", "metrics", "firing_rate", "dead_fraction")
 
 
-METRICS, RESULT = "metrics.jsonl", "result.json"
+_CONDITION = ("condition", "epoch", "metrics", "firing_rate", "dead_fraction", "error")
+
+METRICS, RESULT, CONDITIONS = "metrics.jsonl", "result.json", "conditions.jsonl"
 
 
 class InUse(UserError):
@@ -170,11 +173,11 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The epochs so far. A last line that is incomplete is left out."""
-        return list(self._rows())
+        return list(_rows(self._metrics_file, _ROW))
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
         """Removes the lines after that many epochs, for which there is no checkpoint. Returns the remaining epochs."""
-        rows = [row for row in self._rows() if row["epoch"] <= epochs]
+        rows = [row for row in self.metrics() if row["epoch"] <= epochs]
         if [row["epoch"] for row in rows] != list(range(1, epochs + 1)):
             raise UserError(
                 f"{self._metrics_file} must have the epochs 1 to {epochs}, for which the checkpoint was trained; some "
@@ -188,6 +191,18 @@ class Run:
         """Appends an epoch."""
         with self._writing():
             append_line(self._metrics_file, _line(row))
+
+    def conditions(self) -> list[dict[str, Any]]:
+        """What was measured under other conditions so far. A last line that is incomplete is left out."""
+        return list(_rows(self.path / CONDITIONS, _CONDITION))
+
+    def add_condition(self, row: dict[str, Any]) -> None:
+        """Appends what was measured under one condition."""
+        path = self.path / CONDITIONS
+        with self._writing():
+            if path.exists() and not path.read_bytes().endswith(b"\n"):  # interrupted while it was written
+                write_file(path, "".join(_line(known) for known in self.conditions()))
+            append_line(path, _line(row))
 
     def write_pictures(self, pictures: list[Image.Image]) -> None:
         """Writes the pictures of predictions, if there are any."""
@@ -205,21 +220,22 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write to output folder {self.path}: {error}") from error
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        if not self._metrics_file.exists():
-            return
-        content = self._metrics_file.read_bytes()
-        for number, line in enumerate(content.splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                return
-            yield _record(line[:-1], f"{self._metrics_file}, line {number},", _ROW)
-
     def _read_json(self, name: str, keys: Sequence[str]) -> Any:
         path = self.path / name
         try:
             return _record(path.read_bytes(), str(path), keys)
         except FileNotFoundError:
             return None
+
+
+def _rows(path: Path, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The lines of a file; none if there is no file. A last line that is incomplete is left out."""
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            return
+        yield _record(line[:-1], f"{path}, line {number},", keys)
 
 
 def _record(content: bytes, place: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -117,6 +117,11 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
             for same in plots.by_metric(ended)
             if len(same) > 1 and (plot := plots.metric_against_cost(same, theme))
         ],
+        robust=[
+            (same, _scores(same), _kinds(same), [Markup(row) for row in rows])
+            for same in plots.by_metric(ended)
+            if (rows := plots.metric_under_conditions(same, theme))
+        ],
         thresholds=[
             (same, Markup(plot))
             for same in plots.by_metric(ended)
@@ -171,6 +176,17 @@ def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def _place(cell: dict[str, Any]) -> tuple[str, str]:
     return cell["model"], text.place(cell)
+
+
+def _scores(cells: list[dict[str, Any]]) -> list[str]:
+    """The scores of robustness that some of the cells have."""
+    return [name for name in text.SCORES if any(name in (cell["mean"]["robustness"] or ()) for cell in cells)]
+
+
+def _kinds(cells: list[dict[str, Any]]) -> list[str]:
+    """The conditions under which some of the cells were tested, without the clean test set."""
+    names = dict.fromkeys(name for cell in cells for name in cell["mean"]["conditions"] or ())
+    return [name for name in names if name != "clean"]
 
 
 def _further(cells: list[dict[str, Any]]) -> list[str]:

@@ -198,6 +198,82 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
+def metric_under_conditions(cells: Sequence[Cell], theme: Theme) -> list[str]:
+    """The judged metric against the value of each kind of condition, mean over seeds; a figure for each four kinds.
+
+    Severities of corruptions share a panel, in which the metric is the mean over the corruptions. The clean test set is
+    at 0, and at the value of training where there is one.
+    """
+    kinds = list(dict.fromkeys(kind for cell in cells for kind in _under(cell)))
+    values = [value for cell in cells for each in _under(cell).values() for value in each.values()]
+    return [
+        _conditions(cells, kinds[first : first + 4], 100 * min(values), 100 * max(values), theme)
+        for first in range(0, len(kinds), 4)
+    ]
+
+
+def _conditions(cells: Sequence[Cell], kinds: Sequence[str], low: float, high: float, theme: Theme) -> str:
+    """A panel for each kind of condition, all with the same limits."""
+    name = text.metric(cells[0]["metric"])
+    figure, axes = grid(1, 4, 1.7, theme, sharey=True)
+    for panel in axes[0][len(kinds) :]:
+        panel.set_visible(False)
+    for panel, kind in zip(axes[0], kinds, strict=False):
+        for cell in cells:
+            style = theme.cells[cell["id"]]
+            if values := _under(cell).get(kind):
+                panel.plot(
+                    list(values), [100 * value for value in values.values()], color=theme.token(style.colour),
+                    dashes=style.dash or (None, None), linewidth=style.width, marker=style.marker, markersize=4,
+                    gid=of_cell(cell["id"]),
+                )  # fmt: skip
+        heading, label, log = _CONDITIONS[kind]
+        title(panel, heading)
+        panel.set_xlabel(label)
+        if log:
+            panel.set_xscale("log", base=2)
+            set_ticks(panel.xaxis, sorted({x for cell in cells for x in _under(cell).get(kind, ())}))
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=kind == "corruption"))
+    air = 0.05 * max(high - low, 1)
+    axes[0, 0].set_ylim(low - air, high + air)
+    axes[0, 0].set_ylabel(f"test {name} (%)")
+    return to_svg(figure, theme, f"{kinds[0]}-{_slug(cells[0])}", f"Test {name} under other conditions")
+
+
+# Of each kind of condition what it is called, the label of its axis, and whether that is logarithmic.
+_CONDITIONS = {
+    "corruption": ("corrupted data", "severity", False),
+    "time_steps": ("time steps", "T", True),
+    "threshold": ("thresholds", "factor", True),
+    "weight_noise": ("noise on weights", "relative to their deviation", False),
+    "weight_bits": ("quantised weights", "bits", True),
+    "fgsm": ("FGSM", "largest change (1/255)", False),
+    "pgd": ("PGD", "largest change (1/255)", False),
+}
+_UNCHANGED = {"corruption": 0.0, "weight_noise": 0.0, "fgsm": 0.0, "pgd": 0.0, "threshold": 1.0}
+
+
+def _under(cell: Cell) -> dict[str, dict[float, float]]:
+    """The judged metric, mean over seeds, by kind of condition and by its value."""
+    found: dict[str, dict[float, list[float]]] = {}
+    means = cell["mean"]["conditions"] or {}
+    for condition, mean in means.items():
+        name, _, value = condition.partition(":")
+        if value:
+            kind = name if name in _CONDITIONS else "corruption"
+            found.setdefault(kind, {}).setdefault(float(value), []).append(mean)
+    for kind, values in found.items():
+        unchanged = cell["time_steps"] if kind == "time_steps" else _UNCHANGED.get(kind)
+        if unchanged is not None:
+            values.setdefault(unchanged, []).append(means["clean"])
+    return {
+        kind: {value: fmean(each) for value, each in sorted(found[kind].items())}
+        for kind in _CONDITIONS
+        if kind in found
+    }
+
+
 def against_threshold(cells: Sequence[Cell], target: float | None, theme: Theme) -> str | None:
     """The judged metric and epochs to the target against the starting threshold.
 

@@ -258,6 +258,49 @@ def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
     return f"{missed} ({n - reached} of {n})" + ("" if median is None else f", median {median:g}")
 
 
+# Of each score of robustness the head of its column, and what is below it.
+SCORES = {
+    "corrupted": ("corrupted", "%"),
+    "relative": ("relative", "% of clean"),
+    "mce": ("mCE", "% of the reference"),
+    "relative_mce": ("relative mCE", "% of the reference"),
+    "ece": ("ECE", "clean, %"),
+    "ece_corrupted": ("ECE", "corrupted, %"),
+}
+
+
+def robustness(
+    cells: Sequence[dict[str, Any]], comparisons: Sequence[dict[str, Any]], manifest: dict[str, Any]
+) -> list[str]:
+    """What pairs show about robustness, and which conditions some models do not have."""
+    ids = {cell["id"] for cell in cells}
+    lines = []
+    for score, what in (("corrupted", "Under corruption"), ("relative", "Relative to the clean test set")):
+        found = [
+            (each, each["robustness"][score])
+            for each in comparisons
+            if each["cell"] in ids and score in (each["robustness"] or ())
+        ]
+        if not found:
+            continue
+        shown = [
+            f"{each['cell']} beside {each['control']} {signed(tested['difference']['mean'])} points"
+            for each, tested in found
+            if (p := tested["test"]["p_holm"]) is not None and p < 0.05
+        ]
+        lines.append(f"{what}, in {len(found)} pairs: " + (f"{'; '.join(shown)}." if shown else "no difference shown."))
+    if manifest.get("reference") is not None:
+        lines.append(f"Mean corruption errors are relative to {manifest['reference']}, seed by seed.")
+    faults = {
+        f"{name}: {row['error']}"
+        for cell in cells
+        for seed in cell["seeds"]
+        for name, row in (seed["conditions"] or {}).items()
+        if row["error"] is not None
+    }
+    return lines + sorted(faults)
+
+
 def significant(value: float) -> str:
     """Three significant digits, without an exponent: '0.00826', '4.69', '1,230'."""
     digits = 3 - 1 - floor(log10(abs(value))) if value else 0

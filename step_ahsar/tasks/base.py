@@ -81,8 +81,12 @@ class Task(ABC):
         return model(inputs)
 
     @abstractmethod
-    def metrics(self) -> "Metrics":
-        """Fresh metrics for one pass over a data set."""
+    def metrics(self, calibration: bool = False) -> "Metrics":
+        """Fresh metrics for one pass over a data set.
+
+        Args:
+            calibration: whether they include "ece", the expected calibration error, if the task has one.
+        """
 
     @abstractmethod
     def show(self, outputs: Any, targets: Any) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ class Detection(Task):
             if self.config.head.test_flip:
                 yield scaled, True
 
-    def metrics(self) -> "AveragePrecision":
+    def metrics(self, calibration: bool = False) -> "AveragePrecision":
         """COCO's average precision."""
         return AveragePrecision(self.classes, masks=self.kind.masks)
 

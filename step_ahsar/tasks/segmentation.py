@@ -79,7 +79,7 @@ class Segmentation(Task):
                 views.append(_bilinear(scores.float(), size).softmax(1))
         return torch.stack(views).mean(0)
 
-    def metrics(self) -> "PixelMetrics":
+    def metrics(self, calibration: bool = False) -> "PixelMetrics":
         """mIoU, pixel accuracy, mean class accuracy, and the IoU of each class."""
         return PixelMetrics(self.classes)
 

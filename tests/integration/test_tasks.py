@@ -91,13 +91,12 @@ def test_a_comparison_of_detectors(tmp_path):
     assert "mAP" in page
 
 
-def test_corrupted_test_data(tmp_path):
-    small = ["data.train_limit=64", "data.test_limit=32", "data.batch_size=16", "train.epochs=1", "data.img_size=8"]
-    ok("train", "classification/static/digits", *small, "--out", tmp_path / "run")
-    said = ok("evaluate", tmp_path / "run", "--corrupt", "gaussian_noise:5", "--corrupt", "contrast:1")
-    assert len(re.findall(r"test accuracy", said)) == 2
-    assert "gaussian_noise:5" in said
-    assert "unknown corruption" in refused("evaluate", tmp_path / "run", "--corrupt", "fog:1")
+def test_scenes_under_other_conditions(tmp_path):
+    train(load_config("segmentation/static/digits_scenes", FEW), tmp_path / "run")
+    said = ok("evaluate", tmp_path / "run", "--condition", "gaussian_noise:5", "--condition", "threshold:2")
+    assert re.search(r"^condition +mIoU, % +firing rate +silent, %$", said, re.MULTILINE)
+    assert "mIoU under corruption" in said
+    assert "here it is segmentation" in refused("evaluate", tmp_path / "run", "--condition", "fgsm:1")
 
 
 def test_skipped_files_are_told(tmp_path):

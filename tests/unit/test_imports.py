@@ -34,14 +34,15 @@ ALLOWED = {
     "tasks": {"errors", "registry", "config", "neurons", "layers", "heads"},
     "engine": {
         *("errors", "files", "internals", "ranks", "config", "neurons", "layers", "models", "libraries", "ahsar"),
-        *("measure", "data", "tasks"),
+        *("measure", "data", "tasks", "robustness"),
     },
-    "compare": {"errors", "files", "config", "neurons", "data", "engine"},
+    "robustness": {"errors", "registry", "config", "neurons", "data", "tasks"},
+    "compare": {"errors", "files", "config", "neurons", "measure", "data", "robustness", "engine"},
     "report": {"errors", "files"},
     "__main__": {"cli"},
     "cli": {
         *("errors", "paths", "libraries", "config", "neurons", "models", "heads", "measure"),
-        *("data", "tasks", "engine", "compare", "report"),
+        *("data", "tasks", "robustness", "engine", "compare", "report"),
     },
 }
 # The same inside of data: a kind of data knows what all have in common, and scenes are made of images and events.

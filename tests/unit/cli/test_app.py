@@ -41,12 +41,6 @@ def test_evaluate_shows_the_metric_that_counts_then_the_others(evaluated):
     assert evaluated == [("last", [], False)]
 
 
-def test_evaluate_has_a_line_for_each_corruption(evaluated):
-    lines = ok("evaluate", "run", "--checkpoint", "best", "--corrupt", "fog:1", "--corrupt", "blur:5")
-    assert lines == [f"run: epoch 4, {name}, test mIoU 61.20 %; {LINE}" for name in ("fog:1", "blur:5")]
-    assert evaluated == [("best", [f"data.corruption={name}"], False) for name in ("fog:1", "blur:5")]
-
-
 def trained(monkeypatch, best):
     def train(config, out, resume, on_epoch, on_step):
         run = engine.Run.open(out, config, resume)
@@ -220,6 +214,6 @@ def test_registries_are_listed(what, some):
 
 def test_corruptions_are_listed_with_the_data_that_have_them():
     lines = [line.split() for line in ok("list", "corruptions")]
-    assert lines[0] == ["corruption", "static", "event"]
-    assert ["gaussian_noise", "yes", "-"] in lines
+    assert lines[0] == ["corruption", "static", "event", "series"]
+    assert ["gaussian_noise", "yes", "-", "yes"] in lines
     assert all(set(line[1:]) <= {"yes", "-"} and "yes" in line for line in lines[1:])

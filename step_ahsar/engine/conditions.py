@@ -1,0 +1,157 @@
+"""Measuring a trained model under conditions other than those of its training, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from step_ahsar import ranks
+from step_ahsar.config import Config, load_config
+from step_ahsar.data import Data, find_dataset, open_data, seeded
+from step_ahsar.data.images.transforms import statistics
+from step_ahsar.engine import checkpoint as checkpoints
+from step_ahsar.engine.build import build_model
+from step_ahsar.engine.device import create_accelerator, move
+from step_ahsar.engine.evaluate import measure
+from step_ahsar.engine.run import Run
+from step_ahsar.errors import UserError
+from step_ahsar.robustness import Attacker, Condition, expand
+from step_ahsar.tasks import Task, create_task
+
+Row = dict[str, Any]
+
+# Where the data are and how they are loaded; nothing that changes a result.
+_LOADING = ("data.root", "data.cache", "data.workers", "data.prefetch", "data.pin_memory", "data.batch_size")
+
+
+def conditions_of(names: Sequence[str], configs: Sequence[Config]) -> list[tuple[str, ...]]:
+    """The conditions of each of several configs, by their full names: those of the names that apply to its data.
+
+    Raises:
+        UserError: a name that does not exist, or applies to none of them.
+    """
+    found: list[list[str]] = [[] for _ in configs]
+    for name in names:
+        faults = []
+        for config, own in zip(configs, found, strict=True):
+            try:
+                own += [each.name for each in expand([name], config, find_dataset(config.data.name))]
+            except UserError as fault:
+                faults.append(fault)
+        if configs and len(faults) == len(configs):
+            raise UserError(f"compare.conditions: {faults[0]}")
+    return [tuple(dict.fromkeys(own)) for own in found]
+
+
+def measured_conditions(run: str | Path) -> dict[str, Row]:
+    """What was measured of a run after its last epoch, by condition. Its checkpoints are not needed any more."""
+    opened = Run.existing(Path(run))
+    result = opened.result()
+    return {} if result is None or not result["epochs"] else _known(opened, result["epochs"][-1]["epoch"])
+
+
+def measure_conditions(
+    run: str | Path,
+    conditions: Sequence[str],
+    which: str = "last",
+    overrides: Iterable[str] = (),
+    data: Data | None = None,
+    on_condition: Callable[[Row], None] | None = None,
+) -> dict[str, Row]:
+    """Measures a trained run on its test set under conditions, and on the clean one.
+
+    The records are in RUN/conditions.jsonl. What is there already is not measured again.
+
+    Args:
+        run: the run's directory.
+        conditions: their names, see :func:`step_ahsar.robustness.expand`.
+        which: "last", or "best": the checkpoint.
+        overrides: ``"a.b=value"`` over the run's config, of keys that concern the loading of data alone.
+        data: the run's data set, if it is open already.
+        on_condition: called with each record.
+
+    Returns:
+        By condition: ``condition``, ``epoch`` (the checkpoint's), ``metrics`` (with ``ece`` for classification),
+        ``firing_rate``, ``dead_fraction``, and ``error``: None, or why the condition does not apply to this model; in
+        that case there are no figures.
+
+    Raises:
+        UserError: no run, no readable checkpoint, a condition that does not exist or does not apply to its data, or
+            data that are not those the run was trained on.
+    """
+    opened = Run.existing(Path(run))
+    overrides = list(overrides)
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) not in _LOADING:
+            raise UserError(
+                f"{key!r} cannot be changed together with conditions, whose results are kept; these can: "
+                f"{', '.join(_LOADING)}"
+            )
+    config = load_config(opened.config_file, overrides)
+    wanted = expand(conditions, config, find_dataset(config.data.name))
+    epoch = _epoch(opened, which)
+    known = ranks.agreed(lambda: _known(opened, epoch))
+    for condition in wanted:
+        if condition.name not in known:
+            if data is None:
+                data = open_data(config)
+                opened.check_data(data)
+            known[condition.name] = _measure(opened, config, data, condition, which)
+            ranks.agreed(partial(opened.add_condition, known[condition.name]))
+        if on_condition is not None:
+            on_condition(known[condition.name])
+    return {each.name: known[each.name] for each in wanted}
+
+
+def _epoch(run: Run, which: str) -> int:
+    return checkpoints.epoch_of(checkpoints.find(run.checkpoints, which))
+
+
+def _known(run: Run, epoch: int) -> dict[str, Row]:
+    return {row["condition"]: row for row in run.conditions() if row["epoch"] == epoch}
+
+
+def _measure(run: Run, config: Config, data: Data, condition: Condition, which: str) -> Row:
+    """The record of one condition."""
+    path = checkpoints.find(run.checkpoints, which)
+    accelerator = create_accelerator(config.train.amp)
+    checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
+    row = {"condition": condition.name, "epoch": checkpoint.epoch}
+    config = config.with_values(condition.settings)
+    data = replace(data, config=config)
+    task = create_task(config, data.classes)
+    batches: Iterable[Any] = data.test_batches()
+    try:
+        model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
+        checkpoints.put_into(model, checkpoint.judged, path)
+        if condition.change is not None:
+            with seeded(config.seed, "condition", condition.name):
+                condition.change(model)
+        if condition.attack is not None:
+            mean, std = (torch.tensor(values).view(-1, 1, 1) for values in statistics(config.data, data.spec))
+            attacker = Attacker(model, mean, std, len(data.classes))
+            batches = attacker.batches(batches, condition.attack, condition.size)
+        if condition.of_model:
+            _try(model, task, data)
+    except UserError as fault:
+        if not condition.of_model:
+            raise
+        none = dict.fromkeys(("metrics", "firing_rate", "dead_fraction"))
+        return row | none | {"error": " ".join(str(fault).split())}
+    found = measure(model, task, batches, accelerator, calibration=True)
+    figures = {"metrics": found.metrics, "firing_rate": found.firing_rate, "dead_fraction": found.dead_fraction}
+    return row | figures | {"error": None}
+
+
+@torch.inference_mode()
+def _try(model: nn.Module, task: Task, data: Data) -> None:
+    """Raises the UserError of a model that cannot take such inputs, as one that is bound to its number of steps."""
+    for inputs, _ in data.test_batches().first(1):
+        device = next(model.parameters()).device
+        task.predict(model.eval(), move(inputs, device))

@@ -1,0 +1,147 @@
+"""Conditions under which a trained model is tested, by name: ``jpeg:3``, ``time_steps:8``, ``threshold:0.8``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from step_ahsar.config import Config
+from step_ahsar.data import DatasetSpec, find_corruption, list_corruptions
+from step_ahsar.errors import UserError, unknown
+from step_ahsar.registry import Registry
+from step_ahsar.robustness.attacking import ATTACKS, check_library
+from step_ahsar.robustness.perturbing import add_noise, quantise, scale_thresholds
+
+CLEAN = "clean"
+CORRUPTIONS = "corruptions"  # stands for every corruption of the data at every severity
+SEVERITIES = (1, 2, 3, 4, 5)
+
+Change = Callable[[nn.Module], None]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition.
+
+    Args:
+        name: such as "jpeg:3".
+        settings: keys of the config that it sets.
+        change: changes the trained model in place, if it does.
+        attack: name of an attack of :mod:`step_ahsar.robustness.attacking`, if it is one.
+        size: the largest change of a pixel by the attack, in 1/255.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    change: Change | None = None
+    attack: str | None = None
+    size: float = 0.0
+
+    @property
+    def of_model(self) -> bool:
+        """Whether it is about the model and not about its data, so that some models do not have it."""
+        return self.change is not None or "model.time_steps" in self.settings
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Conditions of one name that differ in a number.
+
+    Args:
+        values: what the number is, for people.
+        whole: whether it is a whole number.
+        least: the smallest number.
+        most: the largest one.
+        settings: the name of the key of the config that is set to the number.
+        change: a function of model and number.
+        attack: whether it is an attack on images, and the number its size.
+    """
+
+    values: str
+    whole: bool = False
+    least: float = 0.0
+    most: float = math.inf
+    settings: str | None = None
+    change: Callable[[nn.Module, Any], None] | None = None
+    attack: bool = False
+
+
+CONDITIONS = Registry[Kind]("condition")
+CONDITIONS.add("time_steps", Kind("number of time steps T", whole=True, least=1, settings="model.time_steps"))
+CONDITIONS.add("threshold", Kind("factor on every threshold", least=1e-3, change=scale_thresholds))
+CONDITIONS.add("weight_noise", Kind("noise on weights, relative to their deviation in the layer", change=add_noise))
+CONDITIONS.add("weight_bits", Kind("bits of the weights", whole=True, least=2, most=16, change=quantise))
+for _name, _attack in ATTACKS.items():
+    CONDITIONS.add(_name, Kind(f"{_attack.title}: largest change of a pixel, in 1/255", most=255, attack=True))
+
+
+def expand(names: Sequence[str], config: Config, spec: DatasetSpec) -> list[Condition]:
+    """The conditions with these names, after the clean test set, each once.
+
+    Args:
+        names: ``NAME:VALUE``, or ``corruptions`` for every corruption of this kind of data at every severity.
+        config: the run's config.
+        spec: its data set.
+
+    Raises:
+        UserError: a name or a value that does not exist, or one that does not apply to the data or the task.
+    """
+    found = {CLEAN: Condition(CLEAN)}
+    for name in names:
+        for each in _corruptions(spec) if name == CORRUPTIONS else [name]:
+            found.setdefault(each, _condition(each, config, spec))
+    return list(found.values())
+
+
+def _corruptions(spec: DatasetSpec) -> list[str]:
+    known = list_corruptions(spec)
+    if not known:
+        raise UserError(f"corruptions do not apply to dataset {spec.name!r}: moving scenes have none")
+    return [f"{name}:{severity}" for name in known for severity in SEVERITIES]
+
+
+def _condition(text: str, config: Config, spec: DatasetSpec) -> Condition:
+    if text == CLEAN:
+        return Condition(CLEAN)
+    name, _, value = text.partition(":")
+    if name in list_corruptions(spec):
+        find_corruption(text, spec)
+        return Condition(text, {"data.corruption": text})
+    if name not in CONDITIONS:
+        raise unknown(f"condition of {spec.modality} data", name, [*CONDITIONS, *list_corruptions(spec), CORRUPTIONS])
+    kind = CONDITIONS[name]
+    number = _number(text, value, kind)
+    if kind.attack:
+        images = spec.modality == "static" and config.data.encoder == "direct" and config.task == "classification"
+        if not images:
+            raise UserError(
+                f"condition {text!r} does not apply: attacks are for the classification of images without an encoder, "
+                f"here it is {config.task} of {spec.modality} data with data.encoder {config.data.encoder!r}"
+            )
+        check_library()
+        return Condition(text, attack=name, size=number)
+    if kind.settings is not None:
+        return Condition(text, {kind.settings: number})
+    assert kind.change is not None
+    return Condition(text, change=partial(_apply, kind.change, number))
+
+
+def _apply(change: Callable[[nn.Module, Any], None], number: float, model: nn.Module) -> None:
+    change(model, number)
+
+
+def _number(text: str, value: str, kind: Kind) -> Any:
+    try:
+        number: float = int(value) if kind.whole else float(value)
+    except ValueError:
+        number = math.nan
+    if not kind.least <= number <= kind.most or math.isinf(number):
+        what = "whole number" if kind.whole else "number"
+        limits = f">= {kind.least:g}" if math.isinf(kind.most) else f"from {kind.least:g} to {kind.most:g}"
+        raise UserError(f"condition {text!r}: its value, {kind.values}, must be a {what} {limits}, got {value!r}")
+    return number
