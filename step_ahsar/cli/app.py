@@ -125,6 +125,12 @@ def evaluate(
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="Measure under every corruption of the test data, at five severities.")
     ] = False,
+    early_exit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="confidence|entropy", help="Samples leave when they are certain: accuracy against time steps."
+        ),
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run that mean corruption errors are relative to.")
     ] = None,
@@ -132,17 +138,24 @@ def evaluate(
         bool, typer.Option("--operations", help="Also count the operations of every layer, over the whole test set.")
     ] = False,
 ) -> None:
-    """Measure a trained model on its test set, or under other conditions.
+    """Measure a trained model on its test set, under other conditions, or with early exit.
 
-    What is measured under conditions is kept in RUN/conditions.jsonl, and not measured again.
+    What is measured under conditions and with early exit is kept in RUN, and not measured again.
     """
     from rich.console import Console
 
     from step_ahsar import engine
-    from step_ahsar.cli.results import print_conditions, print_evaluation
+    from step_ahsar.cli.results import print_conditions, print_early_exit, print_evaluation
     from step_ahsar.errors import UserError
 
     conditions = [*(condition or ()), *(["corruptions"] if corruptions else [])]
+    if early_exit is not None:
+        if conditions or operations:
+            raise UserError("--early-exit is a measurement of its own; leave out --operations and conditions")
+        exits = engine.measure_early_exit(run, early_exit, checkpoint, overrides or ())
+        if is_main():
+            print_early_exit(run, exits, Console())
+        return
     if not conditions:
         if reference is not None:
             raise UserError("--reference is for --corruptions")

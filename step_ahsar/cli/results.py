@@ -80,6 +80,22 @@ def print_conditions(
         _line(console, "; ".join(shown))
 
 
+def print_early_exit(run: Path, found: dict[str, Any], console: Console) -> None:
+    """Prints what :func:`step_ahsar.engine.measure_early_exit` has measured."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in (found["criterion"], "accuracy, %", "time steps", "synaptic operations", "in validation, %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in found["points"]:
+        chosen = " *" if point["threshold"] == found["chosen"] else ""
+        operations = "–" if point["operations"] is None else f"{point['operations']:,.0f}"
+        name = "all steps" if point["threshold"] is None else f"{point['threshold']:g}"
+        accuracy, judged = (f"{100 * point[key]:.2f}" for key in ("acc1", "validation_acc1"))
+        table.add_row(name + chosen, accuracy, f"{point['time_steps']:.2f}", operations, judged)
+    _line(console, f"{run}: epoch {found['epoch']}; samples leave when their {found['criterion']} reaches a threshold")
+    print_wide(table, console)
+    _line(console, "* chosen in validation: the fewest steps with no less accuracy than all steps have")
+
+
 def print_estimate(found: Estimate, out: Path, jobs: int, console: Console) -> None:
     """Prints what :func:`step_ahsar.compare.estimate` found."""
     for line in found.changes:

@@ -14,7 +14,15 @@ from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import load, summarise
 from step_ahsar.config import CellConfig, CompareConfig, Config, load_config
 from step_ahsar.data import find_dataset
-from step_ahsar.engine import OPERATIONS, Run, conditions_of, counted, energies, measured_conditions
+from step_ahsar.engine import (
+    OPERATIONS,
+    Run,
+    conditions_of,
+    counted,
+    energies,
+    measured_conditions,
+    measured_early_exit,
+)
 from step_ahsar.errors import UserError
 from step_ahsar.measure import Preset, presets
 from step_ahsar.neurons import neuron_kind
@@ -45,7 +53,8 @@ def _comparison(directory: Path) -> dict[str, Any]:
     for (name, cell), known, tested in zip(planned, described(planned), conditions, strict=True):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
         errors = {seed: error_of(directory, name, seed) for seed in seeds}
-        entries = [_entry(run, target, errors[run.config.seed], estimates, tested) for run in found]
+        criterion = config.compare.early_exit
+        entries = [_entry(run, target, errors[run.config.seed], estimates, tested, criterion) for run in found]
         begun = {run.config.seed for run in found}
         entries += [_broken(seed, error) for seed, error in errors.items() if error and seed not in begun]
         ordered = sorted((entry for entry in entries if entry), key=lambda entry: seeds.index(entry["seed"]))
@@ -76,6 +85,7 @@ def _entry(
     error: str | None,
     estimates: Mapping[str, Preset],
     conditions: Sequence[str] | None = None,
+    criterion: str | None = None,
 ) -> dict[str, Any] | None:
     """A run's entry of `seeds`; None if it has neither an epoch nor an error yet.
 
@@ -85,6 +95,7 @@ def _entry(
         error: why it failed.
         estimates: presets of the energy.
         conditions: those whose results are told; None = all that were measured.
+        criterion: that of early exit; None = its results are not told.
     """
     result = run.result()
     if result is None:
@@ -102,6 +113,7 @@ def _entry(
         "epochs_to_target": reached,
         **_costs(result, estimates),
         "conditions": _tested(run, conditions) if result["status"] == "ok" else None,
+        "early_exit": None if criterion is None else measured_early_exit(run.path, criterion),
     }
 
 

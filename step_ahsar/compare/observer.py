@@ -18,6 +18,7 @@ class PlannedRun:
     epochs: int
     config: Config = field(compare=False, repr=False)
     conditions: tuple[str, ...] = field(default=(), compare=False, repr=False)  # under which it is tested afterwards
+    early_exit: str | None = field(default=None, compare=False, repr=False)  # the criterion, if it is tested with that
 
 
 class Observer:

@@ -69,9 +69,22 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
     engine.validate(config)
     cells = config.cells()
     check_factors(described(cells), config.compare.pairs or ())
+    if config.compare.early_exit is not None:
+        for name, cell in cells:
+            try:
+                engine.check_early_exit(cell)
+            except UserError as error:
+                raise UserError(f"{config.compare.place(name)}: {error}") from None
     conditions = engine.conditions_of(config.compare.conditions, [cell for _, cell in cells])
     runs = [
-        PlannedRun(name, seed, cell.train.epochs, cell.model_copy(update={"seed": seed, "track": config.track}), tested)
+        PlannedRun(
+            name,
+            seed,
+            cell.train.epochs,
+            cell.model_copy(update={"seed": seed, "track": config.track}),
+            tested,
+            config.compare.early_exit,
+        )
         for seed in config.compare.seeds
         for (name, cell), tested in zip(cells, conditions, strict=True)
     ]

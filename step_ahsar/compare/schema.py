@@ -78,6 +78,28 @@ class Tested(_Strict):
     error: str | None
 
 
+class ExitPoint(_Strict):
+    """Samples that leave at one threshold of certainty; null: after the last step."""
+
+    threshold: float | None
+    acc1: float
+    time_steps: float
+    shares: list[float]
+    operations: float | None
+    validation_acc1: float
+    validation_time_steps: float
+
+
+class EarlyExit(_Strict):
+    """A trained model whose samples leave early; `step_ahsar.engine.measure_early_exit` explains the fields."""
+
+    criterion: str
+    epoch: int
+    chosen: float | None
+    operations: list[float] | None
+    points: list[ExitPoint]
+
+
 class Seed(_Strict):
     """One run: one cell with one seed. A run that did not end well has epochs, but its results are null."""
 
@@ -101,6 +123,7 @@ class Seed(_Strict):
     synapses: dict[str, Synapses] | None = None
     conditions: dict[str, Tested] | None = None
     robustness: dict[str, float] | None = None
+    early_exit: EarlyExit | None = None
 
 
 # Fields that are null unless the run ended well.
@@ -119,6 +142,7 @@ RESULTS = (
     "synapses",
     "conditions",
     "robustness",
+    "early_exit",
 )
 
 
@@ -138,6 +162,7 @@ class Mean(_Strict):
     energy: dict[str, float] | None = None
     conditions: dict[str, float] | None = None
     robustness: dict[str, float] | None = None
+    early_exit: dict[str, float] | None = None
 
 
 class Interval95(_Strict):
@@ -156,6 +181,7 @@ class Interval95(_Strict):
     energy: dict[str, Interval] | None = None
     conditions: dict[str, Interval] | None = None
     robustness: dict[str, Interval] | None = None
+    early_exit: dict[str, Interval] | None = None
 
 
 class Cell(_Strict):
@@ -234,6 +260,18 @@ class RobustnessDifference(_Strict):
     test: Evidence
 
 
+class AtEqualOperations(_Strict):
+    """The judged metric of a regulated cell minus that of the fixed thresholds at as many synaptic operations.
+
+    Between two thresholds the metric is interpolated along the line of thresholds, seed by seed. `outside` is the
+    number of seeds that have more or fewer operations than every threshold; they are left out.
+    """
+
+    difference: Difference
+    test: Evidence
+    outside: int
+
+
 class Comparison(_Strict):
     """A cell beside a control that differs from it in one factor, paired over the seeds under which both ended well.
 
@@ -253,6 +291,7 @@ class Comparison(_Strict):
     area_difference: Difference
     epochs_ratio: EpochsRatio
     robustness: dict[str, RobustnessDifference] | None = None
+    equal_operations: AtEqualOperations | None = None
 
 
 class Method(_Strict):

@@ -39,6 +39,23 @@ def interval95(values: Sequence[float]) -> tuple[float, float] | None:
     return centre - half, centre + half
 
 
+def on_line(points: Sequence[tuple[float, float]], x: float) -> float | None:
+    """The height at ``x`` of the line through points (x, y), between those beside it; None outside of them.
+
+    Of points at the same place the highest counts.
+
+    >>> on_line([(4.0, 0.9), (1.0, 0.3)], 2.0), on_line([(4.0, 0.9), (1.0, 0.3)], 5.0)
+    (0.5, None)
+    """
+    highest: dict[float, float] = {}
+    for place, height in points:
+        highest[place] = max(height, highest.get(place, height))
+    places = sorted(highest)
+    if len(places) < 2 or not places[0] <= x <= places[-1]:
+        return None
+    return float(np.interp(x, places, [highest[place] for place in places]))
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """What n paired differences say about their true mean. A value is None where there are too few differences.

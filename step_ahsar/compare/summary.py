@@ -112,6 +112,7 @@ def _over_seeds(cell: dict[str, Any]) -> dict[str, Any]:
         "energy": _by_name(seed.get("energy") for seed in good),
         "conditions": _by_name(_judged(seed.get("conditions"), cell["metric"]) for seed in good),
         "robustness": _by_name(seed["robustness"] for seed in good),
+        "early_exit": _by_name(_at_exit(seed.get("early_exit")) for seed in good),
     }
     return {
         "n": len(good),
@@ -122,6 +123,18 @@ def _over_seeds(cell: dict[str, Any]) -> dict[str, Any]:
         "mean": {name: _each(statistics.mean, values) for name, values in columns.items()},
         "ci95": {name: _each(statistics.interval95, values) for name, values in columns.items()},
     }
+
+
+def _at_exit(found: dict[str, Any] | None) -> dict[str, float]:
+    """Accuracy, time steps and operations at the chosen threshold, and of all steps."""
+    if found is None:
+        return {}
+    chosen = next(point for point in found["points"] if point["threshold"] == found["chosen"])
+    every = found["points"][-1]
+    figures = {"acc1": chosen["acc1"], "time_steps": chosen["time_steps"], "acc1_all": every["acc1"]}
+    if every["operations"]:
+        figures["operations_share"] = chosen["operations"] / every["operations"]
+    return figures
 
 
 def _judged(conditions: dict[str, Any] | None, metric: str) -> dict[str, float]:
@@ -153,6 +166,7 @@ def _comparisons(pairs: list[Pair], margin: float) -> list[dict[str, Any]]:
     for factor in dict.fromkeys(pair.factor for pair in pairs):
         of_factor = [each for each in found if each["factor"] == factor]
         _correct([each["test"] for each in of_factor])
+        _correct([each["equal_operations"]["test"] for each in of_factor if each["equal_operations"]])
         for score in ROBUSTNESS:
             tested = [each["robustness"] for each in of_factor if score in (each["robustness"] or ())]
             _correct([each[score]["test"] for each in tested])
@@ -186,6 +200,7 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
         },
         "area_difference": _difference(areas),
         "robustness": _robustness(paired, margin),
+        "equal_operations": _at_equal_operations(pair, [a for a, _ in paired], margin),
         "epochs_ratio": {
             "values": [ratio.value for ratio in ratios],
             "bounds": [ratio.bound for ratio in ratios],
@@ -206,6 +221,29 @@ def _robustness(paired: list[tuple[dict[str, Any], dict[str, Any]]], margin: flo
             test = asdict(statistics.paired_test(values, margin)) | {"p_holm": None}
             found[score] = {"difference": _difference(values), "test": test}
     return found or None
+
+
+def _at_equal_operations(pair: Pair, seeds: list[dict[str, Any]], margin: float) -> dict[str, Any] | None:
+    """The metric of a regulated cell minus that of its fixed thresholds at as many operations; None without these."""
+    metric, values, outside = pair.cell["metric"], [], 0
+    for ours in seeds:
+        line = [
+            (theirs["operations"]["synaptic_operations"], theirs["metrics"][metric])
+            for cell in pair.chosen_from
+            for theirs in cell["seeds"]
+            if theirs["seed"] == ours["seed"] and theirs["status"] == "ok" and theirs.get("operations")
+        ]
+        if not line or not ours.get("operations"):
+            return None
+        theirs_there = statistics.on_line(line, ours["operations"]["synaptic_operations"])
+        if theirs_there is None:
+            outside += 1
+        else:
+            values.append(ours["metrics"][metric] - theirs_there)
+    if not seeds:
+        return None
+    test = asdict(statistics.paired_test(values, margin)) | {"p_holm": None}
+    return {"difference": _difference(values), "test": test, "outside": outside}
 
 
 def _correct(tests: list[dict[str, Any]]) -> None:

@@ -54,6 +54,8 @@ class Worker:
                 result = engine.train(run.config, path, resume=True, data=data, **self._observer.hooks(run))
                 if run.conditions:
                     engine.measure_conditions(path, run.conditions, data=data)
+                if run.early_exit is not None:
+                    engine.measure_early_exit(path, run.early_exit, data=data)
                 error.unlink(missing_ok=True)
                 return result
             except engine.InUse:
@@ -69,14 +71,17 @@ class Worker:
 def ended(out: Path, run: PlannedRun) -> dict[str, Any] | None:
     """The result of a run that has ended, well or because it diverged; None while it has not.
 
-    A run that was trained well has ended when it was tested under all conditions.
+    A run that was trained well has ended when it was also tested under all conditions, and with early exit.
     """
     path = run_path(out, run.cell, run.seed)
     result = engine.read_result(path) if (path / engine.RESULT).is_file() else None
-    if result is None or result["status"] != "ok" or not run.conditions:
+    if result is None or result["status"] != "ok":
         return result
-    measured = engine.measured_conditions(path)
-    return result if all(name in measured for name in run.conditions) else None
+    if run.conditions and not set(run.conditions) <= set(engine.measured_conditions(path)):
+        return None
+    if run.early_exit is not None and engine.measured_early_exit(path, run.early_exit) is None:
+        return None
+    return result
 
 
 def record_failure(out: Path, run: PlannedRun, line: str, details: str = "") -> dict[str, Any]:

@@ -174,6 +174,9 @@ class TrainConfig(_Section):
     min_lr: NotNegative = 0.0
     cooldown_epochs: Index = Field(default=0, description="number of last epochs, trained at min_lr")
     loss: str = Field(default="ce", description="see `step-ahsar list losses`")
+    tet_lambda: Annotated[NotNegative, Field(lt=1)] = Field(
+        default=0.0, description="weight of the term of `tet` that draws the logits of every step towards 1"
+    )
     label_smoothing: Annotated[NotNegative, Field(lt=1)] = 0.0
     mixup: NotNegative = 0.0
     cutmix: NotNegative = 0.0
@@ -255,6 +258,9 @@ class CompareConfig(_Section):
         default_factory=list,
         description="conditions under which every trained model is also tested: NAME:VALUE, or corruptions for all of "
         "them, see `step-ahsar list corruptions` and `list conditions`",
+    )
+    early_exit: Literal["confidence", "entropy"] | None = Field(
+        default=None, description="criterion by which samples leave early when every trained model is tested once more"
     )
     reference: str | None = Field(
         default=None, description="id of the cell that mean corruption errors are relative to, seed by seed"

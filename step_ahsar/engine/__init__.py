@@ -3,13 +3,14 @@
 ``train.py`` calls them in this order: ``check.py`` (can the config be run?), ``build.py`` (the model), ``state.py``
 (all that changes in training), ``epoch.py`` (one epoch of steps), ``evaluate.py`` (measuring), ``record.py`` (the
 records of a run). ``device.py`` asks accelerate for the device, ``track.py`` tells TensorBoard and other trackers.
-``conditions.py`` measures trained models under other conditions. ``run.py`` and ``checkpoint.py`` read and write the
-run's folder. ``export.py`` converts a trained model for other libraries.
+``conditions.py`` and ``early_exit.py`` measure trained models otherwise. ``run.py`` and ``checkpoint.py`` read and
+write the run's folder. ``export.py`` converts a trained model for other libraries.
 """
 
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check, validate
 from step_ahsar.engine.conditions import conditions_of, measure_conditions, measured_conditions
+from step_ahsar.engine.early_exit import check_early_exit, measure_early_exit, measured_early_exit
 from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "build_model",
     "check",
+    "check_early_exit",
     "conditions_of",
     "counted",
     "energies",
@@ -38,7 +40,9 @@ __all__ = [
     "hardware",
     "is_vacant",
     "measure_conditions",
+    "measure_early_exit",
     "measured_conditions",
+    "measured_early_exit",
     "probe",
     "read_result",
     "train",

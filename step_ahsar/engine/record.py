@@ -117,7 +117,7 @@ def result(
         "firing_rate": last.firing_rate,
         "threshold_scale": {group: fmean(values) for group, values in scales.items()} or None,
         "dead_fraction": last.dead_fraction,
-        "neurons": {name: found._asdict() for name, found in last.neurons.items()},
+        "neurons": {name: asdict(found) for name, found in last.neurons.items()},
         "operations": None if last.operations is None else _stored(last.operations),
         "energy": None if last.operations is None else energies(last.operations, presets),
     }

@@ -7,6 +7,7 @@ checkpoints/     see checkpoint.py
 tensorboard/     the same for TensorBoard, see track.py
 predictions/     pictures of the first test samples after the last epoch, if the task draws
 conditions.jsonl what was measured under other conditions after training, see conditions.py
+early_exit.json  accuracy and cost of samples that leave early, see early_exit.py
 result.json      the result, once the run has ended, well or not
 """
 
@@ -30,6 +31,8 @@ _RESULT = ("seed", "status", "error", "epochs", "metrics", "firing_rate", "dead_
 
 
 _CONDITION = ("condition", "epoch", "metrics", "firing_rate", "dead_fraction", "error")
+
+_EARLY_EXIT = ("criterion", "epoch", "chosen", "operations", "points")
 
 METRICS, RESULT, CONDITIONS = "metrics.jsonl", "result.json", "conditions.jsonl"
 
@@ -203,6 +206,15 @@ class Run:
             if path.exists() and not path.read_bytes().endswith(b"\n"):  # interrupted while it was written
                 write_file(path, "".join(_line(known) for known in self.conditions()))
             append_line(path, _line(row))
+
+    def early_exit(self) -> dict[str, Any] | None:
+        """What was measured of samples that leave early; None if nothing was."""
+        return self._read_json("early_exit.json", _EARLY_EXIT)
+
+    def write_early_exit(self, found: dict[str, Any]) -> None:
+        """Writes what was measured of samples that leave early."""
+        with self._writing():
+            write_file(self.path / "early_exit.json", sealed(json.dumps(found, indent=1)))
 
     def write_pictures(self, pictures: list[Image.Image]) -> None:
         """Writes the pictures of predictions, if there are any."""

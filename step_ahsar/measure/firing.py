@@ -24,7 +24,8 @@ class LayerActivity(NamedTuple):
     dead_fraction: float  # share of the layer's neurons that never fired
 
 
-class Distribution(NamedTuple):
+@dataclass(frozen=True)
+class Distribution:
     """How the firing rates of a layer's neurons differ, each rate over all inputs and time steps."""
 
     group: str | None

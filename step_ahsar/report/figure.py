@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from hashlib import blake2b
 from html import escape
 from typing import Any
 
@@ -140,9 +141,7 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str, values: Any = No
     svg = re.sub(r" ?font-family: [^;\"]*;?", "", svg)  # the page's own font is used
     svg = _shorter(svg)
     svg = re.sub(r' id="cell:([^"]+)"', r' data-cell="\1"', svg)
-    used = set(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\1{name}-", svg)
+    svg = _with_short_ids(svg, name)
     data = "" if values is None else f' data-values="{escape(json.dumps(values, separators=(",", ":")))}"'
     head = f'<svg role="img" aria-label="{escape(label)}" xmlns:xlink="http://www.w3.org/1999/xlink"{data}'
     svg = re.sub(r"<svg[^>]*?(viewBox=\"[^\"]*\")[^>]*>", lambda found: f"{head} {found[1]}>", svg)
@@ -150,12 +149,21 @@ def to_svg(figure: Figure, theme: Theme, name: str, label: str, values: Any = No
     svg = theme.to_css(svg)
     for name, style in STYLES.items():
         svg = svg.replace(f'style="{style}"', f'class="{name}"')
-    return svg
+    return re.sub(r' clip-path="[^"]*"(?= class="grid")', "", svg)  # grid lines end at the edges anyway
+
+
+def _with_short_ids(svg: str, name: str) -> str:
+    """With ids that no figure of another name has, and without those that nothing refers to."""
+    prefix = blake2b(name.encode(), digest_size=4).hexdigest()
+    used = dict.fromkeys(re.findall(r"""(?:url\(|href=")#([^)"]+)""", svg))
+    short = {old: f"i{prefix}-{number}" for number, old in enumerate(used)}
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{short[found[1]]}"' if found[1] in short else "", svg)
+    return re.sub(r'(url\(#|href="#)([^)"]+)', lambda found: found[1] + short[found[2]], svg)
 
 
 def _shorter(svg: str) -> str:
     """Without what nobody sees, so that a page with hundreds of plots stays small."""
-    # A hundredth of a unit is far less than a pixel. Numbers between tags are labels, and stay.
-    svg = re.sub(r"(\.\d\d)\d+(?=[^<]*>)", r"\1", svg)
+    # A tenth of a unit is less than a fifth of a pixel. Numbers between tags are labels, and stay.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d)\d+", r"\1", tag[0]), svg)
     svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
     return re.sub(r"\s*\n\s*", " ", svg)

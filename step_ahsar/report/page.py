@@ -85,6 +85,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         facts=_facts(manifest),
         cells=cells,
         comparisons=summary["comparisons"],
+        equal_operations=text.at_equal_operations(summary["comparisons"]),
         copies=[("Markdown", as_markdown(summary)), ("LaTeX", as_latex(summary))],
         script=Markup(_resource("page.js")),
         verdicts=text.verdicts(summary["comparisons"], manifest["margin"]),
@@ -122,6 +123,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
             for same in plots.by_metric(ended)
             if (rows := plots.metric_under_conditions(same, theme))
         ],
+        exits=[(same, Markup(plot)) for same in plots.by_metric(ended) if (plot := plots.early_exits(same, theme))],
         thresholds=[
             (same, Markup(plot))
             for same in plots.by_metric(ended)

@@ -43,6 +43,20 @@ def families(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [sorted(family, key=lambda cell: cell["threshold"]) for family in found.values()]
 
 
+def by_band(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Groups of regulated cells that differ in their target band alone, from the lowest to the highest."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell["band"]:
+            others = {key: value for key, value in cell["settings"].items() if not key.startswith("ahsar.band")}
+            found.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
+
+    def middle(cell: Cell) -> float:
+        return fmean(sum(band) / 2 for band in cell["band"].values())
+
+    return [sorted(line, key=middle) for line in found.values() if len(line) > 1]
+
+
 def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -> str:
     """The judged metric and the training loss by epoch: mean over seeds, shaded from the lowest to the highest seed.
 
@@ -128,8 +142,8 @@ def _cliques(ranks: Sequence[float], critical: float) -> list[tuple[float, float
 def metric_against_rate(cells: Sequence[Cell], theme: Theme) -> str:
     """The judged metric after the last epoch against each group's mean firing rate, with 95 % intervals over seeds.
 
-    A thin line joins plain cells that differ in their threshold alone, in the order of the thresholds. Grey steps are
-    the Pareto front.
+    A dotted line joins plain cells that differ in their threshold alone, in the order of the thresholds, and a line
+    regulated cells that differ in their target band alone. Grey steps are the Pareto front.
     """
     panels = [(group, "firing rate (spikes per neuron and step)", "firing_rate", group) for group in groups_of(cells)]
     return _against(cells, panels, "rate", "against firing rate, by group of layers", theme)
@@ -174,6 +188,11 @@ def _against(
                 )  # fmt: skip
             for cell, x, y in placed:
                 _point(panel, cell, x, y, (cell["ci95"][column] or {}).get(key), theme)
+        for line in by_band(shown):
+            points = [(cell["mean"][column].get(key), _percent(cell, cell["mean"])) for cell in line]
+            there = [(x, y) for x, y in points if x is not None]
+            colour = theme.token(theme.cells[line[0]["id"]].colour)
+            panel.plot([x for x, _ in there], [y for _, y in there], color=colour, linewidth=1.2, zorder=2)
         title(panel, heading)
         panel.set_xlabel(label)
         panel.set_xlim(left=0)
@@ -239,6 +258,43 @@ def _conditions(cells: Sequence[Cell], kinds: Sequence[str], low: float, high: f
     axes[0, 0].set_ylim(low - air, high + air)
     axes[0, 0].set_ylabel(f"test {name} (%)")
     return to_svg(figure, theme, f"{kinds[0]}-{_slug(cells[0])}", f"Test {name} under other conditions")
+
+
+def early_exits(cells: Sequence[Cell], theme: Theme) -> str | None:
+    """Accuracy against the mean number of time steps, and against operations, mean over seeds; None if not measured.
+
+    The thresholds are the same in all cells; a ring marks the mean of the ones that were chosen in validation.
+    """
+    found = [
+        (cell, runs) for cell in cells if (runs := [run["early_exit"] for run in _runs(cell) if run["early_exit"]])
+    ]
+    if not found:
+        return None
+    figure, axes = grid(1, 2, 2.2, theme, sharey=True)
+    for cell, runs in found:
+        style = theme.cells[cell["id"]]
+        points = list(zip(*(run["points"] for run in runs), strict=True))
+        accuracy = [100 * fmean(point["acc1"] for point in same) for same in points]
+        for panel, key, scale in zip(axes[0], ("time_steps", "operations"), (1, 1e-6), strict=True):
+            if any(point[key] is None for same in points for point in same):
+                continue
+            costs = [scale * fmean(point[key] for point in same) for same in points]
+            colour = theme.token(style.colour)
+            panel.plot(
+                costs, accuracy, color=colour, dashes=style.dash or (None, None), linewidth=style.width, marker=".",
+                gid=of_cell(cell["id"]),
+            )  # fmt: skip
+            chosen = [next(p for p in run["points"] if p["threshold"] == run["chosen"]) for run in runs]
+            panel.plot(
+                [scale * fmean(point[key] for point in chosen)], [100 * fmean(point["acc1"] for point in chosen)],
+                marker="o", markersize=9, markerfacecolor="none", color=colour, linestyle="", gid=of_cell(cell["id"]),
+            )  # fmt: skip
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    axes[0, 0].set_xlabel("time steps of a sample, mean")
+    axes[0, 1].set_xlabel("synaptic operations of a sample, mean (millions)")
+    axes[0, 1].set_xlim(left=0)
+    _within(axes[0, 0], 0, 100)
+    return to_svg(figure, theme, f"exit-{_slug(cells[0])}", "Test accuracy of samples that leave early")
 
 
 # Of each kind of condition what it is called, the label of its axis, and whether that is logarithmic.

@@ -258,6 +258,24 @@ def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
     return f"{missed} ({n - reached} of {n})" + ("" if median is None else f", median {median:g}")
 
 
+def at_equal_operations(comparisons: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of regulated cells beside their fixed thresholds: cell, thresholds, difference, p (Holm), what it shows."""
+    rows: list[tuple[str, ...]] = []
+    for each in comparisons:
+        found = each["equal_operations"]
+        if not found:
+            continue
+        tested, p = found["difference"], found["test"]["p_holm"]
+        if tested["mean"] is None:
+            shown = "no seed has as many operations as any of the thresholds"
+        else:
+            shown = "not shown" if p is None or p >= LEVEL else "better" if tested["mean"] > 0 else "worse"
+            if found["outside"]:
+                shown += f"; {found['outside']} of {len(tested['values']) + found['outside']} seeds outside of the line"
+        rows.append((each["cell"], ", ".join(each["chosen_from"]), difference(tested), p_value(p), shown))
+    return rows
+
+
 # Of each score of robustness the head of its column, and what is below it.
 SCORES = {
     "corrupted": ("corrupted", "%"),
@@ -286,7 +304,7 @@ def robustness(
         shown = [
             f"{each['cell']} beside {each['control']} {signed(tested['difference']['mean'])} points"
             for each, tested in found
-            if (p := tested["test"]["p_holm"]) is not None and p < 0.05
+            if (p := tested["test"]["p_holm"]) is not None and p < LEVEL
         ]
         lines.append(f"{what}, in {len(found)} pairs: " + (f"{'; '.join(shown)}." if shown else "no difference shown."))
     if manifest.get("reference") is not None:

@@ -49,6 +49,8 @@ class Task(ABC):
     def check(cls, config: Config) -> None:
         """Raises UserError for an option that does not apply to the task. Nothing is built."""
         criterion = cls.losses[config.train.loss]
+        if config.train.tet_lambda and config.train.loss != "tet":
+            raise UserError(f"train.tet_lambda is for train.loss 'tet', not for {config.train.loss!r}; leave it at 0")
         if config.train.label_smoothing and not criterion.smooths:
             raise UserError(
                 f"train.label_smoothing does not apply to train.loss {config.train.loss!r} of {cls.name}; leave it at 0"

@@ -94,7 +94,9 @@ class Classification(Task):
             inputs: [B, C, *S] or [T, B, C, *S].
             targets: class indices [B] or, if they were mixed, probabilities [B, K].
         """
-        return self.criterion.function(model(inputs), targets, self.config.train.label_smoothing)
+        train, outputs = self.config.train, model(inputs)
+        loss = self.criterion.function(outputs, targets, train.label_smoothing)
+        return losses.regularised(loss, outputs, train.tet_lambda) if train.tet_lambda else loss
 
     def metrics(self, calibration: bool = False) -> Accuracy:
         """Top-1 accuracy, and the expected calibration error if it is asked for."""

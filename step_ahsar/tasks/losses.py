@@ -46,12 +46,26 @@ def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 
 
 def temporal_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    r"""Temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946, eq. 9), without that paper's regulariser.
+    r"""Temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946, eq. 9), without its
+    regulariser: that is in :func:`regularised`.
 
     :math:`\frac{1}{T} \sum_t L_{CE}(O(t), y)` of logits O, [T, B, K].
     """
     each = repeat(targets, "b ... -> (t b) ...", t=len(outputs))
     return cross_entropy(rearrange(outputs, "t b ... -> (t b) ..."), each, smoothing)
+
+
+def regularised(loss: Tensor, outputs: Tensor, weight: float) -> Tensor:
+    r"""The whole loss of temporal efficient training (the same paper).
+
+    :math:`(1 - \lambda) L + \lambda \frac{1}{T} \sum_t MSE(O(t), \phi)` with :math:`\phi = 1`, as in the authors' code.
+
+    Args:
+        loss: L, of :func:`temporal_cross_entropy`.
+        outputs: the logits O, [T, B, K].
+        weight: :math:`\lambda`.
+    """
+    return (1 - weight) * loss + weight * (precise(outputs) - 1).square().mean()
 
 
 def pixel_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:

@@ -333,7 +333,7 @@ def test_nothing_that_ended_well_is_a_failure(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_an_interrupted_comparison_says_how_to_go_on_and_does(tmp_path):
     out = tmp_path / "out"
-    command = ["compare", "quickstart", *SMALL, "train.epochs=60", "compare.cells=[{id: a}]", "compare.seeds=[0]"]
+    command = ["compare", "quickstart", *SMALL, "train.epochs=30", "compare.cells=[{id: a}]", "compare.seeds=[0]"]
     running = subprocess.Popen(
         [*PROGRAM, *command, "--out", str(out)],
         stderr=subprocess.PIPE,
@@ -356,7 +356,7 @@ def test_an_interrupted_comparison_says_how_to_go_on_and_does(tmp_path):
     assert "Traceback" not in errors
     seed = Summary.model_validate_json((out / "summary.json").read_bytes()).cells[0].seeds[0]
     assert (seed.status, seed.epochs[0].epoch) == ("unfinished", 1)
-    assert 1 <= len(seed.epochs) < 60
+    assert 1 <= len(seed.epochs) < 30
     ok("report", out)
     assert "Not finished" in (out / "report.html").read_text(encoding="utf-8")
     kept = metrics.read_text().splitlines()[: len(seed.epochs) - 1]

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -197,7 +197,7 @@ def test_evaluating_gives_what_training_measured(finished):
     for kind in ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates"):
         assert result["operations"][kind] == getattr(counted, kind)
     assert engine.counted(result) == engine.counted(read_result(out)) == counted
-    assert result["neurons"] == {name: each._asdict() for name, each in found["neurons"].items()}
+    assert result["neurons"] == {name: asdict(each) for name, each in found["neurons"].items()}
     assert result["energy"] == {preset: 1e-6 * energy(counted, preset).spiking for preset in PRESETS}
     assert counted.samples == 60
     own = evaluate(out, overrides=["energy.mine.like=compute-int8", "energy.mine.add=1"], operations=True)["presets"]

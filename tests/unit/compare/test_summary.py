@@ -200,6 +200,52 @@ def test_the_best_of_several_thresholds_is_a_row_of_its_own():
     assert found["at-1.0"]["differs"] == {"model.threshold": [0.5, 1.0]}
 
 
+def costly(seed, acc1, operations):
+    kinds = ("macs", "macs_repeated", "dense_macs", "updates")
+    return run(seed, acc1, operations=dict.fromkeys(kinds, 0.0) | {"synaptic_operations": operations})
+
+
+def test_at_equal_operations_a_regulated_cell_is_beside_the_line_of_thresholds():
+    """Two seeds lie on the line, halfway and at its end; the third has more operations than any threshold."""
+    at = [
+        cell(f"at-{t}", [costly(s, acc1 + 0.01 * s, operations) for s in (0, 1, 2)], threshold=t)
+        for t, acc1, operations in ((0.5, 0.8, 400.0), (1.0, 0.6, 200.0), (2.0, 0.1, 0.0))
+    ]
+    ours = cell("ours", [costly(0, 0.75, 300.0), costly(1, 0.83, 400.0), costly(2, 0.9, 401.0)], "ahsar", threshold=1.0)
+    pairs = [pair for pair in summarise(MANIFEST, [ours, *at])["comparisons"] if pair["cell"] == "ours"]
+    [found] = [pair["equal_operations"] for pair in pairs if pair["chosen_from"]]
+    assert found["difference"]["values"] == pytest.approx([0.75 - 0.7, 0.83 - 0.81])
+    assert found["outside"] == 1
+    assert found["test"]["p_holm"] == found["test"]["p_t"] is not None
+    assert all(pair["equal_operations"] is None for pair in pairs if not pair["chosen_from"])
+    at[0]["seeds"][0]["operations"] = None
+    pairs = summarise(MANIFEST, [ours, *at])["comparisons"]
+    [found] = [pair["equal_operations"] for pair in pairs if pair["chosen_from"]]
+    assert found["outside"] == 2  # seed 0 has the thresholds 1 and 2 alone
+
+
+def under(seed, clean, corrupted):
+    values = {"clean": clean, "jpeg:1": corrupted}
+    none = {"firing_rate": None, "dead_fraction": None, "error": None}
+    return run(seed, clean, conditions={name: {"metrics": {"acc1": value}} | none for name, value in values.items()})
+
+
+def test_scores_of_robustness_are_relative_to_the_same_seed_of_the_reference():
+    ours = cell("ours", [under(0, 0.8, 0.6), under(1, 0.8, 0.7)], "ahsar")
+    theirs = cell("theirs", [under(0, 0.9, 0.2), under(1, 0.9, 0.1)])
+    found = summarise(MANIFEST | {"reference": "theirs"}, [ours, theirs])
+    scores = [seed["robustness"] for seed in found["cells"][0]["seeds"]]
+    assert [each["corrupted"] for each in scores] == [0.6, 0.7]
+    assert [each["relative"] for each in scores] == [0.75, 0.875]
+    assert [each["mce"] for each in scores] == pytest.approx([0.4 / 0.8, 0.3 / 0.9], abs=1e-5)
+    assert found["cells"][0]["mean"]["robustness"]["corrupted"] == pytest.approx(0.65)
+    assert found["cells"][0]["mean"]["conditions"] == {"clean": 0.8, "jpeg:1": pytest.approx(0.65)}
+    [pair] = found["comparisons"]
+    assert pair["robustness"]["corrupted"]["difference"]["values"] == pytest.approx([0.4, 0.6])
+    assert pair["robustness"]["corrupted"]["test"]["p_holm"] == pair["robustness"]["corrupted"]["test"]["p_t"]
+    assert "mce" not in summarise(MANIFEST, [ours, theirs])["cells"][0]["seeds"][0]["robustness"]
+
+
 def numbers(value):
     """All floats in a JSON value."""
     if isinstance(value, float):

@@ -61,8 +61,36 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
             for path, group in _LAYERS
             for rate in layers[path]["rate"][-1:]
         },
+        "conditions": {
+            name: _under(last["metrics"]["acc1"], share)
+            for name, share in [
+                ("clean", 1.0), ("jpeg:1", 0.9), ("jpeg:5", 0.5), ("contrast:1", 0.8), ("contrast:5", 0.2),
+                ("threshold:0.5", 0.7), ("fgsm:8", 0.3), ("time_steps:8", None if neuron == "ahsar" else 0.95),
+            ]
+        },
+        "early_exit": {
+            "criterion": "confidence", "epoch": epochs, "chosen": 0.5, "operations": [1e6, 4e6],
+            "points": [
+                _exit(0.5, 0.9 * last["metrics"]["acc1"], 2.0, 2e6), _exit(None, last["metrics"]["acc1"], 4.0, 4e6),
+            ],
+        },
         "synapses": {path: {"group": group, "spikes": 4 * layers[path]["rate"][-1]} for path, group in _LAYERS[1:]},
     }  # fmt: skip
+
+
+def _exit(threshold: float | None, accuracy: float, steps: float, operations: float) -> dict[str, Any]:
+    return {
+        "threshold": threshold, "acc1": accuracy, "time_steps": steps, "shares": [0.5, 0.5], "operations": operations,
+        "validation_acc1": accuracy, "validation_time_steps": steps,
+    }  # fmt: skip
+
+
+def _under(accuracy: float, share: float | None) -> dict[str, Any]:
+    """The record of a condition, under which this share of the accuracy is left; None = the model does not have it."""
+    if share is None:
+        return {"metrics": None, "firing_rate": None, "dead_fraction": None, "error": "it is bound to its <T>"}
+    metrics = {"acc1": accuracy * share, "ece": 0.5 * (1 - share)}
+    return {"metrics": metrics, "firing_rate": {"stem": 0.2}, "dead_fraction": 0.1, "error": None}
 
 
 def _groups(layers: dict[str, Any], key: str) -> dict[str, float]:
@@ -105,6 +133,7 @@ def cut(run: dict[str, Any], epochs: int) -> None:
 def change_task(cell: dict[str, Any], task: str, judged: str, others: Sequence[str]) -> dict[str, Any]:
     """`cell` with another task's metrics in place of its accuracies."""
     for run in cell["seeds"]:
+        run |= {"conditions": None, "early_exit": None}
         for record in (*run["epochs"], run, run["best"]):
             value = record["metrics"]["acc1"]
             record["metrics"] = {judged: value} | dict.fromkeys(others, value**2)
@@ -122,7 +151,7 @@ def manifest(**changes: Any) -> dict[str, Any]:
         "hardware": {"device": "cpu", "cpu": "x86_64", "threads": 2},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
         "datasets": [{"name": "digits", "fingerprint": "sha256:" + "ab" * 32, "train": 1297, "test": 500}],
-        "config": {"model": {"name": "spikformer_2_64"}},
+        "config": {"model": {"name": "spikformer_2_64"}}, "reference": "spikformer-lif-0.5",
     } | changes  # fmt: skip
 
 

@@ -15,12 +15,22 @@ from rich.console import Console
 from step_ahsar.errors import UserError
 from step_ahsar.report import print_table, render, text, write
 from step_ahsar.report.page import LARGE
-from step_ahsar.report.plots import _cliques, families
+from step_ahsar.report.plots import _cliques, by_band, families
 from step_ahsar.report.style import Theme
 
 STATES = ["summary", "failed_summary", "begun_summary", "single_summary", "tasks_summary", "ranked_summary"]
 VOID = {"meta", "br", "img"}
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+PAGES: dict[int, str] = {}
+
+
+def rendered(summary):
+    """The page of a summary that lives as long as the session, rendered once."""
+    if id(summary) not in PAGES:
+        PAGES[id(summary)] = render(summary)
+    return PAGES[id(summary)]
 
 
 @pytest.fixture(params=STATES, scope="module")
@@ -30,7 +40,7 @@ def state(request):
 
 @pytest.fixture(scope="module")
 def page(state, request):
-    return render(request.getfixturevalue(state))
+    return rendered(request.getfixturevalue(state))
 
 
 class Nesting(HTMLParser):
@@ -94,22 +104,29 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
     def labels(page):
         return re.findall(r'aria-label="([^"]+)"', page)
 
-    full = labels(render(summary))
+    full = labels(rendered(summary))
     assert sum(label.startswith("Validation accuracy and training loss") for label in full) == 2  # one for each model
     assert sum("of every layer" in label for label in full) == 7
     assert sum(label.startswith("Firing rate and threshold scale") for label in full) == 3  # the regulated cells
     assert sum("accuracy against firing rate" in label for label in full) == 1
     assert sum("accuracy against operations and energy" in label for label in full) == 1
     assert sum("against the starting threshold" in label for label in full) == 1
-    assert sum("of every layer" in label for label in labels(render(failed_summary))) == 6  # one has no epoch
-    assert len(labels(render(begun_summary))) == 2
-    assert len(labels(render(single_summary))) == 3
+    assert sum("of every layer" in label for label in labels(rendered(failed_summary))) == 6  # one has no epoch
+    assert len(labels(rendered(begun_summary))) == 2
+    assert len(labels(rendered(single_summary))) == 5
     assert sum(label.startswith("Activity of") for label in full) == 7
+    assert sum("under other conditions" in label for label in full) == 1
     earlier = copy.deepcopy(summary)  # of a version that did not measure distributions
     for cell in earlier["cells"]:
         for seed in cell["seeds"]:
             seed |= {"neurons": None, "synapses": None}
-    assert "Activity by depth" not in render(earlier)
+        cell["mean"] |= {"conditions": None, "robustness": None}
+        for seed in cell["seeds"]:
+            seed["early_exit"] = None
+    page = render(earlier)
+    assert "Activity by depth" not in page
+    assert "Robustness" not in page
+    assert "Early exit" not in page
 
 
 def test_a_line_joins_only_cells_that_differ_in_their_threshold_alone(summary):
@@ -128,7 +145,7 @@ def test_a_line_joins_only_cells_that_differ_in_their_threshold_alone(summary):
 
 
 def test_the_page_says_on_which_set_epochs_were_judged(summary):
-    text = "".join(parse(render(summary)).text)
+    text = "".join(parse(rendered(summary)).text)
     assert "the best epoch and AHSAR’s slow loop are based on a validation set" in text
     judged_on_test = copy.deepcopy(summary)
     for cell in judged_on_test["cells"]:
@@ -144,14 +161,14 @@ def test_the_page_says_on_which_set_epochs_were_judged(summary):
 def test_figures_at_the_best_epoch_stand_beside_those_of_the_last(summary):
     other = copy.deepcopy(summary)
     other["cells"][0]["mean"]["best_metrics"] = {"acc1": 0.98765}
-    assert "<td>98.8" not in render(summary)
+    assert "<td>98.8" not in rendered(summary)
     assert "<td>98.8" in render(other)
 
 
 def test_operations_and_energy_are_those_of_a_sample(summary):
     cell = summary["cells"][0]
     millions = 10 * sum(cell["mean"]["firing_rate"].values())
-    page = render(summary)
+    page = rendered(summary)
     row = [0.009, millions, 4.5, 123456.0, 0.9 * millions, 700.0]
     assert "\n".join(f"<td>{text.significant(value)}</td>" for value in row) in page
     assert all(f"<th>{preset}<small>µJ</small></th>" in page for preset in ("compute-fp32", "memory"))
@@ -160,14 +177,68 @@ def test_operations_and_energy_are_those_of_a_sample(summary):
         cell["mean"] |= {"operations": None, "energy": None}
     page = render(earlier)
     assert "µJ" not in page
-    assert "millions" not in page
+    assert "of membranes, millions" not in page
     assert "Operations and energy" not in page
     earlier["cells"][0]["mean"] = summary["cells"][0]["mean"]  # some cells have them
     assert render(earlier).count("<td>700</td>") == 1
 
 
+def test_robustness_has_scores_conditions_and_what_pairs_show(summary):
+    page = rendered(summary)
+    said = " ".join("".join(parse(page).text).split())
+    [first, *_] = summary["cells"]
+    clean = first["mean"]["conditions"]["clean"]
+    assert first["mean"]["robustness"]["corrupted"] == pytest.approx(0.6 * clean, rel=1e-5)
+    row = [60.0, 100.0, 100.0, 0.0, 20.0]  # relative, mCE, relative mCE, ECE of clean and of corrupted data
+    found = re.search(r"<td>([\d. ±]+)</td>\n" * 7, page[page.index("<h2>Robustness") :])
+    assert [float(cell.split()[0]) for cell in found.groups()[2:]] == pytest.approx(row, abs=0.05)
+    assert float(found[1].split()[0]) == pytest.approx(100 * clean, abs=0.05)
+    assert "Mean corruption errors are relative to spikformer-lif-0.5, seed by seed." in said
+    assert "time_steps:8: it is bound to its <T>" in said
+    assert said.count("it is bound to its <T>") == 1
+    shown = r"Under corruption, in 10 pairs: .*; spikformer-ahsar-2 beside spikformer-lif-2 \+\d+\.\d points"
+    assert re.search(shown, said)
+    assert "7 conditions; accuracy in %, mean over seeds" in said
+
+
+def test_regulated_cells_stand_beside_the_thresholds_at_equal_operations(summary):
+    said = "".join(parse(rendered(summary)).text)
+    found = {pair["cell"]: pair["equal_operations"] for pair in summary["comparisons"] if pair["equal_operations"]}
+    assert set(found) == {"spikformer-ahsar-1", "spikformer-ahsar-2"}
+    for cell, each in found.items():
+        line = "spikformer-lif-0.5, spikformer-lif-1, spikformer-lif-2"
+        assert f"{cell}{line}{text.difference(each['difference'])}" in said
+    assert "Seeds with more or fewer operations than every threshold are left out." in said
+    outside = copy.deepcopy(summary["comparisons"])
+    for pair in outside:
+        if pair["equal_operations"]:
+            pair["equal_operations"] |= {"difference": {"values": [], "mean": None, "ci95": None}, "outside": 3}
+    [row, _] = text.at_equal_operations(outside)
+    assert row[2] == text.NONE
+    assert row[4] == "no seed has as many operations as any of the thresholds"
+
+
+def test_bands_are_a_line_of_their_own(summary):
+    cells = [copy.deepcopy(summary["cells"][3]) for _ in range(3)]
+    for cell, low in zip(cells, (0.3, 0.03, 0.1), strict=True):
+        cell["band"] = dict.fromkeys(("stem", "mlp"), (low, 2 * low))
+        cell["settings"] = cell["settings"] | {"ahsar.band": [low, 2 * low]}
+    [line] = by_band([*summary["cells"][:3], *cells])
+    assert [cell["settings"]["ahsar.band"][0] for cell in line] == [0.03, 0.1, 0.3]
+
+
+def test_early_exit_is_a_table_and_a_curve(summary):
+    page = rendered(summary)
+    assert 'aria-label="Test accuracy of samples that leave early"' in page
+    rows = re.findall(r"<td>([\d.]+) ± [\d.]+</td>\n" * 4, page[page.index("<h2>Early exit") :])
+    assert len(rows) == len(summary["cells"])
+    every, early, steps, share = map(float, rows[0])
+    assert early == pytest.approx(0.9 * every, abs=0.1)
+    assert (steps, share) == (2, 50)
+
+
 def test_pairs_say_in_what_they_differ(summary):
-    text = " ".join("".join(parse(render(summary)).text).split())
+    text = " ".join("".join(parse(rendered(summary)).text).split())
     assert "neuron, threshold (1, 0.5)" in text
     printed = io.StringIO()
     print_table(summary, Console(file=printed, width=200))
@@ -175,7 +246,7 @@ def test_pairs_say_in_what_they_differ(summary):
 
 
 def test_each_task_has_its_metric_and_plots_of_its_own(tasks_summary):
-    page = render(tasks_summary)
+    page = rendered(tasks_summary)
     labels = re.findall(r'aria-label="([^"]+)"', page)
     for name in ("mIoU", "mAP"):
         assert sum(label == f"Validation {name} and training loss by epoch" for label in labels) == 1
@@ -199,7 +270,7 @@ def test_metrics_of_one_task_are_named_in_the_header(tasks_summary):
 
 
 def test_files_left_out_are_counted_and_the_first_named(tasks_summary):
-    text = "".join(parse(render(tasks_summary)).text)
+    text = "".join(parse(rendered(tasks_summary)).text)
     line = "5 files of digits_scenes left out: images/0.png: <not> an image; "
     assert text.count(line) == 1
     assert "images/2.png: <not> an image and 2 more" in text
@@ -269,11 +340,11 @@ def test_a_damaged_picture_is_named(single_summary, tmp_path):
 def test_without_pictures_there_is_no_such_section(begun_summary, tmp_path):
     predictions(tmp_path, 2)  # of whom?
     assert "Predictions" not in write(begun_summary, tmp_path).read_text(encoding="utf-8")
-    assert "Predictions" not in render(begun_summary)
+    assert "Predictions" not in rendered(begun_summary)
 
 
 def test_failures_are_shown_as_text(failed_summary):
-    page = render(failed_summary)
+    page = rendered(failed_summary)
     text = "".join(parse(page).text)
     assert "4 of 21 runs failed" in text
     assert "loss is nan at epoch 4, step 12" in text
@@ -282,8 +353,8 @@ def test_failures_are_shown_as_text(failed_summary):
 
 
 def test_an_unfinished_comparison_says_so(begun_summary, summary):
-    assert "0 of 21 runs are done" in "".join(parse(render(begun_summary)).text)
-    assert "Not finished" not in render(summary)
+    assert "0 of 21 runs are done" in "".join(parse(rendered(begun_summary)).text)
+    assert "Not finished" not in rendered(summary)
 
 
 def test_a_silent_network_can_be_drawn(single_summary):
@@ -297,14 +368,14 @@ def test_a_silent_network_can_be_drawn(single_summary):
 
 
 def test_same_summary_same_page(summary):
-    assert render(summary) == render(summary)
+    assert render(summary) == rendered(summary)
 
 
 def test_writing_replaces_the_page_whole(begun_summary, tmp_path):
     path = write(begun_summary, tmp_path)
     path.write_text("old")
     assert write(begun_summary, tmp_path) == path
-    assert path.read_text(encoding="utf-8") == render(begun_summary)
+    assert path.read_text(encoding="utf-8") == rendered(begun_summary)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
@@ -380,13 +451,13 @@ def test_the_terminals_table_cuts_nothing_short(failed_summary, width):
 def test_methods_are_ranked_across_data_sets(ranked_summary, summary):
     ranking = ranked_summary["ranking"]
     assert (len(ranking["methods"]), len(ranking["places"])) == (5, 3)
-    page = render(ranked_summary)
+    page = rendered(ranked_summary)
     assert "Across data sets" in page
     words = " ".join(parse(page).text)
     for method in ranking["methods"]:
         assert f"{method['name']}  {method['rank']:.2f}" in words
     assert f"the critical difference {ranking['critical_difference']:.2f}" in words
-    assert "Across data sets" not in render(summary)
+    assert "Across data sets" not in rendered(summary)
 
 
 def test_bars_join_methods_within_the_critical_difference():
@@ -396,12 +467,12 @@ def test_bars_join_methods_within_the_critical_difference():
 
 
 def test_the_page_begins_with_what_is_shown(summary, single_summary):
-    page = render(summary)
+    page = rendered(summary)
     words = " ".join(" ".join(parse(page).text).split())
     for sentence in text.verdicts(summary["comparisons"], 0.01):
         assert sentence in words
     assert page.index("What is shown") < page.index("<h2>Results</h2>")
-    assert "What is shown" not in render(single_summary)
+    assert "What is shown" not in rendered(single_summary)
 
 
 def test_a_page_of_many_cells_stays_small(summary):

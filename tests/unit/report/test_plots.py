@@ -23,5 +23,5 @@ def test_no_point_beats_one_of_the_front_and_the_front_beats_all_others(points):
 def test_labels_keep_their_digits():
     """Fault: axes of small numbers had the labels 0.00, 0.00, 0.00."""
     assert _shorter('<g><path d="M 1.2345 6.789"/><text x="1.2345">0.0015</text></g>') == (
-        '<g><path d="M 1.23 6.78"/><text x="1.23">0.0015</text></g>'
+        '<g><path d="M 1.2 6.7"/><text x="1.2">0.0015</text></g>'
     )

@@ -36,6 +36,27 @@ def test_tet_averages_the_loss_over_time_steps():
     torch.testing.assert_close(task(loss="tet").loss(nn.Identity(), logits, soft), each.mean())
 
 
+def test_tet_draws_logits_towards_one_by_its_lambda():
+    logits, targets = torch.randn(5, 4, 3), torch.tensor([0, 2, 1, 1])
+    plain = task(loss="tet").loss(nn.Identity(), logits, targets)
+    squares = ((logits - 1) ** 2).mean()
+    found = task(loss="tet", tet_lambda=0.2).loss(nn.Identity(), logits, targets)
+    torch.testing.assert_close(found, 0.8 * plain + 0.2 * squares)
+    with pytest.raises(UserError, match=r"train\.tet_lambda is for train\.loss 'tet', not for 'ce'; leave it at 0"):
+        task(tet_lambda=0.1)
+
+
+def test_calibration_error_by_hand():
+    """Of 4 samples 2 are in each of two bins of confidence, 0.75 and 0.95; right are one and both."""
+    logits = torch.log(torch.tensor([[0.75, 0.25], [0.25, 0.75], [0.95, 0.05], [0.05, 0.95]]))
+    targets = torch.tensor([0, 0, 0, 1])
+    found, other = (task(2).metrics(calibration=True) for _ in range(2))
+    found.update(logits[:3], targets[:3])
+    other.update(logits[3:], targets[3:])
+    found.merge(other)
+    assert found.compute() == {"acc1": 0.75, "ece": pytest.approx((abs(0.5 - 0.75) + abs(1 - 0.95)) / 2, abs=1e-5)}
+
+
 def test_tet_asks_the_model_for_every_time_step():
     asked = []
     task(loss="tet").build(lambda **options: asked.append(options))
