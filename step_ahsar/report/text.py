@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from math import floor, log10
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from step_ahsar.errors import shortened
@@ -274,6 +274,26 @@ def at_equal_operations(comparisons: Sequence[dict[str, Any]]) -> list[tuple[str
                 shown += f"; {found['outside']} of {len(tested['values']) + found['outside']} seeds outside of the line"
         rows.append((each["cell"], ", ".join(each["chosen_from"]), difference(tested), p_value(p), shown))
     return rows
+
+
+def activity(cell: dict[str, Any], groups: Sequence[str]) -> str:
+    """Shares of silent and of always firing neurons, and spikes per synapse, by group: means over layers and seeds."""
+    runs = [seed for seed in cell["seeds"] if seed["status"] == "ok" and seed["neurons"]]
+
+    def means(column: str, key: str) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        for run in runs:
+            for layer in (run[column] or {}).values():
+                found.setdefault(layer["group"], []).append(layer[key])
+        return {group: fmean(found[group]) for group in groups if group in found}
+
+    silent, saturated, spikes = means("neurons", "dead"), means("neurons", "saturated"), means("synapses", "spikes")
+    parts = [
+        "silent " + ", ".join(f"{group} {100 * share:.1f} %" for group, share in silent.items()),
+        "always firing " + ", ".join(f"{group} {100 * share:.1f} %" for group, share in saturated.items()),
+        "spikes per synapse " + ", ".join(f"{group} {number:.2f}" for group, number in spikes.items()),
+    ]
+    return "; ".join(part for part in parts if part[-1].isdigit() or part.endswith("%"))
 
 
 # Of each score of robustness the head of its column, and what is below it.

@@ -1,6 +1,7 @@
 """Counted operations: by hand, by brute force, against SpikingJelly's counter, and what they do not depend on."""
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -334,6 +335,50 @@ def test_spikingjellys_counter_agrees():
     assert sum(layer.synaptic_operations for layer in weights) * 2 == theirs.get_total() > 0
     assert sum(layer.kind == "neuron" for layer in ours.layers) == 17
     assert ours.time_steps == 3
+
+
+def test_spikingjellys_counter_agrees_on_a_convolutional_net_of_this_package():
+    """The stem of Spikformer with SpikingJelly's neurons, on events: every input is binary."""
+    from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
+
+    torch.manual_seed(0)
+    model = timm.create_model("spikformer_dvs_2_64", backend="spikingjelly", threshold=0.1).eval()
+    stem, x = model.patch_embed.stages, (torch.rand(4, 2, 2, 32, 32) < 0.2).float()
+    theirs = SynOpCounter()
+    with torch.no_grad(), DispatchCounterMode([theirs]):
+        stem(x)
+    ours = operations(stem, [x], batch_axis=1)
+    convolutions = [layer for layer in ours.layers if layer.kind == "conv"]
+    assert len(convolutions) == 4
+    assert all(layer.synaptic_operations and not layer.analog for layer in convolutions)
+    assert 2 * ours.synaptic_operations == theirs.get_total()
+
+
+def test_neurobench_agrees_where_it_can_count():
+    """Its effective accumulates of every weight layer whose inputs are binary. Attention it does not see."""
+    macs = pytest.importorskip("neurobench.metrics.utils.layers")
+    torch.manual_seed(0)
+    model = timm.create_model("spikformer_2_64", in_chans=3, threshold=0.05).eval()
+    inputs = {}
+
+    def keep(name):
+        return lambda module, given: inputs.setdefault(name, given[0].detach())
+
+    weighted = nn.Conv2d | nn.Conv1d | nn.Linear
+    hooks = [
+        module.register_forward_pre_hook(keep(name))
+        for name, module in model.named_modules()
+        if isinstance(module, weighted)
+    ]
+    found = {layer.name: layer for layer in operations(model, [torch.rand(2, 3, 32, 32)]).layers}
+    for hook in hooks:
+        hook.remove()
+    binary = {name: x for name, x in inputs.items() if x.max() == 1 and not found[name].analog}
+    assert len(binary) == 8
+    for name, x in binary.items():
+        accumulates, spiking = macs.single_layer_MACs(x, model.get_submodule(name))
+        assert spiking
+        assert 2 * found[name].synaptic_operations == accumulates > 0
 
 
 def test_spikingjelly_in_single_steps():

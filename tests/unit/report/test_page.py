@@ -218,6 +218,16 @@ def test_regulated_cells_stand_beside_the_thresholds_at_equal_operations(summary
     assert row[4] == "no seed has as many operations as any of the thresholds"
 
 
+def test_activity_is_also_told_by_group(summary):
+    rate = summary["cells"][0]["mean"]["firing_rate"]["mlp"]
+    line = text.activity(summary["cells"][0], ["stem", "mlp"])
+    assert line.startswith(
+        "silent stem 12.5 %, mlp 12.5 %; always firing stem 25.0 %, mlp 25.0 %; spikes per synapse stem "
+    )
+    assert line.endswith(f"mlp {4 * rate:.2f}")
+    assert text.activity(summary["cells"][0], ["stem", "attention", "mlp"]) in rendered(summary)
+
+
 def test_bands_are_a_line_of_their_own(summary):
     cells = [copy.deepcopy(summary["cells"][3]) for _ in range(3)]
     for cell, low in zip(cells, (0.3, 0.03, 0.1), strict=True):
