@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import step_ahsar.models  # noqa: F401  # timm then knows them
 from step_ahsar.errors import UserError
 from step_ahsar.measure import LayerOperations, Operations, operations
 from step_ahsar.neurons import create_neuron
