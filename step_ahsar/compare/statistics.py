@@ -124,11 +124,13 @@ def _signs(values: Sequence[float]) -> float:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's correction of the p-values of one table (Holm 1979). Those that are None are no tests."""
-    from statsmodels.stats.multitest import multipletests
-
-    known = [p for p in p_values if p is not None]
-    corrected = iter(multipletests(known, method="holm")[1].tolist() if known else [])
-    return [None if p is None else next(corrected) for p in p_values]
+    # Not by statsmodels, which collects all of Python's garbage at each call: a third of a second for three numbers.
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for before, (p, place) in enumerate(known):
+        corrected[place] = least = max(least, min(1.0, (len(known) - before) * p))
+    return corrected
 
 
 def learning_area(metrics: Sequence[float], epochs: int) -> float:

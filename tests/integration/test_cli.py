@@ -17,6 +17,8 @@ from step_ahsar.cli import app
 from step_ahsar.compare import Summary
 from step_ahsar.measure import PRESETS
 
+pytestmark = pytest.mark.xdist_group("cli")  # they share a comparison
+
 SMALL = ["train.epochs=2", "data.batch_size=256", "data.img_size=4", "model.time_steps=1"]
 PROGRAM = [sys.executable, "-c", "from step_ahsar.cli import main; main()"]
 

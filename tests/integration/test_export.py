@@ -21,6 +21,8 @@ from step_ahsar.engine.build import build_model
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.tasks import create_task
 
+pytestmark = pytest.mark.xdist_group("export")  # they share runs
+
 sj_spikformer = pytest.importorskip("spikingjelly.activation_based.model.spikformer")
 pytest.importorskip("braincog")
 ROOT = Path(__file__).parents[2]

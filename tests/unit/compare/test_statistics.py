@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from step_ahsar.compare.statistics import (
     Ratio,
@@ -164,6 +165,11 @@ def test_holms_correction_by_hand():
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
     assert holm([None]) == [None]
     assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holms_correction_is_that_of_statsmodels(p_values):
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 def test_the_learning_curves_area():

@@ -11,6 +11,7 @@ import pytest
 
 from step_ahsar.compare.schema import RESULTS
 from step_ahsar.compare.summary import summarise
+from step_ahsar.report import render
 
 _LAYERS = (
     [(f"patch_embed.stages.{i}.neuron", "stem") for i in range(4)]
@@ -111,6 +112,16 @@ def _cell(id: str, model: str, neuron: str, threshold: float, speed: float, epoc
         "band": dict.fromkeys(("stem", "attention", "mlp"), (0.2, 0.4)) if neuron == "ahsar" else None,
         "seeds": [_seed(seed, neuron, threshold, speed, epochs) for seed in (0, 1, 2)],
     }  # fmt: skip
+
+
+_PAGES: dict[int, str] = {}
+
+
+def rendered(summary: dict[str, Any]) -> str:
+    """The page of a summary that lives as long as the session, rendered once."""
+    if id(summary) not in _PAGES:
+        _PAGES[id(summary)] = render(summary)
+    return _PAGES[id(summary)]
 
 
 def fail(cell: dict[str, Any], seed: int, after: int, error: str) -> None:

@@ -8,13 +8,13 @@ import subprocess
 
 import pytest
 
-from step_ahsar.report import render
 from step_ahsar.report.formats import as_latex, as_markdown
+from tests.unit.report.conftest import rendered
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium"),
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("page"),
 ]
 
 # Runs in the page after its own script, and leaves what it finds as JSON in an element of its own.
@@ -63,7 +63,7 @@ def test_clicks_sort_within_models(summary, tmp_path):
     header.click();
     report({ before, up, state, down: shown(table), after: header.getAttribute("aria-sort") });
     """
-    found = act(render(summary), actions, tmp_path)
+    found = act(rendered(summary), actions, tmp_path)
     # Values that look the same keep their order.
     order = {cell["id"]: round(100 * cell["mean"]["metrics"]["acc1"], 1) for cell in summary["cells"]}
     spikformer, qkformer = (sorted((i for i in order if i.startswith(m)), key=order.get) for m in ("spik", "qk"))
@@ -81,7 +81,7 @@ def test_a_filter_hides_rows_and_empty_groups(summary, tmp_path):
     const by = (text) => { field.value = text; field.dispatchEvent(new Event("input")); return shown(table); };
     report({ ahsar: by("AHSAR-2 spik"), none: by("nothing"), all: by("") });
     """
-    found = act(render(summary), actions, tmp_path)
+    found = act(rendered(summary), actions, tmp_path)
     assert found["ahsar"][1:] == ["spikformer-ahsar-2"]
     assert found["none"] == []
     assert len(found["all"]) == len(summary["cells"]) + 2
@@ -96,7 +96,7 @@ def test_buttons_copy_the_tables(summary, tmp_path):
     const hidden = buttons.some((button) => button.hidden);
     setTimeout(() => report({ copied, hidden, labels: buttons.map((button) => button.textContent) }), 50);
     """
-    found = act(render(summary), actions, tmp_path)
+    found = act(rendered(summary), actions, tmp_path)
     assert found == {"copied": [as_markdown(summary), as_latex(summary)], "labels": ["copied"] * 2, "hidden": False}
 
 
@@ -114,7 +114,7 @@ def test_cells_are_hidden_in_every_plot_with_a_legend(summary, tmp_path):
     labels[1].dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
     report({ number, off, pressed, on: others().length, again: states() });
     """
-    found = act(render(summary), actions, tmp_path)
+    found = act(rendered(summary), actions, tmp_path)
     assert found["number"] > 4  # two curves with their shades, and a point for each group
     assert found["off"]
     assert found["on"] == 0
@@ -139,7 +139,7 @@ def test_the_pointer_shows_the_values_of_an_epoch(summary, tmp_path):
     svg.dispatchEvent(new PointerEvent("pointerleave"));
     report({ metric, loss, fewer, gone: tip.hidden });
     """
-    found = act(render(summary), actions, tmp_path)
+    found = act(rendered(summary), actions, tmp_path)
     first = summary["cells"][0]
     same = [
         cell for cell in summary["cells"] if cell["model"] == first["model"] and cell["dataset"] == first["dataset"]
@@ -161,7 +161,7 @@ def test_the_pointer_shows_the_values_of_an_epoch(summary, tmp_path):
 
 @pytest.mark.parametrize("state", ["failed_summary", "begun_summary", "single_summary", "ranked_summary"])
 def test_no_state_of_a_comparison_breaks_the_script(state, request, tmp_path):
-    page = render(request.getfixturevalue(state))
+    page = rendered(request.getfixturevalue(state))
     actions = """
     for (const header of document.querySelectorAll("table.tools th")) { header.click(); header.click(); }
     report({ tables: document.querySelectorAll("table.tools").length });

@@ -17,20 +17,14 @@ from step_ahsar.report import print_table, render, text, write
 from step_ahsar.report.page import LARGE
 from step_ahsar.report.plots import _cliques, by_band, families
 from step_ahsar.report.style import Theme
+from tests.unit.report.conftest import rendered
 
 STATES = ["summary", "failed_summary", "begun_summary", "single_summary", "tasks_summary", "ranked_summary"]
 VOID = {"meta", "br", "img"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-PAGES: dict[int, str] = {}
-
-
-def rendered(summary):
-    """The page of a summary that lives as long as the session, rendered once."""
-    if id(summary) not in PAGES:
-        PAGES[id(summary)] = render(summary)
-    return PAGES[id(summary)]
+pytestmark = pytest.mark.xdist_group("page")  # with test_browser.py, so that each page is rendered once
 
 
 @pytest.fixture(params=STATES, scope="module")
