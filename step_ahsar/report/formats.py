@@ -34,13 +34,13 @@ def as_csv(summary: Summary) -> str:
 
 
 def as_markdown(summary: Summary) -> str:
-    """The cells, and below them the pairs if there are any. ± is half the 95 % Student-t interval over seeds."""
-    return "\n\n".join(_markdown(rows) for rows in (_cells(summary), _pairs(summary)) if len(rows) > 1)
+    """The cells, the pairs, and what else was measured. ± is half the 95 % Student-t interval over seeds."""
+    return "\n\n".join(_markdown(rows) for rows in _tables(summary))
 
 
 def as_latex(summary: Summary) -> str:
-    r"""The same as two ``tabular`` environments, with the rules of the package booktabs."""
-    return "\n\n".join(_latex(rows) for rows in (_cells(summary), _pairs(summary)) if len(rows) > 1)
+    r"""The same as ``tabular`` environments, with the rules of the package booktabs."""
+    return "\n\n".join(_latex(rows) for rows in _tables(summary))
 
 
 FORMATS: Mapping[str, Callable[[Summary], str]] = {
@@ -51,10 +51,18 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 }
 
 
+def _tables(summary: Summary) -> list[Rows]:
+    """The tables that have rows, each with its head."""
+    makers = (_cells, _pairs, _operations, _at_equal_operations, _robustness, _early_exit)
+    return [rows for make in makers if len(rows := make(summary)) > 1]
+
+
 def _run(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
     best = seed["best"] or {"epoch": None, "metrics": {}}
     named = {"metric": seed["metrics"], "best": best["metrics"], "rate": seed["firing_rate"]}
-    named |= {"operations": seed["operations"], "energy_uj": seed["energy"]}
+    named |= {"operations": seed["operations"], "energy_uj": seed["energy"], "robustness": seed["robustness"]}
+    tested = {name: row["metrics"] for name, row in (seed["conditions"] or {}).items() if row["metrics"]}
+    named |= {"condition": {name: metrics[cell["metric"]] for name, metrics in tested.items()}}
     return {
         "cell": cell["id"],
         **cell["settings"],
@@ -74,7 +82,7 @@ def _cells(summary: Summary) -> Rows:
     head = ["cell", "threshold", f"{metric or 'metric'} %, mean ± 95 %", "n", *goal]
     return [[*head, f"firing rate: {' / '.join(groups)}"]] + [
         [
-            f"`{cell['id']}`",
+            _id(cell),
             text.threshold(cell),
             text.named_score(cell, metric),
             text.seeds(cell),
@@ -98,6 +106,47 @@ def _pairs(summary: Summary) -> Rows:
         ]
         for pair in summary["comparisons"]
     ]
+
+
+def _operations(summary: Summary) -> Rows:
+    cells = [cell for cell in summary["cells"] if cell["mean"]["operations"]]
+    presets = list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ()))
+    head = ["of one sample", "synaptic operations, millions", "MACs of real numbers, millions"]
+    rows = [[*head, *(f"{preset}, µJ" for preset in presets)]]
+    for cell in cells:
+        counts = [cell["mean"]["operations"][kind] / 1e6 for kind in ("synaptic_operations", "macs")]
+        values = [*counts, *(cell["mean"]["energy"].get(preset) for preset in presets)]
+        rows.append([_id(cell), *(text.NONE if value is None else text.significant(value) for value in values)])
+    return rows
+
+
+def _at_equal_operations(summary: Summary) -> Rows:
+    head = ["at equal operations", "beside the line of", "difference, points [95 %]", "p (Holm)", "shown"]
+    return [head, *(list(row) for row in text.at_equal_operations(summary["comparisons"]))]
+
+
+def _robustness(summary: Summary) -> Rows:
+    cells = [cell for cell in summary["cells"] if cell["mean"]["robustness"]]
+    known = [name for name in text.SCORES if any(name in cell["mean"]["robustness"] for cell in cells)]
+    head = ["robustness", *(", ".join(text.SCORES[name]) for name in known)]
+    return [head, *([_id(cell), *_intervals(cell, "robustness", dict.fromkeys(known, 100.0))] for cell in cells)]
+
+
+def _early_exit(summary: Summary) -> Rows:
+    cells = [cell for cell in summary["cells"] if cell["mean"]["early_exit"]]
+    columns = {"acc1_all": 100.0, "acc1": 100.0, "time_steps": 1.0, "operations_share": 100.0}
+    head = ["early exit", "all steps, accuracy %", "early, accuracy %", "time steps", "operations, % of all steps"]
+    return [head, *([_id(cell), *_intervals(cell, "early_exit", columns)] for cell in cells)]
+
+
+def _intervals(cell: dict[str, Any], what: str, columns: Mapping[str, float]) -> list[str]:
+    """Means with their intervals, each times its factor."""
+    means, intervals = cell["mean"][what], cell["ci95"][what] or {}
+    return [text.with_interval(means.get(name), intervals.get(name), scale) for name, scale in columns.items()]
+
+
+def _id(cell: dict[str, Any]) -> str:
+    return f"`{cell['id']}`"
 
 
 def _control(pair: dict[str, Any]) -> str:

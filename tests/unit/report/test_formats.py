@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+from step_ahsar.report import text
 from step_ahsar.report.formats import as_csv, as_json, as_latex, as_markdown
 
 
@@ -12,7 +13,8 @@ def rows(printed):
 
 
 def test_markdown_has_a_line_for_each_cell_and_pair(failed_summary):
-    first, _, paired = as_markdown(failed_summary).partition("\n\n| paired over seeds |")
+    first, _, further = as_markdown(failed_summary).partition("\n\n| paired over seeds |")
+    paired = further.split("\n\n")[0]
     assert len(rows(paired)) == len(failed_summary["comparisons"]) + 1  # and what is left of the header
     header, line, *cells = rows(first)
     assert header == [
@@ -24,9 +26,24 @@ def test_markdown_has_a_line_for_each_cell_and_pair(failed_summary):
     assert cells[5][2:] == ["–", "0, 3 failed", "–", "–"]
 
 
+def test_what_else_was_measured_has_tables_of_its_own(summary):
+    tables = {found[0][0]: found for part in as_markdown(summary).split("\n\n") if (found := rows(part))}
+    names = ["cell", "paired over seeds", "of one sample", "at equal operations", "robustness", "early exit"]
+    assert list(tables) == names
+    for found in tables.values():
+        assert len({len(row) for row in found}) == 1
+    cell = summary["cells"][0]
+    operations, robustness, exits = (tables[name][2] for name in ("of one sample", "robustness", "early exit"))
+    assert operations[1] == text.significant(cell["mean"]["operations"]["synaptic_operations"] / 1e6)
+    assert operations[-1] == "700"  # the energy by memory
+    assert robustness[1].split(" ± ")[0] == f"{100 * cell['mean']['robustness']['corrupted']:.1f}"
+    assert [value.split(" ± ")[0] for value in exits[3:]] == ["2.0", "50.0"]
+    assert len(tables["at equal operations"]) == 4
+
+
 def test_tasks_without_a_target(tasks_summary):
     summary = tasks_summary | {"manifest": tasks_summary["manifest"] | {"target": None}, "comparisons": []}
-    header, _, *cells = rows(as_markdown(summary))
+    header, _, *cells = rows(as_markdown(summary).split("\n\n")[0])
     assert header[2:4] == ["metric %, mean ± 95 %", "n"]
     assert len(header) == 5
     assert {row[2].split()[-1] for row in cells} == {"mIoU", "mAP"}
@@ -34,11 +51,11 @@ def test_tasks_without_a_target(tasks_summary):
 
 def test_a_single_run_has_no_pairs(single_summary):
     assert "paired" not in as_markdown(single_summary)
-    assert as_latex(single_summary).count(r"\begin{tabular}") == 1
+    assert as_latex(single_summary).count(r"\begin{tabular}") == 4  # cells, operations, robustness, early exit
 
 
 def test_latex_is_the_same_table_with_its_signs_escaped(failed_summary):
-    cells, pairs = as_latex(failed_summary).split("\n\n")
+    cells, pairs, *_ = as_latex(failed_summary).split("\n\n")
     assert cells.splitlines()[:4] == [
         r"\begin{tabular}{lrrrrr}",
         r"\toprule",
@@ -69,6 +86,8 @@ def test_csv_has_a_line_for_each_run(failed_summary):
             assert float(row["rate.attention"]) == seed["firing_rate"]["attention"]
             assert float(row["operations.macs"]) == seed["operations"]["macs"]
             assert float(row["energy_uj.memory"]) == seed["energy"]["memory"]
+            assert float(row["condition.jpeg:1"]) == seed["conditions"]["jpeg:1"]["metrics"]["acc1"]
+            assert float(row["robustness.corrupted"]) == seed["robustness"]["corrupted"]
         else:
             assert row["metric.acc1"] == ""
 
