@@ -86,14 +86,7 @@ def measure_conditions(
             data that are not those the run was trained on.
     """
     opened = Run.existing(Path(run))
-    overrides = list(overrides)
-    for override in overrides:
-        if (key := override.partition("=")[0].strip()) not in _LOADING:
-            raise UserError(
-                f"{key!r} cannot be changed together with conditions, whose results are kept; these can: "
-                f"{', '.join(_LOADING)}"
-            )
-    config = load_config(opened.config_file, overrides)
+    config = config_for_testing(opened, overrides)
     wanted = expand(conditions, config, find_dataset(config.data.name))
     epoch = _epoch(opened, which)
     known = ranks.agreed(lambda: _known(opened, epoch))
@@ -107,6 +100,17 @@ def measure_conditions(
         if on_condition is not None:
             on_condition(known[condition.name])
     return {each.name: known[each.name] for each in wanted}
+
+
+def config_for_testing(run: Run, overrides: Iterable[str]) -> Config:
+    """The config of a run whose data may lie elsewhere now. Raises UserError for an override of anything else."""
+    overrides = list(overrides)
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) not in _LOADING:
+            raise UserError(
+                f"{key!r} cannot be changed here, because the results are kept; these can: {', '.join(_LOADING)}"
+            )
+    return load_config(run.config_file, overrides)
 
 
 def _epoch(run: Run, which: str) -> int:

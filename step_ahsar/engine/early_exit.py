@@ -18,14 +18,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from step_ahsar import ranks
-from step_ahsar.config import Config, load_config
+from step_ahsar.config import Config
 from step_ahsar.data import Batches, Data, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
+from step_ahsar.engine.conditions import config_for_testing
 from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError, unknown
-from step_ahsar.measure import OperationMeter, Uncountable
+from step_ahsar.measure import OperationMeter
 from step_ahsar.tasks import Task, create_task
 from step_ahsar.tasks.losses import precise
 
@@ -90,7 +91,7 @@ def measure_early_exit(
         run: the run's directory.
         criterion: one of :data:`CRITERIA`.
         which: "last", or "best": the checkpoint.
-        overrides: ``"a.b=value"`` over the run's config, such as ``data.root=...``.
+        overrides: ``"a.b=value"`` over the run's config, of keys that concern the loading of data alone.
         data: the run's data set, if it is open already.
 
     Returns:
@@ -107,7 +108,7 @@ def measure_early_exit(
     if criterion not in CRITERIA:
         raise unknown("criterion of early exit", criterion, CRITERIA)
     opened = Run.existing(Path(run))
-    config = load_config(opened.config_file, overrides)
+    config = config_for_testing(opened, overrides)
     check_early_exit(config)
     path = checkpoints.find(opened.checkpoints, which)
     kept = ranks.agreed(opened.early_exit)
@@ -256,6 +257,6 @@ def _operations(
                         _run(model, task, inputs, steps)
             meter.join()
             found.append(meter.operations().synaptic_operations)
-    except (Uncountable, UserError):  # UserError: it is bound to its number of steps
+    except UserError:  # it has operations that cannot be counted, or is bound to its number of steps
         return None
     return found

@@ -109,7 +109,9 @@ def test_on_the_command_line(run, tmp_path):
     assert f"mean corruption error against {tmp_path / 'other'} {100 * summed['mce']:.2f} %" in " ".join(said.split())
     ok("evaluate", run, "--corruptions")
     assert len(measured_conditions(run)) == 41
-    assert "cannot be changed together with conditions" in refused("evaluate", run, "--corruptions", "head.test_flip=1")
+    assert "cannot be changed here, because the results are kept" in refused(
+        "evaluate", run, "--corruptions", "head.test_flip=1"
+    )
     assert "unknown condition of static data 'fog'" in refused("evaluate", run, "--condition", "fog:1")
     assert "--reference is for" in refused("evaluate", run, "--reference", run)
     assert "--operations is for the clean test set" in refused("evaluate", run, "--operations", "--corruptions")

@@ -110,6 +110,9 @@ def test_on_the_command_line(tmp_path):
     assert "unknown criterion of early exit 'entropie'" in refused(
         "evaluate", tmp_path / "run", "--early-exit", "entropie"
     )
+    assert "cannot be changed here, because the results are kept" in refused(
+        "evaluate", tmp_path / "run", "--early-exit", "entropy", "data.corruption=jpeg:3"
+    )
     assert "--early-exit is a measurement of its own" in refused(
         "evaluate", tmp_path / "run", "--early-exit", "entropy", "--corruptions"
     )
