@@ -46,6 +46,8 @@ def on_line(points: Sequence[tuple[float, float]], x: float) -> float | None:
 
     >>> on_line([(4.0, 0.9), (1.0, 0.3)], 2.0), on_line([(4.0, 0.9), (1.0, 0.3)], 5.0)
     (0.5, None)
+    >>> on_line([(1.0, 0.3), (1.0, 0.2), (2.0, 0.5), (1.0, 0.1)], 1.0)
+    0.3
     """
     highest: dict[float, float] = {}
     for place, height in points:

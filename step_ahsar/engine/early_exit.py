@@ -75,6 +75,12 @@ def exit_steps(certain: Tensor, threshold: float | None) -> Tensor:
     return 1 + enough.int().argmax(0)
 
 
+def chosen(points: Sequence[dict[str, Any]]) -> float | None:
+    """The threshold with the fewest steps in validation of those that are there as accurate as all steps, the last."""
+    enough = [point for point in points if point["validation_acc1"] >= points[-1]["validation_acc1"]]
+    return min(enough, key=lambda point: (point["validation_time_steps"], -point["validation_acc1"]))["threshold"]
+
+
 def measure_early_exit(
     run: str | Path,
     criterion: str = "confidence",
@@ -132,12 +138,10 @@ def measure_early_exit(
     judged, tested = (_measure(model, batches, accelerator, criterion) for batches in (validation, data.test_batches()))
     operations = _operations(model, task, data.test_batches(), accelerator, config.model.time_steps)
     points = [_point(judged, tested, threshold, operations) for threshold in THRESHOLDS]
-    enough = [point for point in points if point["validation_acc1"] >= points[-1]["validation_acc1"]]
-    chosen = min(enough, key=lambda point: (point["validation_time_steps"], -point["validation_acc1"]))
     result = {
         "criterion": criterion,
         "epoch": checkpoint.epoch,
-        "chosen": chosen["threshold"],
+        "chosen": chosen(points),
         "operations": operations,
         "points": points,
     }

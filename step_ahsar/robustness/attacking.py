@@ -95,9 +95,7 @@ class Attacker:
         """
         found, size = ATTACKS[attack], size / 255
         for number, (inputs, targets) in enumerate(batches):
-            x = inputs.cpu().numpy() * self._std + self._mean
-            # Interpolation may have left the range of pixels by a rounding error.
-            x = np.clip(x, 0, 1).astype(np.float32)
+            x = (inputs.cpu().numpy() * self._std + self._mean).astype(np.float32)
             with seeded("attack", number), torch.inference_mode(False), torch.enable_grad():
                 classifier = self._classifier(
                     self._model,

@@ -87,6 +87,10 @@ def test_each_checkpoint_has_records_of_its_own(tmp_path):
     assert (last["clean"]["epoch"], best["clean"]["epoch"]) == (2, result["best"]["epoch"])
     assert best["clean"]["metrics"]["acc1"] == result["best"]["metrics"]["acc1"]
     assert measured_conditions(tmp_path / "run") == last
+    other = last["jpeg:1"] | {"condition": "jpeg:2", "epoch": 1}
+    engine.Run.existing(tmp_path / "run").add_condition(other | {"metrics": {"acc1": 0.123}})
+    assert measured_conditions(tmp_path / "run") == last
+    assert measure_conditions(tmp_path / "run", ["jpeg:2"])["jpeg:2"]["epoch"] == 2
 
 
 def test_a_model_that_cannot_have_a_condition_says_why(tmp_path):
