@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,23 +165,18 @@ def evaluate(
         return
     if operations:
         raise UserError("--operations is for the clean test set; leave out --condition and --corruptions")
-    of_run, of_reference = (
-        None
-        if each is None
-        else engine.measure_conditions(each, conditions, checkpoint, overrides or (), on_condition=_progress(each))
-        for each in (run, reference)
-    )
+    with Console(stderr=True, quiet=not is_main()).status("") as status:
+
+        def measured(which: Path) -> dict[str, dict[str, Any]]:
+            def tell(row: dict[str, Any]) -> None:
+                status.update(f"{which}: {row['condition']}")
+
+            return engine.measure_conditions(which, conditions, checkpoint, overrides or (), on_condition=tell)
+
+        found = measured(run)
+        theirs = None if reference is None else measured(reference)
     if is_main():
-        print_conditions(run, of_run or {}, reference, of_reference, Console())
-
-
-def _progress(run: Path) -> Callable[[dict[str, Any]], None] | None:
-    """Says on a terminal which condition was measured last."""
-    import sys
-
-    if not (is_main() and sys.stderr.isatty()):
-        return None
-    return lambda row: print(f"\r\033[K{run}: {row['condition']}", end="", file=sys.stderr, flush=True)
+        print_conditions(run, found, reference, theirs, Console())
 
 
 @app.command(cls=TorchCommand)

@@ -19,6 +19,7 @@ from step_ahsar.compare.summary import write
 from step_ahsar.compare.worker import Worker
 from step_ahsar.config import Config
 from step_ahsar.errors import UserError
+from step_ahsar.robustness import check_installed
 
 _SUMMARY_EVERY = 10.0  # seconds between two summaries of a comparison that is running
 
@@ -76,6 +77,7 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
             except UserError as error:
                 raise UserError(f"{config.compare.place(name)}: {error}") from None
     conditions = engine.conditions_of(config.compare.conditions, [cell for _, cell in cells])
+    check_installed(name for names in conditions for name in names)
     runs = [
         PlannedRun(
             name,

@@ -87,10 +87,10 @@ def _scored(cells: list[dict[str, Any]], reference: str | None) -> list[dict[str
     theirs = {seed["seed"]: seed.get("conditions") for seed in runs}
 
     def scored(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
-        found = seed.get("conditions") or {}
-        return seed | {"robustness": scores(found, cell["metric"], theirs.get(seed["seed"])) or None}
+        found = scores(seed.get("conditions") or {}, cell["metric"], theirs.get(seed["seed"]))
+        return seed | {"robustness": _rounded(found) or None}
 
-    return _rounded([cell | {"seeds": [scored(cell, seed) for seed in cell["seeds"]]} for cell in cells])
+    return [cell | {"seeds": [scored(cell, seed) for seed in cell["seeds"]]} for cell in cells]
 
 
 def _over_seeds(cell: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _over_seeds(cell: dict[str, Any]) -> dict[str, Any]:
         "operations": _by_name(seed.get("operations") for seed in good),
         "energy": _by_name(seed.get("energy") for seed in good),
         "conditions": _by_name(_judged(seed.get("conditions"), cell["metric"]) for seed in good),
-        "robustness": _by_name(seed["robustness"] for seed in good),
+        "robustness": _of_all(seed["robustness"] for seed in good),
         "early_exit": _by_name(_at_exit(seed.get("early_exit")) for seed in good),
     }
     return {
@@ -149,6 +149,13 @@ def _by_name(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] 
         for name, value in (row or {}).items():
             columns.setdefault(name, []).append(value)
     return columns or None
+
+
+def _of_all(rows: Iterable[dict[str, float] | None]) -> dict[str, list[float]] | None:
+    """:func:`_by_name` of what every row has: a mean over some of the seeds would hide which."""
+    known = list(rows)
+    columns = _by_name(known) or {}
+    return {name: values for name, values in columns.items() if len(values) == len(known)} or None
 
 
 def _each(statistic: Any, column: Any) -> Any:
@@ -192,7 +199,7 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
         "chosen_on": pair.control["chosen_on"] if pair.chosen_from else None,
         "seeds": [a["seed"] for a, _ in paired],
         "metric_difference": _difference(differences),
-        "test": asdict(statistics.paired_test(differences, margin)) | {"p_holm": None},
+        "test": _test(differences, margin),
         "wins": {
             "win": sum(d > 0 for d in differences),
             "tie": sum(d == 0 for d in differences),
@@ -218,8 +225,7 @@ def _robustness(paired: list[tuple[dict[str, Any], dict[str, Any]]], margin: flo
         both = [(a["robustness"] or {}, b["robustness"] or {}) for a, b in paired]
         values = [a[score] - b[score] for a, b in both if score in a and score in b]
         if values:
-            test = asdict(statistics.paired_test(values, margin)) | {"p_holm": None}
-            found[score] = {"difference": _difference(values), "test": test}
+            found[score] = {"difference": _difference(values), "test": _test(values, margin)}
     return found or None
 
 
@@ -242,8 +248,12 @@ def _at_equal_operations(pair: Pair, seeds: list[dict[str, Any]], margin: float)
             values.append(ours["metrics"][metric] - theirs_there)
     if not seeds:
         return None
-    test = asdict(statistics.paired_test(values, margin)) | {"p_holm": None}
-    return {"difference": _difference(values), "test": test, "outside": outside}
+    return {"difference": _difference(values), "test": _test(values, margin), "outside": outside}
+
+
+def _test(values: list[float], margin: float) -> dict[str, Any]:
+    """Tests of differences; their `p_holm` is written by :func:`_correct`, which sees all tests of a factor."""
+    return asdict(statistics.paired_test(values, margin)) | {"p_holm": None}
 
 
 def _correct(tests: list[dict[str, Any]]) -> None:

@@ -127,6 +127,6 @@ def _parse(text: str, what: str) -> Any:
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         mark = getattr(error, "problem_mark", None)
-        # The end of a text may be marked as a line of its own.
-        line = f", line {min(mark.line, text.rstrip().count(chr(10))) + 1}" if mark is not None else ""
+        last = text.rstrip().count("\n")  # the end of a text may be marked as a line of its own
+        line = f", line {min(mark.line, last) + 1}" if mark is not None else ""
         raise UserError(f"{what}{line}: not valid YAML: {problem}") from None

@@ -7,6 +7,7 @@ assembles the preparation that a config asks for, ``loading`` makes batches.
 
 # Importing these modules registers their data sets.
 from step_ahsar.data import embedded, events, images, scenes, sequences  # noqa: F401
+from step_ahsar.data.common.corruptions import SEVERITIES
 from step_ahsar.data.common.files import cache_folder
 from step_ahsar.data.common.fingerprint import FINGERPRINT_VERSION
 from step_ahsar.data.common.registry import (
@@ -26,6 +27,7 @@ from step_ahsar.data.pipeline import build_pipeline, check_options, find_corrupt
 __all__ = [
     "DATASETS",
     "FINGERPRINT_VERSION",
+    "SEVERITIES",
     "Batch",
     "Batches",
     "Data",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from step_ahsar.config import Config, DataConfig, EventsConfig, SequenceConfig
+from step_ahsar.data.common.corruptions import SEVERITIES
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.registry import DatasetSpec, Size
 from step_ahsar.data.encoders import DIRECT, ENCODERS, encode
@@ -138,7 +139,7 @@ def find_corruption(name: str, spec: DatasetSpec) -> Corrupt:
     title, _, severity = name.partition(":")
     if title not in kind.CORRUPTIONS:
         raise unknown(f"corruption of {spec.modality} data", title, kind.CORRUPTIONS)
-    if severity not in tuple("12345"):
+    if severity not in map(str, SEVERITIES):
         raise UserError(f"a corruption is name:severity with a severity from 1 to 5, got {name!r}")
     return partial(_corrupt, kind.corrupt, title, int(severity))
 

@@ -9,25 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from step_ahsar import ranks
-from step_ahsar.config import Config, load_config
-from step_ahsar.data import Data, find_dataset, open_data, seeded
+from step_ahsar.config import Config
+from step_ahsar.data import Data, find_dataset, seeded
 from step_ahsar.data.images.transforms import statistics
 from step_ahsar.engine import checkpoint as checkpoints
-from step_ahsar.engine.build import build_model
+from step_ahsar.engine.checkpoint import Checkpoint
 from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.evaluate import measure
+from step_ahsar.engine.restore import config_of, data_of, restore
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
-from step_ahsar.robustness import Attacker, Condition, expand
-from step_ahsar.tasks import Task, create_task
+from step_ahsar.robustness import Attacker, Condition, check_installed, expand
+from step_ahsar.tasks import Task
 
 Row = dict[str, Any]
-
-# Where the data are and how they are loaded; nothing that changes a result.
-_LOADING = ("data.root", "data.cache", "data.workers", "data.prefetch", "data.pin_memory", "data.batch_size")
 
 
 def conditions_of(names: Sequence[str], configs: Sequence[Config]) -> list[tuple[str, ...]]:
@@ -86,54 +85,41 @@ def measure_conditions(
             data that are not those the run was trained on.
     """
     opened = Run.existing(Path(run))
-    config = config_for_testing(opened, overrides)
+    config = config_of(opened, overrides)
     wanted = expand(conditions, config, find_dataset(config.data.name))
-    epoch = _epoch(opened, which)
-    known = ranks.agreed(lambda: _known(opened, epoch))
+    path = checkpoints.find(opened.checkpoints, which)
+    known = ranks.agreed(lambda: _known(opened, checkpoints.epoch_of(path)))
+    left = [each for each in wanted if each.name not in known]
+    check_installed(each.name for each in left)
+    if left:
+        data = data_of(opened, config) if data is None else data
+        accelerator = create_accelerator(config.train.amp)
+        checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     for condition in wanted:
-        if condition.name not in known:
-            if data is None:
-                data = open_data(config)
-                opened.check_data(data)
-            known[condition.name] = _measure(opened, config, data, condition, which)
-            ranks.agreed(partial(opened.add_condition, known[condition.name]))
+        if condition in left:
+            assert data is not None
+            row = _measure(config, data, condition, checkpoint, path, accelerator)
+            ranks.agreed(partial(opened.add_condition, row))
+            known[condition.name] = row
         if on_condition is not None:
             on_condition(known[condition.name])
     return {each.name: known[each.name] for each in wanted}
-
-
-def config_for_testing(run: Run, overrides: Iterable[str]) -> Config:
-    """The config of a run whose data may lie elsewhere now. Raises UserError for an override of anything else."""
-    overrides = list(overrides)
-    for override in overrides:
-        if (key := override.partition("=")[0].strip()) not in _LOADING:
-            raise UserError(
-                f"{key!r} cannot be changed here, because the results are kept; these can: {', '.join(_LOADING)}"
-            )
-    return load_config(run.config_file, overrides)
-
-
-def _epoch(run: Run, which: str) -> int:
-    return checkpoints.epoch_of(checkpoints.find(run.checkpoints, which))
 
 
 def _known(run: Run, epoch: int) -> dict[str, Row]:
     return {row["condition"]: row for row in run.conditions() if row["epoch"] == epoch}
 
 
-def _measure(run: Run, config: Config, data: Data, condition: Condition, which: str) -> Row:
+def _measure(
+    config: Config, data: Data, condition: Condition, checkpoint: Checkpoint, path: Path, accelerator: Accelerator
+) -> Row:
     """The record of one condition."""
-    path = checkpoints.find(run.checkpoints, which)
-    accelerator = create_accelerator(config.train.amp)
-    checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     row = {"condition": condition.name, "epoch": checkpoint.epoch}
     config = config.with_values(condition.settings)
     data = replace(data, config=config)
-    task = create_task(config, data.classes)
     batches: Iterable[Any] = data.test_batches()
     try:
-        model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
-        checkpoints.put_into(model, checkpoint.judged, path)
+        task, model = restore(config, data, checkpoint, path, accelerator.device)
         if condition.change is not None:
             with seeded(config.seed, "condition", condition.name):
                 condition.change(model)

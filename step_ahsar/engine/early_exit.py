@@ -19,15 +19,14 @@ from torch import Tensor, nn
 
 from step_ahsar import ranks
 from step_ahsar.config import Config
-from step_ahsar.data import Batches, Data, open_data
+from step_ahsar.data import Batches, Data
 from step_ahsar.engine import checkpoint as checkpoints
-from step_ahsar.engine.build import build_model
-from step_ahsar.engine.conditions import config_for_testing
 from step_ahsar.engine.device import create_accelerator, move
+from step_ahsar.engine.restore import config_of, data_of, restore
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.measure import OperationMeter
-from step_ahsar.tasks import Task, create_task
+from step_ahsar.tasks import Task
 from step_ahsar.tasks.losses import precise
 
 CRITERIA = ("confidence", "entropy")
@@ -114,23 +113,19 @@ def measure_early_exit(
     if criterion not in CRITERIA:
         raise unknown("criterion of early exit", criterion, CRITERIA)
     opened = Run.existing(Path(run))
-    config = config_for_testing(opened, overrides)
+    config = config_of(opened, overrides)
     check_early_exit(config)
     path = checkpoints.find(opened.checkpoints, which)
     kept = ranks.agreed(opened.early_exit)
     if kept is not None and (kept["criterion"], kept["epoch"]) == (criterion, checkpoints.epoch_of(path)):
         return kept
-    if data is None:
-        data = open_data(config)
-        opened.check_data(data)
+    data = data_of(opened, config) if data is None else data
     accelerator = create_accelerator(config.train.amp)
     checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     # The loss on every step is what asks a model for logits of every step.
     stepwise = config.with_values({"train.loss": "tet", "train.label_smoothing": 0.0, "train.tet_lambda": 0.0})
     data = replace(data, config=stepwise)
-    task = create_task(stepwise, data.classes)
-    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
-    checkpoints.put_into(model, checkpoint.judged, path)
+    task, model = restore(stepwise, data, checkpoint, path, accelerator.device)
     model.eval()
     validation = data.validation_batches()
     assert validation is not None

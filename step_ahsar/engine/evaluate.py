@@ -12,17 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from step_ahsar import ranks
-from step_ahsar.config import load_config
-from step_ahsar.data import open_data
 from step_ahsar.engine import checkpoint as checkpoints
-from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
 from step_ahsar.engine.device import create_accelerator, move
+from step_ahsar.engine.restore import LOADING, config_of, data_of, restore
 from step_ahsar.engine.run import Run
-from step_ahsar.errors import UserError
 from step_ahsar.measure import OperationMeter, Operations, presets
 from step_ahsar.measure.firing import Distribution, FiringRateMeter
-from step_ahsar.tasks import Task, create_task
+from step_ahsar.tasks import Task
 
 _SHOWN = 8
 
@@ -38,7 +35,8 @@ class Evaluation:
         layers: by the layer's name in the model: group, rate, threshold_scale (None if it is not regulated).
         samples: truth and prediction of the first samples.
         pictures: pictures of the first samples, if they were asked for and the task draws.
-        neurons: the distribution of each layer's firing rates over its neurons, by the layer's name.
+        neurons: the distribution of each layer's firing rates over its neurons, by the layer's name, if it was asked
+            for.
         operations: of the model for one sample, if they were asked for.
     """
 
@@ -61,6 +59,7 @@ def measure(
     draw: bool = False,
     count: bool = False,
     calibration: bool = False,
+    distributions: bool = False,
 ) -> Evaluation:
     """Evaluates ``model`` on the batches of all processes, and leaves it in eval mode.
 
@@ -74,6 +73,7 @@ def measure(
         draw: whether the first predictions are drawn.
         count: whether operations are counted.
         calibration: whether the metrics include the calibration error, if the task has one.
+        distributions: whether the distribution of firing rates over neurons is told.
 
     Raises:
         Uncountable: operations are to be counted, and the model has some that cannot be.
@@ -119,25 +119,21 @@ def measure(
         layers,
         samples,
         pictures,
-        meter.distributions(),
+        meter.distributions() if distributions else {},
         None if counter is None else counter.operations(),
     )
 
 
 # Keys that may be overridden in evaluation: model and data are then still those of the run.
 _AT_TEST = (
-    "data.root",
-    "data.cache",
-    "data.workers",
-    "data.prefetch",
-    "data.pin_memory",
-    "data.batch_size",
+    *LOADING,
     "data.corruption",
     "data.shuffle_time",
     "data.test_size",
     "head.score_threshold",
     "head.test_scales",
     "head.test_flip",
+    "energy.*",
 )
 
 
@@ -164,23 +160,15 @@ def evaluate(
             was trained on.
     """
     opened = Run.existing(Path(run))
-    overrides = list(overrides)
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key not in _AT_TEST and not key.startswith("energy."):
-            raise UserError(f"{key!r} cannot be changed in evaluation; these can: {', '.join(_AT_TEST)}, energy.*")
     path = checkpoints.find(opened.checkpoints, which)
-    config = load_config(opened.config_file, overrides)
+    config = config_of(opened, overrides, _AT_TEST, "in evaluation")
     check(config)
     estimates = presets(config.own_energy)
     accelerator = create_accelerator(config.train.amp)
-    data = open_data(config)
-    opened.check_data(data)
-    task = create_task(config, data.classes)
-    model = build_model(config.model, task, data.in_chans, data.sizes, data.spec.ndim).to(accelerator.device)
+    data = data_of(opened, config)
     checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
-    checkpoints.put_into(model, checkpoint.judged, path)
-    found = measure(model, task, data.test_batches(), accelerator, count=operations)
+    task, model = restore(config, data, checkpoint, path, accelerator.device)
+    found = measure(model, task, data.test_batches(), accelerator, count=operations, distributions=True)
     return {
         "epoch": checkpoint.epoch,
         "metric": task.metric,

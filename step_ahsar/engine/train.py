@@ -213,9 +213,10 @@ def _test(
         weights = ranks.agreed(partial(checkpoints.load, path, _LOADED, averaged)).judged
         checkpoints.put_into(state.judged, weights, path)
         is_last = epoch == len(rows)
+        once = partial(measure, state.judged, task, batches, state.accelerator, draw=is_last, distributions=is_last)
         try:
-            found[epoch] = measure(state.judged, task, batches, state.accelerator, draw=is_last, count=is_last)
+            found[epoch] = once(count=is_last)
         except Uncountable as fault:
             _logger.warning("%s: the result has none", fault)
-            found[epoch] = measure(state.judged, task, batches, state.accelerator, draw=is_last)
+            found[epoch] = once()
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

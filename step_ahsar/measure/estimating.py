@@ -126,7 +126,7 @@ def presets(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Preset]:
         if name in PRESETS:
             raise UserError(f"energy.{name} has the name of a preset that is there already; give it another name")
         try:
-            found[name] = like(**{"preset" if key == "like" else key: value for key, value in constants.items()})
+            found[name] = like(constants["like"], **{key: constants[key] for key in constants if key != "like"})
         except UserError as error:
             raise UserError(f"energy.{name}: {error}") from None
     return found

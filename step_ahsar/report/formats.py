@@ -110,7 +110,7 @@ def _pairs(summary: Summary) -> Rows:
 
 def _operations(summary: Summary) -> Rows:
     cells = [cell for cell in summary["cells"] if cell["mean"]["operations"]]
-    presets = list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ()))
+    presets = text.presets(cells)
     head = ["of one sample", "synaptic operations, millions", "MACs of real numbers, millions"]
     rows = [[*head, *(f"{preset}, µJ" for preset in presets)]]
     for cell in cells:
@@ -127,7 +127,7 @@ def _at_equal_operations(summary: Summary) -> Rows:
 
 def _robustness(summary: Summary) -> Rows:
     cells = [cell for cell in summary["cells"] if cell["mean"]["robustness"]]
-    known = [name for name in text.SCORES if any(name in cell["mean"]["robustness"] for cell in cells)]
+    known = text.scores(cells)
     head = ["robustness", *(", ".join(text.SCORES[name]) for name in known)]
     return [head, *([_id(cell), *_intervals(cell, "robustness", dict.fromkeys(known, 100.0))] for cell in cells)]
 

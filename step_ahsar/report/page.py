@@ -96,7 +96,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         failures=text.failures(cells),
         about_data=text.about_data(manifest["datasets"]),
         groups=plots.groups_of(cells),
-        presets=list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ())),
+        presets=text.presets(cells),
         metric=text.common_metric(cells),
         chosen=text.chosen_on(cells),
         models=[list(group) for _, group in groupby(cells, key=_place)],
@@ -119,11 +119,15 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
             if len(same) > 1 and (plot := plots.metric_against_cost(same, theme))
         ],
         robust=[
-            (same, _scores(same), _kinds(same), [Markup(row) for row in rows])
+            (same, text.scores(same), _kinds(same), [Markup(row) for row in rows])
             for same in plots.by_metric(ended)
             if (rows := plots.metric_under_conditions(same, theme))
         ],
-        exits=[(same, Markup(plot)) for same in plots.by_metric(ended) if (plot := plots.early_exits(same, theme))],
+        exits=[
+            (same, _criteria(same), Markup(plot))
+            for same in plots.by_metric(ended)
+            if (plot := plots.early_exits(same, theme))
+        ],
         thresholds=[
             (same, Markup(plot))
             for same in plots.by_metric(ended)
@@ -180,9 +184,10 @@ def _place(cell: dict[str, Any]) -> tuple[str, str]:
     return cell["model"], text.place(cell)
 
 
-def _scores(cells: list[dict[str, Any]]) -> list[str]:
-    """The scores of robustness that some of the cells have."""
-    return [name for name in text.SCORES if any(name in (cell["mean"]["robustness"] or ()) for cell in cells)]
+def _criteria(cells: list[dict[str, Any]]) -> str:
+    """The criteria of early exit."""
+    found = [seed["early_exit"]["criterion"] for cell in cells for seed in cell["seeds"] if seed["early_exit"]]
+    return _and(list(dict.fromkeys(found)))
 
 
 def _kinds(cells: list[dict[str, Any]]) -> list[str]:

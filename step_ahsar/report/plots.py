@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -35,26 +35,27 @@ def by_metric(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 def families(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Groups of cells that differ in their threshold alone, in its order. Cells with an unknown one are left out."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if cell["threshold"] is not None:
-            others = {key: value for key, value in cell["settings"].items() if key != "model.threshold"}
-            found.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
-    return [sorted(family, key=lambda cell: cell["threshold"]) for family in found.values()]
+    known = [cell for cell in cells if cell["threshold"] is not None]
+    return [sorted(family, key=lambda cell: cell["threshold"]) for family in _alike_but_for("model.threshold", known)]
 
 
 def by_band(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Groups of regulated cells that differ in their target band alone, from the lowest to the highest."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if cell["band"]:
-            others = {key: value for key, value in cell["settings"].items() if not key.startswith("ahsar.band")}
-            found.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
+    regulated = [cell for cell in cells if cell["band"]]
 
     def middle(cell: Cell) -> float:
         return fmean(sum(band) / 2 for band in cell["band"].values())
 
-    return [sorted(line, key=middle) for line in found.values() if len(line) > 1]
+    return [sorted(line, key=middle) for line in _alike_but_for("ahsar.band", regulated) if len(line) > 1]
+
+
+def _alike_but_for(setting: str, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Groups of cells whose settings differ in nothing but this one, or in parts of it."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        others = {key: value for key, value in cell["settings"].items() if not f"{key}.".startswith(f"{setting}.")}
+        found.setdefault(json.dumps(others, sort_keys=True), []).append(cell)
+    return list(found.values())
 
 
 def training_curves(cells: Sequence[Cell], target: float | None, theme: Theme) -> str:
@@ -175,24 +176,17 @@ def _against(
     figure, axes = grid(1, len(panels), 2.4, theme, sharey=True)
     shown = [cell for cell in cells if cell["mean"]["metrics"] and cell["mean"]["firing_rate"]]
     for panel, (heading, label, column, key) in zip(axes[0], panels, strict=True):
-        costs = [(cell["mean"][column].get(key), _percent(cell, cell["mean"])) for cell in shown]
-        front = pareto_front([(x, y) for x, y in costs if x is not None])
+        front = pareto_front([(x, y) for _, x, y in _placed(shown, column, key)])
         panel.plot(*zip(*front, strict=True), color=theme.token("rule"), linewidth=3, drawstyle="steps-post", zorder=1)
         for family in families(shown):
-            points = [(cell["mean"][column].get(key), _percent(cell, cell["mean"])) for cell in family]
-            placed = [(cell, x, y) for cell, (x, y) in zip(family, points, strict=True) if x is not None]
+            there = _placed(family, column, key)
             if not family[0]["regulated"]:
-                panel.plot(
-                    [x for _, x, _ in placed], [y for _, _, y in placed], color=theme.token("muted"),
-                    linewidth=0.8, linestyle=":", zorder=1,
-                )  # fmt: skip
-            for cell, x, y in placed:
+                _line(panel, there, color=theme.token("muted"), linewidth=0.8, linestyle=":", zorder=1)
+            for cell, x, y in there:
                 _point(panel, cell, x, y, (cell["ci95"][column] or {}).get(key), theme)
         for line in by_band(shown):
-            points = [(cell["mean"][column].get(key), _percent(cell, cell["mean"])) for cell in line]
-            there = [(x, y) for x, y in points if x is not None]
             colour = theme.token(theme.cells[line[0]["id"]].colour)
-            panel.plot([x for x, _ in there], [y for _, y in there], color=colour, linewidth=1.2, zorder=2)
+            _line(panel, _placed(line, column, key), color=colour, linewidth=1.2, zorder=2)
         title(panel, heading)
         panel.set_xlabel(label)
         panel.set_xlim(left=0)
@@ -202,6 +196,16 @@ def _against(
     axes[0, 0].set_ylabel(f"test {name} (%)")
     _within(axes[0, 0], 0, 100)
     return to_svg(figure, theme, f"{slug}-{_slug(cells[0])}", f"Final test {name} {what}")
+
+
+def _placed(cells: Sequence[Cell], column: str, key: str) -> list[tuple[Cell, float, float]]:
+    """Those of the cells that have this cost in their means, with cost and metric."""
+    costs = ((cell, cell["mean"][column].get(key)) for cell in cells)
+    return [(cell, cost, _percent(cell, cell["mean"])) for cell, cost in costs if cost is not None]
+
+
+def _line(panel: Axes, placed: Sequence[tuple[Cell, float, float]], **style: Any) -> None:
+    panel.plot([x for _, x, _ in placed], [y for _, _, y in placed], **style)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -223,16 +227,23 @@ def metric_under_conditions(cells: Sequence[Cell], theme: Theme) -> list[str]:
     Severities of corruptions share a panel, in which the metric is the mean over the corruptions. The clean test set is
     at 0, and at the value of training where there is one.
     """
-    kinds = list(dict.fromkeys(kind for cell in cells for kind in _under(cell)))
-    values = [value for cell in cells for each in _under(cell).values() for value in each.values()]
-    return [
-        _conditions(cells, kinds[first : first + 4], 100 * min(values), 100 * max(values), theme)
-        for first in range(0, len(kinds), 4)
-    ]
+    under = {cell["id"]: _under(cell) for cell in cells}
+    kinds = list(dict.fromkeys(kind for found in under.values() for kind in found))
+    return [_conditions(cells, under, kinds[first : first + 4], theme) for first in range(0, len(kinds), 4)]
 
 
-def _conditions(cells: Sequence[Cell], kinds: Sequence[str], low: float, high: float, theme: Theme) -> str:
-    """A panel for each kind of condition, all with the same limits."""
+_Under = dict[str, dict[float, float]]  # the judged metric by kind of condition and by its value
+
+
+def _conditions(cells: Sequence[Cell], under: Mapping[str, _Under], kinds: Sequence[str], theme: Theme) -> str:
+    """A panel for each of up to four kinds of condition. All figures have the same limits.
+
+    Args:
+        cells: of one metric.
+        under: of each cell, by its id, the metric under all conditions.
+        kinds: those that are drawn.
+        theme: colours and styles.
+    """
     name = text.metric(cells[0]["metric"])
     figure, axes = grid(1, 4, 1.7, theme, sharey=True)
     for panel in axes[0][len(kinds) :]:
@@ -240,7 +251,7 @@ def _conditions(cells: Sequence[Cell], kinds: Sequence[str], low: float, high: f
     for panel, kind in zip(axes[0], kinds, strict=False):
         for cell in cells:
             style = theme.cells[cell["id"]]
-            if values := _under(cell).get(kind):
+            if values := under[cell["id"]].get(kind):
                 panel.plot(
                     list(values), [100 * value for value in values.values()], color=theme.token(style.colour),
                     dashes=style.dash or (None, None), linewidth=style.width, marker=style.marker, markersize=4,
@@ -251,11 +262,12 @@ def _conditions(cells: Sequence[Cell], kinds: Sequence[str], low: float, high: f
         panel.set_xlabel(label)
         if log:
             panel.set_xscale("log", base=2)
-            set_ticks(panel.xaxis, sorted({x for cell in cells for x in _under(cell).get(kind, ())}))
+            set_ticks(panel.xaxis, sorted({x for found in under.values() for x in found.get(kind, ())}))
         else:
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=kind == "corruption"))
-    air = 0.05 * max(high - low, 1)
-    axes[0, 0].set_ylim(low - air, high + air)
+    every = [100 * value for found in under.values() for values in found.values() for value in values.values()]
+    air = 0.05 * max(max(every) - min(every), 1)
+    axes[0, 0].set_ylim(min(every) - air, max(every) + air)
     axes[0, 0].set_ylabel(f"test {name} (%)")
     return to_svg(figure, theme, f"{kinds[0]}-{_slug(cells[0])}", f"Test {name} under other conditions")
 
@@ -310,7 +322,7 @@ _CONDITIONS = {
 _UNCHANGED = {"corruption": 0.0, "weight_noise": 0.0, "fgsm": 0.0, "pgd": 0.0, "threshold": 1.0}
 
 
-def _under(cell: Cell) -> dict[str, dict[float, float]]:
+def _under(cell: Cell) -> _Under:
     """The judged metric, mean over seeds, by kind of condition and by its value."""
     found: dict[str, dict[float, list[float]]] = {}
     means = cell["mean"]["conditions"] or {}

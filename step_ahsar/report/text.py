@@ -276,6 +276,11 @@ def at_equal_operations(comparisons: Sequence[dict[str, Any]]) -> list[tuple[str
     return rows
 
 
+def presets(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """The presets by which the energy of some of the cells was estimated."""
+    return list(dict.fromkeys(preset for cell in cells for preset in cell["mean"]["energy"] or ()))
+
+
 def activity(cell: dict[str, Any], groups: Sequence[str]) -> str:
     """Shares of silent and of always firing neurons, and spikes per synapse, by group: means over layers and seeds."""
     runs = [seed for seed in cell["seeds"] if seed["status"] == "ok" and seed["neurons"]]
@@ -287,13 +292,14 @@ def activity(cell: dict[str, Any], groups: Sequence[str]) -> str:
                 found.setdefault(layer["group"], []).append(layer[key])
         return {group: fmean(found[group]) for group in groups if group in found}
 
-    silent, saturated, spikes = means("neurons", "dead"), means("neurons", "saturated"), means("synapses", "spikes")
+    shares = {"silent": means("neurons", "dead"), "always firing": means("neurons", "saturated")}
     parts = [
-        "silent " + ", ".join(f"{group} {100 * share:.1f} %" for group, share in silent.items()),
-        "always firing " + ", ".join(f"{group} {100 * share:.1f} %" for group, share in saturated.items()),
-        "spikes per synapse " + ", ".join(f"{group} {number:.2f}" for group, number in spikes.items()),
+        f"{what} " + ", ".join(f"{group} {100 * share:.1f} %" for group, share in found.items())
+        for what, found in shares.items()
     ]
-    return "; ".join(part for part in parts if part[-1].isdigit() or part.endswith("%"))
+    if spikes := means("synapses", "spikes"):
+        parts.append("spikes per synapse " + ", ".join(f"{group} {number:.2f}" for group, number in spikes.items()))
+    return "; ".join(parts)
 
 
 # Of each score of robustness the head of its column, and what is below it.
@@ -305,6 +311,11 @@ SCORES = {
     "ece": ("ECE", "clean, %"),
     "ece_corrupted": ("ECE", "corrupted, %"),
 }
+
+
+def scores(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """The scores of robustness that some of the cells have."""
+    return [name for name in SCORES if any(name in (cell["mean"]["robustness"] or ()) for cell in cells)]
 
 
 def robustness(
@@ -327,7 +338,7 @@ def robustness(
             if (p := tested["test"]["p_holm"]) is not None and p < LEVEL
         ]
         lines.append(f"{what}, in {len(found)} pairs: " + (f"{'; '.join(shown)}." if shown else "no difference shown."))
-    if manifest.get("reference") is not None:
+    if manifest["reference"] is not None:
         lines.append(f"Mean corruption errors are relative to {manifest['reference']}, seed by seed.")
     faults = {
         f"{name}: {row['error']}"

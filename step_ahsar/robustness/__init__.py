@@ -6,7 +6,17 @@ perturbs images along the gradient, ``scoring.py`` sums the results of a run up.
 """
 
 from step_ahsar.robustness.attacking import Attacker
-from step_ahsar.robustness.conditions import CLEAN, CONDITIONS, CORRUPTIONS, Condition, expand
+from step_ahsar.robustness.conditions import CLEAN, CONDITIONS, CORRUPTIONS, Condition, check_installed, expand
 from step_ahsar.robustness.scoring import SCORES, scores
 
-__all__ = ["CLEAN", "CONDITIONS", "CORRUPTIONS", "SCORES", "Attacker", "Condition", "expand", "scores"]
+__all__ = [
+    "CLEAN",
+    "CONDITIONS",
+    "CORRUPTIONS",
+    "SCORES",
+    "Attacker",
+    "Condition",
+    "check_installed",
+    "expand",
+    "scores",
+]

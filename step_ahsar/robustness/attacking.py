@@ -17,12 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from step_ahsar.data.common.seeding import seeded
+from step_ahsar.data import seeded
 from step_ahsar.errors import UserError
 from step_ahsar.tasks.classification import logits
-
-_STEPS = 10  # of projected gradient descent
-_SHARE = 0.25  # of the whole change, each of these steps: 2/255 for the usual 8/255
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,13 @@ class Attack:
         title: what it is called.
         name: of its class in ``art.attacks.evasion``.
         options: of its constructor, but for its size.
-        step: whether it takes steps of their own size.
+        share: of the whole change, each step.
     """
 
     title: str
     name: str
     options: Mapping[str, Any]
-    step: bool = False
+    share: float = 1.0
 
 
 ATTACKS: Mapping[str, Attack] = {
@@ -47,8 +44,8 @@ ATTACKS: Mapping[str, Attack] = {
     "pgd": Attack(
         "projected gradient descent (Madry et al. 2018)",
         "ProjectedGradientDescent",
-        {"max_iter": _STEPS, "num_random_init": 1, "verbose": False},
-        step=True,
+        {"max_iter": 10, "num_random_init": 1, "verbose": False},
+        share=0.25,  # steps of 2/255 for the usual 8/255
     ),
 }
 
@@ -106,9 +103,8 @@ class Attacker:
                     preprocessing=(self._mean.astype(np.float32), self._std.astype(np.float32)),
                     device_type="gpu" if self._device.type == "cuda" else "cpu",
                 )
-                steps = {"eps_step": size * _SHARE if found.step else size}
                 method = getattr(self._evasion, found.name)
-                options = {"eps": size, "batch_size": len(x), **steps, **found.options}
+                options = {"eps": size, "eps_step": size * found.share, "batch_size": len(x), **found.options}
                 attacked = method(classifier, **options).generate(x, y=targets.cpu().numpy()) if size else x
             yield torch.from_numpy(((attacked - self._mean) / self._std).astype(np.float32)), targets
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from torch import nn
 
 from step_ahsar.config import Config
-from step_ahsar.data import DatasetSpec, find_corruption, list_corruptions
+from step_ahsar.data import SEVERITIES, DatasetSpec, find_corruption, list_corruptions
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.registry import Registry
 from step_ahsar.robustness.attacking import ATTACKS, check_library
@@ -19,7 +18,6 @@ from step_ahsar.robustness.perturbing import add_noise, quantise, scale_threshol
 
 CLEAN = "clean"
 CORRUPTIONS = "corruptions"  # stands for every corruption of the data at every severity
-SEVERITIES = (1, 2, 3, 4, 5)
 
 Change = Callable[[nn.Module], None]
 
@@ -98,6 +96,12 @@ def expand(names: Sequence[str], config: Config, spec: DatasetSpec) -> list[Cond
     return list(found.values())
 
 
+def check_installed(names: Iterable[str]) -> None:
+    """Raises UserError if a library is missing that measuring these conditions needs."""
+    if any(name.partition(":")[0] in ATTACKS for name in names):
+        check_library()
+
+
 def _corruptions(spec: DatasetSpec) -> list[str]:
     known = list_corruptions(spec)
     if not known:
@@ -123,16 +127,12 @@ def _condition(text: str, config: Config, spec: DatasetSpec) -> Condition:
                 f"condition {text!r} does not apply: attacks are for the classification of images without an encoder, "
                 f"here it is {config.task} of {spec.modality} data with data.encoder {config.data.encoder!r}"
             )
-        check_library()
         return Condition(text, attack=name, size=number)
     if kind.settings is not None:
         return Condition(text, {kind.settings: number})
     assert kind.change is not None
-    return Condition(text, change=partial(_apply, kind.change, number))
-
-
-def _apply(change: Callable[[nn.Module, Any], None], number: float, model: nn.Module) -> None:
-    change(model, number)
+    change = kind.change
+    return Condition(text, change=lambda model: change(model, number))
 
 
 def _number(text: str, value: str, kind: Kind) -> Any:

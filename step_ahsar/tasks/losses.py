@@ -46,10 +46,9 @@ def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
 
 
 def temporal_cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    r"""Temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946, eq. 9), without its
-    regulariser: that is in :func:`regularised`.
+    r"""Temporal efficient training (Deng et al., ICLR 2022, arXiv 2202.11946, eq. 9).
 
-    :math:`\frac{1}{T} \sum_t L_{CE}(O(t), y)` of logits O, [T, B, K].
+    :math:`\frac{1}{T} \sum_t L_{CE}(O(t), y)` of logits O, [T, B, K]. Its regulariser is in :func:`regularised`.
     """
     each = repeat(targets, "b ... -> (t b) ...", t=len(outputs))
     return cross_entropy(rearrange(outputs, "t b ... -> (t b) ..."), each, smoothing)

@@ -17,16 +17,13 @@ from step_ahsar.cli import app
 from step_ahsar.compare import Summary
 from step_ahsar.measure import PRESETS
 
-pytestmark = pytest.mark.xdist_group("cli")  # they share a comparison
+pytestmark = [
+    pytest.mark.xdist_group("cli"),  # they share a comparison
+    pytest.mark.usefixtures("eager"),
+]
 
 SMALL = ["train.epochs=2", "data.batch_size=256", "data.img_size=4", "model.time_steps=1"]
 PROGRAM = [sys.executable, "-c", "from step_ahsar.cli import main; main()"]
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    """Small runs are over before a kernel is compiled."""
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
 
 
 def call(*arguments):

@@ -3,15 +3,16 @@
 import json
 
 import pytest
-import torch
 
 from step_ahsar import engine
-from step_ahsar.compare import compare, load
+from step_ahsar.compare import collect, compare, load
 from step_ahsar.config import load_config
 from step_ahsar.engine import evaluate, measure_conditions, measured_conditions, train
 from step_ahsar.errors import UserError
 from step_ahsar.robustness import scores
 from tests.integration.test_cli import ok, refused
+
+pytestmark = pytest.mark.usefixtures("eager", "one_thread")
 
 TINY = [
     "compare=null", "model.name=spikformer_2_64", "model.args={dim: 16, heads: 2, depth: 1}", "model.time_steps=2",
@@ -20,15 +21,6 @@ TINY = [
 ]  # fmt: skip
 SOME = ["jpeg:5", "contrast:5", "time_steps:3", "threshold:1.5", "weight_noise:0.5", "weight_bits:2"]
 SOME += ["fgsm:16", "pgd:16"]
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(*overrides):
@@ -151,6 +143,23 @@ def test_comparisons_test_every_trained_model(tmp_path):
     compare(config, tmp_path)
     assert (tmp_path / "runs/lif/0/conditions.jsonl").read_text() == rows
     assert json.loads(rows.splitlines()[0])["condition"] == "clean"
+
+
+def test_without_the_library_of_attacks(run, tmp_path, monkeypatch):
+    """What was measured can be shown. What needs the library is refused before anything is trained or measured."""
+    found = measure_conditions(run, ["fgsm:8"])
+    attacked = "compare={target: null, cells: [{id: a}], conditions: ['fgsm:8']}"
+    with_attacks = load_config("quickstart", [*TINY[1:], attacked])
+    before = compare(with_attacks, tmp_path / "out")
+    monkeypatch.setattr("step_ahsar.robustness.attacking.find_spec", lambda name: None)
+    assert measure_conditions(run, ["fgsm:8"]) == found
+    assert collect(tmp_path / "out")["cells"] == before["cells"]
+    with pytest.raises(UserError, match="attacks need the Adversarial Robustness Toolbox: pip install"):
+        measure_conditions(run, ["jpeg:1", "pgd:8"])
+    assert "jpeg:1" not in measured_conditions(run)
+    with pytest.raises(UserError, match="attacks need the Adversarial Robustness Toolbox"):
+        compare(with_attacks, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_conditions_of_comparisons_must_fit_some_of_the_data():

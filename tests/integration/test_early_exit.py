@@ -14,14 +14,7 @@ from step_ahsar.errors import UserError
 from tests.integration.test_cli import ok, refused
 from tests.integration.test_conditions import TINY
 
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("eager", "one_thread")
 
 
 def tiny(*overrides, config="quickstart"):
@@ -95,7 +88,7 @@ def test_it_is_measured_once_for_each_criterion(tmp_path, monkeypatch):
     train(tiny(), tmp_path / "run")
     found = measure_early_exit(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("step_ahsar.engine.early_exit.build_model", None)
+        patch.setattr("step_ahsar.engine.early_exit.restore", None)
         assert (
             measure_early_exit(tmp_path / "run") == found == engine.measured_early_exit(tmp_path / "run", "confidence")
         )

@@ -11,16 +11,13 @@ from step_ahsar.engine.evaluate import measure
 from step_ahsar.measure import Operations
 from step_ahsar.tasks import create_task
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 HEADS = {
     "segmentation": ("fcn", "fpn", "upernet"),
     "detection": ("fcos", "retinanet", "faster_rcnn", "mask_rcnn"),
 }
 FEW = ["data.train_limit=4", "data.test_limit=3", "data.batch_size=2", "model.threshold=0.2", "model.time_steps=2"]
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
 
 
 def counted(config, *overrides):

@@ -25,13 +25,8 @@ MEASURED = ("step_ms", "seconds")
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="sends signals"),
     pytest.mark.xdist_group("processes"),
+    pytest.mark.usefixtures("eager"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    """Small runs are over before a kernel is compiled."""
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
 
 
 def config(*overrides):

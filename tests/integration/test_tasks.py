@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-import torch
 from PIL import Image
 
 from step_ahsar.compare import Summary
@@ -14,6 +13,8 @@ from step_ahsar.errors import UserError
 from step_ahsar.files import unsealed
 from tests.integration.test_cli import call, ok, refused
 
+pytestmark = pytest.mark.usefixtures("eager", "one_thread")
+
 FEW = [
     "data.train_limit=16",
     "data.test_limit=6",
@@ -22,15 +23,6 @@ FEW = [
     "model.time_steps=2",
     "model.args={dims: [8, 16, 32], depths: [1, 1, 1], heads: 2}",
 ]
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def rows(run):

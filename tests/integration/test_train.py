@@ -24,6 +24,8 @@ from step_ahsar.errors import UserError
 from step_ahsar.files import sealed, unsealed
 from step_ahsar.measure import PRESETS, energy
 
+pytestmark = pytest.mark.usefixtures("eager", "one_thread")
+
 # Few digits of 8x8 pixels, a model of width 16, five steps an epoch: a run takes less than a second.
 TINY = {
     "data.name": "few_digits",
@@ -55,16 +57,6 @@ EVERYTHING = {  # all that has a state, or draws numbers
 
 class Stop(BaseException):
     """A run's process being killed, as far as a test in the same process can tell."""
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    """Compiling takes longer than these runs do."""
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def open_few(config):

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from step_ahsar.data.common.corruptions import find
 from step_ahsar.data.events.augment import select
 from step_ahsar.data.events.recording import Recording
-from step_ahsar.errors import UserError
 from step_ahsar.registry import Registry
 
 Corruption = Callable[[Recording, int, np.random.Generator], Recording]
@@ -27,9 +27,7 @@ def corrupt(recording: Recording, name: str, severity: int, rng: np.random.Gener
     Raises:
         UserError: a corruption or a severity that does not exist.
     """
-    apply = CORRUPTIONS[name]
-    if severity not in range(1, 6):
-        raise UserError(f"the severity of a corruption is 1, 2, 3, 4 or 5, got {severity!r}")
+    apply = find(CORRUPTIONS, name, severity)
     return apply(recording, severity, rng) if len(recording) else recording
 
 

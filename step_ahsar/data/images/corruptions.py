@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from step_ahsar.data.common.corruptions import find
 from step_ahsar.errors import UserError
 from step_ahsar.registry import Registry
 
@@ -32,9 +33,7 @@ def corrupt(image: Image.Image, name: str, severity: int, rng: np.random.Generat
     Raises:
         UserError: a corruption or a severity that does not exist, an image of another mode.
     """
-    apply = CORRUPTIONS[name]
-    if severity not in range(1, 6):
-        raise UserError(f"the severity of a corruption is 1, 2, 3, 4 or 5, got {severity!r}")
+    apply = find(CORRUPTIONS, name, severity)
     if image.mode not in ("L", "RGB"):
         raise UserError(f"corruptions are for images of mode L or RGB, got one of mode {image.mode}")
     return apply(image, severity, rng)

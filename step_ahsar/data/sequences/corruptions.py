@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from step_ahsar.errors import UserError
+from step_ahsar.data.common.corruptions import find
 from step_ahsar.registry import Registry
 
 Series = NDArray[np.floating]  # [C, L]
@@ -30,9 +30,7 @@ def corrupt(series: Series, name: str, severity: int, rng: np.random.Generator) 
     Raises:
         UserError: a corruption or a severity that does not exist.
     """
-    apply = CORRUPTIONS[name]
-    if severity not in range(1, 6):
-        raise UserError(f"the severity of a corruption is 1, 2, 3, 4 or 5, got {severity!r}")
+    apply = find(CORRUPTIONS, name, severity)
     return apply(series, severity, rng).astype(series.dtype)
 
 

@@ -246,6 +246,16 @@ def test_scores_of_robustness_are_relative_to_the_same_seed_of_the_reference():
     assert "mce" not in summarise(MANIFEST, [ours, theirs])["cells"][0]["seeds"][0]["robustness"]
 
 
+def test_a_score_that_some_seed_lacks_has_no_mean():
+    """Fault: a relative corruption error of one seed of three stood as the mean."""
+    ours = cell("ours", [under(0, 0.8, 0.6), under(1, 0.8, 0.7)], "ahsar")
+    theirs = cell("theirs", [under(0, 0.9, 0.2), under(1, 0.9, 0.9)])  # which loses nothing under seed 1
+    found = summarise(MANIFEST | {"reference": "theirs"}, [ours, theirs])["cells"][0]
+    assert ["relative_mce" in seed["robustness"] for seed in found["seeds"]] == [True, False]
+    assert "relative_mce" not in found["mean"]["robustness"]
+    assert "mce" in found["mean"]["robustness"]
+
+
 def numbers(value):
     """All floats in a JSON value."""
     if isinstance(value, float):

@@ -357,7 +357,8 @@ def test_spikingjellys_counter_agrees_on_a_convolutional_net_of_this_package():
 
 def test_neurobench_agrees_where_it_can_count():
     """Its effective accumulates of every weight layer whose inputs are binary. Attention it does not see."""
-    macs = pytest.importorskip("neurobench.metrics.utils.layers")
+    # It is no dependency of the tests: it pulls numba and torchaudio. The agreement is in docs/operations.md.
+    macs = pytest.importorskip("neurobench.metrics.utils.layers", reason="needs pip install neurobench")
     torch.manual_seed(0)
     model = timm.create_model("spikformer_2_64", in_chans=3, threshold=0.05).eval()
     inputs = {}
