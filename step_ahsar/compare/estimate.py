@@ -21,8 +21,10 @@ from step_ahsar.config import Config
 from step_ahsar.data import cache_folder
 from step_ahsar.engine import Cost
 from step_ahsar.files import write_file
+from step_ahsar.robustness import evaluations
 
 _KEPT = 3  # checkpoints of a run: the last two and the best
+_COUNTED = 1.4  # evaluations that counting operations takes, see docs/operations.md
 # Settings that change no time: cells that differ in nothing else are measured once.
 _TIMELESS = {
     "model": ("threshold", "attn_threshold", "tau", "alpha"),
@@ -94,8 +96,17 @@ def _of_cell(cell: str, runs: list[PlannedRun], out: Path, cost_of: Callable[[Pl
     # Kernels are compiled in the first epoch.
     epoch = fmean([row["seconds"] for run in runs for row in rows[run][1:]] or [cost.epoch])
     epochs = sum(run.epochs - len(rows[run]) for run in left)
-    seconds = len(left) * (cost.start + (2 + len(left[0].conditions)) * cost.test) + epochs * epoch
+    seconds = len(left) * (cost.start + _tests(left[0]) * cost.test) + epochs * epoch
     return CellEstimate(cell, len(left), epochs, seconds, len(left) * _KEPT * cost.state)
+
+
+def _tests(run: PlannedRun) -> float:
+    """How many evaluations of the test set take as long as all tests of a run after its training, roughly."""
+    tests: float = 2 + sum(map(evaluations, run.conditions))
+    if run.early_exit is not None:
+        steps = run.config.model.time_steps
+        tests += 2 + _COUNTED * (steps + 1) / 2  # operations are counted after one step, two, ..., all of them
+    return tests
 
 
 def _epochs(out: Path, run: PlannedRun) -> list[dict[str, Any]]:

@@ -6,7 +6,15 @@ perturbs images along the gradient, ``scoring.py`` sums the results of a run up.
 """
 
 from step_ahsar.robustness.attacking import Attacker
-from step_ahsar.robustness.conditions import CLEAN, CONDITIONS, CORRUPTIONS, Condition, check_installed, expand
+from step_ahsar.robustness.conditions import (
+    CLEAN,
+    CONDITIONS,
+    CORRUPTIONS,
+    Condition,
+    check_installed,
+    evaluations,
+    expand,
+)
 from step_ahsar.robustness.scoring import SCORES, scores
 
 __all__ = [
@@ -17,6 +25,7 @@ __all__ = [
     "Attacker",
     "Condition",
     "check_installed",
+    "evaluations",
     "expand",
     "scores",
 ]

@@ -38,6 +38,11 @@ class Attack:
     options: Mapping[str, Any]
     share: float = 1.0
 
+    @property
+    def gradients(self) -> int:
+        """How many are computed for each image."""
+        return self.options.get("max_iter", 1)
+
 
 ATTACKS: Mapping[str, Attack] = {
     "fgsm": Attack("fast gradient sign (Goodfellow et al. 2015)", "FastGradientMethod", {}),

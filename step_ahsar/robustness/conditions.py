@@ -96,6 +96,13 @@ def expand(names: Sequence[str], config: Config, spec: DatasetSpec) -> list[Cond
     return list(found.values())
 
 
+def evaluations(name: str) -> int:
+    """How many evaluations of the test set take as long as measuring a condition, roughly."""
+    kind = name.partition(":")[0]
+    # One with its gradient takes about three times as long as one without.
+    return 1 + 3 * ATTACKS[kind].gradients if kind in ATTACKS else 1
+
+
 def check_installed(names: Iterable[str]) -> None:
     """Raises UserError if a library is missing that measuring these conditions needs."""
     if any(name.partition(":")[0] in ATTACKS for name in names):

@@ -6,7 +6,7 @@ import torch
 
 from step_ahsar.compare import compare, estimate
 from step_ahsar.config import load_config
-from step_ahsar.data import open_data
+from step_ahsar.data import find_dataset, list_corruptions, open_data
 from step_ahsar.engine import Cost, probe
 
 CELLS = "[{id: lif-1}, {id: lif-2, model.threshold: 2.0}, {id: ahsar-1, model.neuron: ahsar}]"
@@ -45,6 +45,21 @@ def test_nothing_is_measured_twice_or_written(measured, tmp_path):
     assert not (tmp_path / "out").exists()
     estimate(config(tmp_path, "model.time_steps=2"), tmp_path / "out")
     assert measured == ["lif", "ahsar"] * 2
+
+
+def test_conditions_and_early_exit_are_tests(measured, tmp_path):
+    """Beside the two tests of its training: each corruption at five severities, T, FGSM with one gradient, PGD with ten
+    (each as long as three tests), and early exit of four steps with two tests and four counts of 1.4, on average of
+    two and a half steps of four."""
+    settings = (
+        "model.time_steps=4",
+        "compare.cells=[{id: lif-1}]",
+        "compare.early_exit=confidence",
+        "compare.conditions=[corruptions,'time_steps:8','fgsm:8','pgd:8']",
+    )
+    found = estimate(config(tmp_path, *settings), tmp_path / "out")
+    tests = 2 + (1 + len(list_corruptions(find_dataset("digits"))) * 5) + 1 + 4 + 31 + 2 + 4 * 1.4 * 2.5 / 4
+    assert of(found)["lif-1"][2] == pytest.approx(2 * (1 + tests * 2) + 4 * 10)
 
 
 def test_a_damaged_cache_is_made_again(measured, tmp_path):
