@@ -20,7 +20,8 @@ from step_ahsar.engine import METRICS
 from step_ahsar.errors import UserError
 from step_ahsar.files import is_locked
 
-_EVERY = 0.2  # seconds between two looks at the runs' folders
+_EVERY = 0.2  # seconds between two looks at the runs' folders, at least
+_SHARE = 0.02  # of the time that looking may take: it is taken from the training
 
 Ended = Generator[tuple[PlannedRun, dict[str, Any]]]
 
@@ -64,6 +65,7 @@ def limited_threads(number: int) -> Iterator[None]:
 def _watch(out: Path, left: dict[PlannedRun, _Progress], launcher: Launcher, observer: Observer) -> Ended:
     """Follows the runs in their folders, whichever process trains them."""
     while left:
+        began = time.monotonic()
         lost = launcher.lost()  # first: what it names has ended before its folder is read
         for run in list(left):
             left[run].tell(run, observer)
@@ -75,7 +77,7 @@ def _watch(out: Path, left: dict[PlannedRun, _Progress], launcher: Launcher, obs
             if result is not None:
                 del left[run]
                 yield run, result
-        time.sleep(_EVERY)
+        time.sleep(max(_EVERY, (time.monotonic() - began) / _SHARE))
 
 
 def _ended(out: Path, run: PlannedRun) -> dict[str, Any] | None:

@@ -96,9 +96,11 @@ def iqm(scores: Sequence[Sequence[float]]) -> float:
 
 def iqm_interval(scores: Sequence[Sequence[float]]) -> tuple[float, float]:
     """95 % percentile interval of :func:`iqm`. Seeds are drawn with replacement within each place."""
+    from scipy.stats import trim_mean
+
     draw = np.random.default_rng(0)
-    drawn = [iqm([draw.choice(values, len(values)).tolist() for values in scores]) for _ in range(_RESAMPLES)]
-    low, high = np.quantile(drawn, (0.025, 0.975))
+    drawn = np.concatenate([draw.choice(values, (_RESAMPLES, len(values))) for values in scores], axis=1)
+    low, high = np.quantile(trim_mean(drawn, 0.25, axis=1), (0.025, 0.975))
     return float(low), float(high)
 
 

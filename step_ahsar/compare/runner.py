@@ -21,7 +21,8 @@ from step_ahsar.config import Config
 from step_ahsar.errors import UserError
 from step_ahsar.robustness import check_installed
 
-_SUMMARY_EVERY = 10.0  # seconds between two summaries of a comparison that is running
+_SUMMARY_EVERY = 10.0  # seconds between two summaries of a comparison that is running, at least
+_SUMMARY_SHARE = 0.02  # of the time that summaries may take: it is taken from the training
 
 
 def compare(config: Config, out: str | Path, observer: Observer | None = None) -> dict[str, Any]:
@@ -99,13 +100,14 @@ def _compare(config: Config, out: Path, runs: list[PlannedRun], worker: Worker, 
     if changed is not None:
         observer.changed(changed.lines())
     observer.planned(runs)
-    written = time.monotonic()
+    due = time.monotonic() + _SUMMARY_EVERY
     try:
         with closing(train_all(out, runs, worker, config.launch, observer)) as results:
             for run, result in results:
-                if time.monotonic() - written > _SUMMARY_EVERY:
+                if (began := time.monotonic()) > due:
                     write(collect(out), out)
-                    written = time.monotonic()
+                    ended = time.monotonic()
+                    due = ended + max(_SUMMARY_EVERY, (ended - began) / _SUMMARY_SHARE)
                 observer.run_ended(run, result)
     finally:  # an interrupted run's epochs are kept as well
         summary = collect(out)

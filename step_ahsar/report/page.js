@@ -27,9 +27,10 @@ function value(row, column) {
   return number && /^[^a-z]/i.test(text) ? Number(number[0]) : text;
 }
 
-function compare(a, b) {
-  if (typeof a === typeof b) return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
-  return typeof a === "number" ? -1 : 1; // numbers before texts
+function compare(a, b, descending) {
+  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1; // "not reached" is below every number, both ways
+  const order = typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
+  return descending ? -order : order;
 }
 
 function sort(table, header) {
@@ -39,7 +40,7 @@ function sort(table, header) {
   header.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const body = table.tBodies[0];
   for (const { head, rows } of groups(body)) {
-    rows.sort((a, b) => compare(value(a, column), value(b, column)) * (descending ? -1 : 1));
+    rows.sort((a, b) => compare(value(a, column), value(b, column), descending));
     body.append(...head, ...rows);
   }
 }

@@ -63,6 +63,7 @@ def launched(training, monkeypatch):
 
     monkeypatch.setattr(queue, "LAUNCHERS", {"local": Kind(AtOnce)})
     monkeypatch.setattr(queue, "_EVERY", 0.0)
+    monkeypatch.setattr(queue, "_SHARE", 1.0)
     return found
 
 

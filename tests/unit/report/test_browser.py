@@ -74,6 +74,20 @@ def test_clicks_sort_within_models(summary, tmp_path):
     assert found["down"] == [first, *next(down), second, *next(down)]
 
 
+def test_texts_are_below_numbers_both_ways(summary, tmp_path):
+    actions = """
+    const table = document.querySelector("table.tools");
+    const header = table.tHead.rows[0].cells[2];
+    const rows = [...table.tBodies[0].rows].filter((row) => !row.classList.contains("group")).slice(0, 3);
+    ["not reached", "3.0", "12.0"].forEach((text, i) => rows[i].cells[2].innerText = text);
+    for (const row of [...table.tBodies[0].rows]) if (!rows.includes(row)) row.remove();
+    const texts = () => { header.click(); return [...table.tBodies[0].rows].map((row) => row.cells[2].innerText); };
+    report({ up: texts(), down: texts() });
+    """
+    found = act(rendered(summary), actions, tmp_path)
+    assert found == {"up": ["3.0", "12.0", "not reached"], "down": ["12.0", "3.0", "not reached"]}
+
+
 def test_a_filter_hides_rows_and_empty_groups(summary, tmp_path):
     actions = """
     const table = document.querySelector("table.tools");
