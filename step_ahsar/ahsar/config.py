@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from step_ahsar.errors import UserError
 
@@ -26,6 +27,10 @@ class AHSARConfig:
         gamma_min: smallest gain that the slow loop sets.
         gamma_max: largest gain that the slow loop sets.
         mu: speed of the slow loop per epoch; 0 keeps the gain constant.
+        calibrate: mean firing rate, in spikes per neuron and time step, to which the first batch sets the thresholds
+            before training, whatever they were given as; None trains from the given ones.
+        calibrate_per: what shares one factor of the calibration, and one mean rate: the whole "model", each "group", or
+            each "layer".
 
     Raises:
         UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
@@ -42,6 +47,8 @@ class AHSARConfig:
     gamma_min: float = 0.5
     gamma_max: float = 2.0
     mu: float = 0.05
+    calibrate: float | None = None
+    calibrate_per: Literal["model", "group", "layer"] = "model"
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -58,6 +65,12 @@ class AHSARConfig:
         ):
             if not low <= value <= high:
                 raise UserError(f"ahsar.{name} must be in [{low:g}, {high:g}], got {value}")
+        if self.calibrate is not None and not 0 < self.calibrate < 0.5:
+            raise UserError(f"ahsar.calibrate must be a firing rate between 0 and 0.5, or null, got {self.calibrate}")
+        if self.calibrate is not None and self.gamma == 0:
+            raise UserError("ahsar.gamma is 0, which turns regulation off, so ahsar.calibrate must be null")
+        if self.calibrate_per not in ("model", "group", "layer"):
+            raise UserError(f"ahsar.calibrate_per must be model, group or layer, got {self.calibrate_per!r}")
         for group, band in self.band.items() if isinstance(self.band, Mapping) else (("", self.band),):
             if len(band) != 2 or not 0 <= band[0] < band[1] <= 1:
                 where = f" of group {group!r}" if group else ""

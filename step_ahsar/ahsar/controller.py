@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
+from step_ahsar.ahsar.calibration import TRIALS, Calibration, without_traces
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
@@ -113,6 +114,7 @@ class Controller:
         self.skipped = torch.zeros(n, dtype=torch.int64)
         self._h = torch.zeros(n)
         self._written = torch.ones(n)  # the scales as this controller left them
+        self._calibration = self._new_calibration()
         self._notice_loaded_scales()
         self._best: float | None = None
         self._paused = False
@@ -135,6 +137,70 @@ class Controller:
             self._silenced.append((neuron, neuron.before_training))
             neuron.before_training = None
 
+    # -- the start -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def calibrate(self, forward: Callable[[], Any]) -> dict[str, float]:
+        """Sets the thresholds so that the mean firing rate is ``config.calibrate``, by a few forward passes.
+
+        Without it the first iterations of training do the same, one change each.
+
+        Args:
+            forward: runs the model once, in training mode, always on the same batch (of several processes each on its
+                own). Running averages and random numbers are as before afterwards.
+
+        Returns:
+            The mean rate that was reached, of the model or by group or layer.
+
+        Raises:
+            UserError: the config names no rate, or no layer of the controller ran.
+
+        Warns:
+            UserWarning: a rate that was not reached.
+        """
+        self._check_in_use()
+        search = self._calibration = self._new_calibration()
+        if search is None:
+            raise UserError("there is no firing rate to calibrate to; set calibrate in AHSARConfig")
+        self._notice_loaded_scales()
+        with self.paused(), without_traces(self.model, map(_scale, self._layers)):
+            while self._calibration is not None:
+                for layer in self._layers:
+                    layer.clear_observed()
+                with torch.enable_grad():  # passes without gradients are not observed
+                    forward()
+                rate, valid, _ = self._rates()
+                if not valid.any():
+                    raise UserError("calibrate: no regulated layer ran in training mode")
+                self._approach(rate, valid)
+        return dict(zip(search.names, search.level.tolist(), strict=True))
+
+    def _new_calibration(self) -> Calibration | None:
+        if self.config.calibrate is None:
+            return None
+        unit, names = {
+            "model": (torch.zeros_like(self._group), ["model"]),
+            "group": (self._group, list(self.groups)),
+            "layer": (torch.arange(len(self._group)), self._names),
+        }[self.config.calibrate_per]
+        return Calibration(self.config.calibrate, unit, names)
+
+    def _approach(self, rate: Tensor, valid: Tensor) -> None:
+        """One change of the calibration, which ends it when the rates are near, or after many changes."""
+        search = self._calibration
+        assert search is not None
+        scale = (self._written.log() + search.changes(rate, valid)).exp()
+        self._h = law.state_of_scale(scale, self._gamma[self._group], self.config.a)
+        self._write()
+        if search.done:
+            self._calibration = None
+            if missed := search.missed():
+                warnings.warn(
+                    f"thresholds could not be calibrated to a firing rate of {search.target:g} in {TRIALS} trials; "
+                    f"reached: {shortened(f'{name} {rate:.3g}' for name, rate in missed.items())}",
+                    stacklevel=3,
+                )
+
     # -- the two loops -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -151,24 +217,25 @@ class Controller:
         if self._paused:
             return
         self._check_in_use()
-        observed = ranks.total(torch.stack([_observed(layer) for layer in self._layers]))
+        rate, valid, ran = self._rates()
         for layer in self._layers:
             layer.clear_observed()
         self._steps += 1
         if self._steps == 1 and not self.self_made:  # a self-made one was created within a forward pass
-            self._check_seen(observed[:, 1] != 0, at_all=True)
-        self._move(observed.device)
+            self._check_seen(ran, at_all=True)
         self._notice_loaded_scales()
-        config, spikes, steps = self.config, observed[:, 0], observed[:, 1]
-        rate = spikes / steps
-        valid = (rate >= 0) & (rate <= 1 + 1e-4)  # false for NaN; a sum in fp32 may round up
-        self.skipped += ~valid & (steps != 0)
+        self.skipped += ran & ~valid
+        config = self.config
         self._rate = torch.where(valid, law.sense(self._rate, rate, self._seen, config.eta), self._rate)
         self._seen |= valid
-        d = law.deviation(self._rate, self._low, self._high, config.eps)
-        before = law.nearest_before(valid, self._group)
-        self._h = torch.where(valid, law.react(self._h, d, before, config.k, config.leak, config.diffusion), self._h)
-        self._write()
+        if self._calibration is None:
+            d = law.deviation(self._rate, self._low, self._high, config.eps)
+            before = law.nearest_before(valid, self._group)
+            moved = law.react(self._h, d, before, config.k, config.leak, config.diffusion)
+            self._h = torch.where(valid, moved, self._h)
+            self._write()
+        else:
+            self._approach(rate, valid)
         if self._steps == _SETTLED:
             self._check_seen(self._seen)
 
@@ -193,6 +260,15 @@ class Controller:
         energy = law.mean_by_group(d**2, self._seen, self._group, len(self.groups))
         self._gamma = law.slow_gain(self._gamma, energy, progress, config.mu, config.gamma_min, config.gamma_max)
         self._write()
+
+    def _rates(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Firing rates since the last iteration, over all processes; which are valid; which layers ran. [n] each."""
+        observed = ranks.total(torch.stack([_observed(layer) for layer in self._layers]))
+        self._move(observed.device)
+        spikes, steps = observed.unbind(1)
+        rate = spikes / steps
+        valid = (rate >= 0) & (rate <= 1 + 1e-4)  # false for NaN; a sum in fp32 may round up
+        return rate, valid, steps != 0
 
     def _write(self) -> None:
         self._written = law.threshold_scale(self._h, self._gamma[self._group], self.config.a)
@@ -350,7 +426,9 @@ class Controller:
     def state_dict(self) -> dict[str, Any]:
         """The controller's state. The scales are in the model's state dict. A run resumes from both bit for bit."""
         tensors = {name: getattr(self, f"_{name}").clone() for name in _STATE}
-        return {**tensors, "skipped": self.skipped.clone(), "best": self._best, "names": list(self._names)}
+        search = None if self._calibration is None else self._calibration.state_dict()
+        rest = {"skipped": self.skipped.clone(), "best": self._best, "calibration": search, "names": list(self._names)}
+        return {**tensors, **rest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
@@ -359,6 +437,11 @@ class Controller:
         for name in _STATE:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
+        search = state.get("calibration")  # states of earlier releases have none
+        if search is None:
+            self._calibration = None
+        elif self._calibration is not None:
+            self._calibration.load_state_dict(search)
         for name in _FIXED:
             setattr(self, f"_{name}", getattr(self, f"_{name}").to(self._h.device))
         with torch.no_grad():

@@ -77,6 +77,24 @@ def state_of_scale(scale: Tensor, gamma: Tensor, a: float) -> Tensor:
     return torch.atanh(ratio.clamp(-0.999, 0.999))
 
 
+def towards(rate: Tensor, target: float) -> Tensor:
+    r"""What :math:`\ln\theta` has to change by for a firing rate of ``target``, if inputs are normal, [n].
+
+    A neuron whose input is normal with mean 0 fires where that is above its threshold, so the threshold is proportional
+    to the quantile :math:`z(r)` of :math:`1 - r`, and the change is :math:`\ln z(r^*) - \ln z(r)`: minus infinity for a
+    silent layer, and infinity for one that fires at half of the steps or more, where this says no more than the sign.
+
+    Args:
+        rate: firing rates, [n].
+        target: :math:`r^*`, below 1/2.
+
+    >>> towards(torch.tensor([0.0, 0.1587, 0.5]), 0.0228).round(decimals=2)  # one and two standard deviations
+    tensor([-inf, 0.6900,    inf])
+    """
+    z = torch.special.ndtri(1 - rate.double()).clamp(min=0)
+    return (torch.special.ndtri(torch.tensor(1 - target, dtype=z.dtype, device=z.device)) / z).log().to(rate.dtype)
+
+
 def mean_by_group(values: Tensor, seen: Tensor, group: Tensor, groups: int) -> Tensor:
     """Mean of ``values`` over the layers of each group that were seen, [groups]; 0 for a group without any.
 

@@ -45,6 +45,24 @@ class EpochResult:
     step_ms: float
 
 
+def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config) -> None:
+    """Sets thresholds on the first of the batches before training, if the config asks for it."""
+    if state.controller is None or config.ahsar.calibrate is None:
+        return
+    ((inputs, targets),) = batches.first(1)
+    inputs, targets = move(inputs, state.device), move(targets, state.device)
+    state.model.train()
+
+    def forward() -> None:
+        with state.accelerator.autocast():
+            task.loss(state.model, inputs, targets)
+
+    with seeded(config.seed, "calibrate"):
+        state.controller.calibrate(forward)
+    if state.ema is not None:
+        state.ema.set(state.model)
+
+
 def train_epoch(
     state: TrainingState,
     task: Task,

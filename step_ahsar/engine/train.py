@@ -22,7 +22,7 @@ from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
 from step_ahsar.engine.checkpoint import Checkpoint
 from step_ahsar.engine.device import create_accelerator
-from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, train_epoch
+from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, calibrate, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
@@ -152,6 +152,8 @@ def _train(
         return result
 
     try:
+        if not rows:
+            calibrate(state, task, batches(1), config)
         with tracking(config, track, run.path, rows, state.accelerator) as trackers:
             for epoch in range(len(rows) + 1, config.train.epochs + 1):
                 if record.has_stalled(rows, task.metric, config.train.patience):

@@ -40,6 +40,7 @@ TIMINGS = ("seconds", "step_ms")
 EVERYTHING = {  # all that has a state, or draws numbers
     "model.neuron": "ahsar",
     "model.threshold": 2.0,
+    "ahsar.calibrate": 0.1,
     "data.auto_augment": "rand-m9-n1-mstd0.5-inc1",
     "data.re_prob": 0.2,
     "data.batch_size": 16,
@@ -345,7 +346,7 @@ def test_seeds_differ(tmp_path):
 
 def test_cells_share_weights_order_and_draws(tmp_path):
     """AHSAR with its gain at 0 is the plain neuron: only if all else is shared, the runs are equal bit for bit."""
-    values = EVERYTHING | {"ahsar.gamma": 0.0, "ahsar.gamma_min": 0.0}
+    values = EVERYTHING | {"ahsar.gamma": 0.0, "ahsar.gamma_min": 0.0, "ahsar.calibrate": None}
     train(tiny(values, train__epochs=3), tmp_path / "ahsar")
     train(tiny(values, train__epochs=3, model__neuron="lif"), tmp_path / "lif")
     for ours, theirs in zip(metrics(tmp_path / "ahsar"), metrics(tmp_path / "lif"), strict=True):
@@ -638,6 +639,8 @@ CHANGES = [
     {"model.neuron": "if"},
     {"model.neuron": "ahsar", "ahsar.band": [0.3, 0.5]},
     {"model.neuron": "ahsar", "ahsar.k": 0.1},
+    {"model.neuron": "ahsar", "ahsar.calibrate": 0.1},
+    {"model.neuron": "ahsar", "ahsar.calibrate": 0.1, "ahsar.calibrate_per": "layer"},
     {"model.neuron": "ahsar", "model.base": "if"},
     {"model.neuron": "ahsar"},
 ]

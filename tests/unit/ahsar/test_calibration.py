@@ -1,0 +1,249 @@
+"""Calibration: the search by itself, for layers whose rates are known functions, and in models."""
+
+import copy
+import warnings
+
+import pytest
+import timm
+import torch
+from scipy.stats import norm
+from torch import nn
+
+import step_ahsar.models  # noqa: F401  (registers the models)
+from step_ahsar.ahsar import AHSARConfig, controller_of, regulate
+from step_ahsar.ahsar.calibration import TRIALS, Calibration
+from step_ahsar.ahsar.law import towards
+from step_ahsar.errors import UserError
+from step_ahsar.neurons import create_neuron, list_neurons
+from tests.unit.ahsar.test_controller import Net, batch, train
+
+WIDE = {"a": 3.0, "leak": 0.0, "k": 0.0}
+
+
+def config(rate=0.2, **options):
+    return AHSARConfig(**{**WIDE, "calibrate": rate, **options})
+
+
+def rates(controller):
+    return [layer["rate"] for layer in controller.layers().values()]
+
+
+def scales(controller):
+    return [layer["threshold_scale"] for layer in controller.layers().values()]
+
+
+def forward_of(model, i=0):
+    x, _ = batch(i, n=64)
+    return lambda: model(x)
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+def test_one_change_is_enough_for_normal_inputs():
+    """There the rate is the normal distribution's tail beyond the threshold."""
+    thresholds = torch.tensor([0.3, 1.0, 2.5])
+    rate = torch.tensor(norm.sf(thresholds), dtype=torch.float32)
+    found = thresholds * towards(rate, 0.2).exp()
+    assert torch.allclose(found, torch.full((3,), float(norm.isf(0.2))), rtol=1e-4)
+
+
+def search(rate_of, target=0.2, start=(0.0,)):
+    """The logarithms of thresholds at which a search over layers of their own ends, and the search."""
+    found, log = Calibration(target, torch.arange(len(start)), [str(i) for i in range(len(start))]), torch.tensor(start)
+    while not found.done:
+        log = log + found.changes(rate_of(log), torch.ones(len(start), dtype=torch.bool))
+    return log, found
+
+
+@pytest.mark.parametrize("start", [-2.0, 0.0, 3.0])
+@pytest.mark.parametrize("steepness", [0.3, 1.0, 3.0, 20.0])
+def test_it_ends_near_the_target_however_steep_the_rate_is(start, steepness):
+    """A rate that falls from 1 to 0 within a hair's breadth is stepped over, back and forth."""
+    _, found = search(lambda log: torch.sigmoid(-steepness * (log - 0.5)), start=(start,))
+    assert found.trials < TRIALS
+    assert found.level.item() == pytest.approx(0.2, rel=0.02)
+    assert found.missed() == {}
+
+
+def test_a_rate_that_cannot_be_reached_is_told():
+    _, found = search(lambda log: torch.full_like(log, 0.1), start=(0.0, 1.0))
+    assert found.trials == TRIALS
+    assert found.missed() == {"0": pytest.approx(0.1), "1": pytest.approx(0.1)}
+
+
+def test_layers_that_share_a_factor_share_their_mean_rate():
+    found = Calibration(0.2, torch.tensor([0, 0, 1]), ["both", "alone"])
+    changes = found.changes(torch.tensor([0.0, 0.4, 0.05]), torch.tensor([True, True, True]))
+    assert found.level.tolist() == pytest.approx([0.2, 0.05])
+    assert changes[:2].tolist() == [0.0, 0.0]
+    assert changes[2] < 0
+    # A layer that did not run does not count, but has the factor of those that did.
+    found = Calibration(0.2, torch.tensor([0, 0, 1]), ["both", "alone"])
+    changes = found.changes(torch.tensor([0.05, torch.nan, torch.nan]), torch.tensor([True, False, False]))
+    assert changes[0] == changes[1] < 0
+    assert changes[2] == 0
+    assert not found.done
+    assert found.missed() == {"both": pytest.approx(0.05)}
+
+
+# -- in models ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_threshold_that_was_given_has_no_say():
+    """One factor for the model: thresholds end where they do from any start, in the proportions that they had."""
+    ends = []
+    for threshold in (0.3, 1.0, 2.0):
+        model = Net(threshold=threshold).train()
+        controller = regulate(model, config=config())
+        assert controller.calibrate(forward_of(model)) == {"model": pytest.approx(0.2, rel=0.02)}
+        assert len(set(scales(controller))) == 1
+        ends.append(threshold * scales(controller)[0])
+    assert ends == pytest.approx([ends[0]] * 3, rel=0.03)
+
+
+@pytest.mark.parametrize(("per", "names"), [("group", ["stem", "mlp"]), ("layer", [f"neurons.{i}" for i in range(3)])])
+def test_groups_and_layers_have_factors_of_their_own(per, names):
+    model = Net(threshold=2.0).train()
+    controller = regulate(model, config=config(calibrate_per=per))
+    assert controller.calibrate(forward_of(model)) == {name: pytest.approx(0.2, rel=0.02) for name in names}
+    assert len(set(scales(controller))) == len(names)
+    # The rates of the next pass are those that were told.
+    forward_of(model)()
+    controller.step()
+    found = rates(controller)
+    assert [found[0], sum(found[1:]) / 2] == pytest.approx([0.2, 0.2], rel=0.02)
+
+
+def test_nothing_else_is_changed():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.1), nn.Linear(6, 6), create_neuron("ahsar", threshold=2.0))
+    x = torch.randn(4, 8, 6)
+    run = lambda: model[1:](model[0](x.flatten(0, 1)).view_as(x))  # noqa: E731
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    controller = regulate(model, config=config())
+    controller.calibrate(run)
+    after = model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"3.threshold_scale"}
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(p.grad is None for p in model.parameters())
+    assert rates(controller) == [None]  # training has not been observed yet
+    assert all(module.training for module in model.modules())
+
+
+def test_it_may_be_repeated():
+    model = Net(threshold=2.0).train()
+    controller = regulate(model, config=config())
+    controller.calibrate(forward_of(model))
+    first = scales(controller)
+    controller.calibrate(forward_of(model))
+    assert scales(controller) == pytest.approx(first, rel=1e-5)
+
+
+def test_what_cannot_be_calibrated(recwarn):
+    model = Net().train()
+    with pytest.raises(UserError, match="no firing rate to calibrate to; set calibrate"):
+        regulate(model).calibrate(forward_of(model))
+    controller_of(model).release()
+    controller = regulate(model, config=config())
+    model.eval()
+    with pytest.raises(UserError, match="no regulated layer ran in training mode"):
+        controller.calibrate(forward_of(model))
+    controller.release()
+    model = Net(threshold=100.0).train()
+    controller = regulate(model, config=config(a=0.1))
+    with pytest.warns(UserWarning, match=r"calibrated to a firing rate of 0\.2 in 25 trials; reached: model"):
+        controller.calibrate(forward_of(model))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"calibrate": 0.5}, r"ahsar.calibrate must be a firing rate between 0 and 0\.5, or null, got 0\.5"),
+        ({"calibrate": 0.2, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
+        ({"calibrate_per": "block"}, "ahsar.calibrate_per must be model, group or layer, got 'block'"),
+    ],
+)
+def test_constants_out_of_range(options, words):
+    with pytest.raises(UserError, match=words):
+        AHSARConfig(**options)
+
+
+# -- over the first iterations -----------------------------------------------------------------------------------------
+
+
+def test_without_a_call_the_first_iterations_calibrate():
+    """The learning rate is 0, so the search is the same as on one batch, with one change an iteration."""
+    model = Net(threshold=2.0).train()
+    controller = regulate(model, config=config(), auto=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    x, y = batch(0, n=64)
+    seen = []
+    for _ in range(TRIALS):
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        seen.append(scales(controller)[0])
+    twin = Net(threshold=2.0).train()
+    other = regulate(twin, config=config())
+    other.calibrate(forward_of(twin))
+    assert seen[-1] == pytest.approx(scales(other)[0])
+    assert len(set(seen)) < TRIALS  # it rests once it is there
+
+
+def test_a_resumed_search_is_the_search_that_never_stopped():
+    straight = Net(threshold=2.0).train()
+    controller = regulate(straight, config=config(rate=0.05))
+    train(straight, controller, steps=6)
+    stopped = Net(threshold=2.0).train()
+    first = regulate(stopped, config=config(rate=0.05))
+    optimizer = torch.optim.AdamW(stopped.parameters(), lr=1e-2)
+    train(stopped, first, steps=2, opt=optimizer)
+    states = copy.deepcopy((stopped.state_dict(), first.state_dict(), optimizer.state_dict()))
+    assert states[1]["calibration"]["trials"] == 2
+    again = Net(threshold=2.0).train()
+    second = regulate(again, config=config(rate=0.05))
+    optimizer = torch.optim.AdamW(again.parameters(), lr=1e-2)
+    for each, state in zip((again, second, optimizer), states, strict=True):
+        each.load_state_dict(state)
+    train(again, second, steps=4, start=2, opt=optimizer)
+    assert scales(second) == scales(controller)
+
+
+def test_a_state_of_an_earlier_release_is_not_calibrated():
+    model = Net(threshold=2.0).train()
+    controller = regulate(model, config=config())
+    state = controller.state_dict()
+    del state["calibration"]
+    controller.load_state_dict(state)
+    train(model, controller, steps=2)
+    assert scales(controller) == [1.0] * 3
+
+
+# -- over the registry -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neuron", list_neurons())
+def test_every_neuron_is_calibrated(neuron):
+    """All that can be regulated."""
+    torch.manual_seed(0)
+    options = {"base": neuron} if neuron != "ahsar" else {}
+    try:
+        spiking = create_neuron("ahsar", **options)
+    except UserError:
+        pytest.skip("not regulated")
+    model = nn.Sequential(nn.Linear(8, 64), nn.Sequential(spiking)).train()
+    controller = regulate(model, config=config(rate=0.1))
+    x = torch.randn(4, 64, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reached = controller.calibrate(lambda: model(x))
+    assert reached["model"] == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_spiking_transformer():
+    """From thresholds at which it is silent."""
+    torch.manual_seed(0)
+    model = timm.create_model("spikformer_2_64", img_size=16, neuron="ahsar", threshold=4.0, time_steps=4).train()
+    controller = regulate(model, config=config())
+    x = torch.rand(16, 3, 16, 16)
+    assert controller.calibrate(lambda: model(x)) == {"model": pytest.approx(0.2, rel=0.02)}
