@@ -40,6 +40,7 @@ class Epoch(_Strict):
     firing_rate: dict[str, float]
     dead_fraction: float
     gamma: dict[str, float] | None = None
+    rate_penalty: dict[str, float] | None = None
     seconds: float
 
 

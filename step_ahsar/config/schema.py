@@ -158,6 +158,19 @@ class ModelConfig(_Section):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
+class RatePenaltyConfig(_Section):
+    """A penalty on the mean firing rate with a steered weight. It changes the loss, whatever the neuron."""
+
+    budget: Annotated[Positive, Field(lt=1)] | None = Field(
+        default=None, description="firing rate, in spikes per neuron and time step, above which the loss is raised"
+    )
+    weight: NotNegative = Field(default=0.0, description="weight of the penalty in the first step")
+    gain: NotNegative = Field(
+        default=0.3, description="change of the weight per step and relative excess over the budget; 0 = constant"
+    )
+    most: Positive = Field(default=200.0, description="largest weight")
+
+
 class TrainConfig(_Section):
     """Training. Optimisers, schedules, mixing and weight averaging are timm's."""
 
@@ -189,6 +202,7 @@ class TrainConfig(_Section):
     )
     accumulate: Count = Field(default=1, description="batches per optimiser step")
     clip_grad: Positive | None = Field(default=None, description="largest norm of the gradient")
+    rate_penalty: RatePenaltyConfig = RatePenaltyConfig()
 
     @property
     def averages(self) -> bool:

@@ -108,7 +108,11 @@ def train_epoch(
 
 
 def _step(state: TrainingState, task: Task, batches: Sequence[Any], config: Config, epoch: int, step: int) -> float:
-    """One optimiser step with the mean gradient of the batches. Returns their mean loss, over all processes."""
+    """One optimiser step with the mean gradient of the batches.
+
+    Returns:
+        Their mean loss, over all processes, without a penalty on firing rates.
+    """
     train, accelerator, total = config.train, state.accelerator, 0.0
     for part, (inputs, targets) in enumerate(batches):
         inputs, targets = move(inputs, state.device), move(targets, state.device)
@@ -116,12 +120,14 @@ def _step(state: TrainingState, task: Task, batches: Sequence[Any], config: Conf
             inputs, targets = _mixed(task, inputs, targets, config.data.batch_size, epoch)
         is_last = part == len(batches) - 1  # its backward pass exchanges the gradients of all parts
         with nullcontext() if is_last else accelerator.no_sync(state.trained):
-            with accelerator.autocast():
+            with accelerator.autocast(), state.penalty or nullcontext():
                 loss = task.loss(state.trained, inputs, targets) / len(batches)
             value = ranks.mean(loss.detach(), weight=len(targets)).item()
             if not abs(value) < float("inf"):
                 raise NonFiniteLoss(f"loss is {value}", epoch, step)
             total += value
+            if state.penalty is not None:
+                loss = loss + state.penalty.term(len(targets)) / len(batches)
             if ranks.size() > 1:  # shares may differ in size, but DDP's mean over ranks is to be that over all samples
                 loss = loss * (ranks.size() * len(targets) / config.data.batch_size)
             accelerator.backward(loss)
@@ -130,6 +136,8 @@ def _step(state: TrainingState, task: Task, batches: Sequence[Any], config: Conf
     state.optimizer.step()
     state.optimizer.zero_grad()
     state.updates += 1
+    if state.penalty is not None:
+        state.penalty.step()
     if state.controller is not None:
         state.controller.step()
     if state.ema is not None:

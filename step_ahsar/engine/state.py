@@ -16,6 +16,7 @@ from step_ahsar import internals
 from step_ahsar.ahsar import Controller, is_regulated, regulate
 from step_ahsar.config import Config, TrainConfig
 from step_ahsar.engine.checkpoint import Checkpoint
+from step_ahsar.engine.penalty import RatePenalty
 from step_ahsar.layers import sync_batch_norms
 from step_ahsar.measure.memory import PeakMemory
 from step_ahsar.neurons import own_parameters
@@ -33,6 +34,7 @@ class TrainingState:
         optimizer: the optimiser.
         scheduler: schedule of the learning rate, stepped once per epoch.
         ema: averaged weights, if any.
+        penalty: on the firing rate, if any.
         memory: peak memory of training steps.
         updates: number of optimiser steps so far.
         warm: whether an epoch was trained in this process, so that kernels are compiled.
@@ -45,6 +47,7 @@ class TrainingState:
     optimizer: AcceleratedOptimizer
     scheduler: Scheduler
     ema: ModelEmaV3 | None
+    penalty: RatePenalty | None
     memory: PeakMemory
     updates: int = 0
     warm: bool = False
@@ -72,8 +75,10 @@ class TrainingState:
             cooldown_epochs=train.cooldown_epochs,
         )
         ema = ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None
+        penalty = None if train.rate_penalty.budget is None else RatePenalty(model, train.rate_penalty)
         trained, prepared = accelerator.prepare(model, optimizer)
-        return cls(accelerator, model, trained, controller, prepared, scheduler, ema, PeakMemory(accelerator.device))
+        memory = PeakMemory(accelerator.device)
+        return cls(accelerator, model, trained, controller, prepared, scheduler, ema, penalty, memory)
 
     @property
     def device(self) -> torch.device:
@@ -113,6 +118,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "controller": None if self.controller is None else self.controller.state_dict(),
+            "penalty": None if self.penalty is None else self.penalty.state_dict(),
             "updates": self.updates,
             "peak_memory_mib": self.memory.mib,
         }
@@ -130,6 +136,8 @@ class TrainingState:
             self.accelerator.scaler.load_state_dict(rest["scaler"])
         if self.controller is not None:
             self.controller.load_state_dict(rest["controller"])  # sets the thresholds, too
+        if self.penalty is not None:
+            self.penalty.load_state_dict(rest["penalty"])
         self.updates, self.memory.mib = rest["updates"], rest["peak_memory_mib"]
 
 

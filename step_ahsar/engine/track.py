@@ -96,6 +96,7 @@ def values_of(row: dict[str, Any], part: str) -> dict[str, float]:
     values |= {f"{part}/{name}": value for name, value in row["metrics"].items()}
     values |= {f"firing_rate/{group}": rate for group, rate in row["firing_rate"].items()}
     values |= {f"gamma/{group}": gain for group, gain in row.get("gamma", {}).items()}
+    values |= {f"rate_penalty/{name}": value for name, value in row.get("rate_penalty", {}).items()}
     values["dead_fraction"] = row["dead_fraction"]
     for name, layer in row["layers"].items():
         values[f"rate/{name}"] = layer["rate"]

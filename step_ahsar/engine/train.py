@@ -59,7 +59,8 @@ def train(
         on_epoch: called after each epoch, once it is on disk, with its line of metrics.jsonl: ``epoch`` (from 1),
             ``train_loss``, ``metric`` (the name of the metric that runs are judged by), ``metrics`` {name: value},
             ``lr``, ``step_ms`` (median), ``firing_rate`` {group: rate}, ``dead_fraction``, ``layers`` {name: {group,
-            rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``seconds``. Metrics and firing rates are
+            rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``rate_penalty`` {weight, rate} with a
+            penalty, after its last step, ``seconds``. Metrics and firing rates are
             those of the whole validation set, or of the test set with ``data.validation: 0``.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
         data: the data set that the config names, if it is open already.
@@ -167,6 +168,8 @@ def _train(
                 kept = state.end_epoch(epoch, best, metric=row["metrics"][task.metric])
                 if state.controller is not None:
                     row["gamma"] = state.controller.gammas()
+                if state.penalty is not None:
+                    row["rate_penalty"] = state.penalty.state_dict()
                 row["seconds"] = perf_counter() - began
                 ranks.agreed(partial(keep, row, kept))
     except NonFiniteLoss as error:

@@ -37,7 +37,13 @@ SMALL = {
 RUNS = {
     "plain": {},
     "calibrated": {"ahsar.calibrate": 0.1, "ahsar.calibrate_per": "group", "train.epochs": 1},
-    "mixed": {"data.batch_size": 22, "train.mixup": 0.5, "train.cutmix": 0.5, "train.accumulate": 1},
+    "mixed": {
+        "data.batch_size": 22,
+        "train.mixup": 0.5,
+        "train.cutmix": 0.5,
+        "train.accumulate": 1,
+        "train.rate_penalty.budget": 0.02,
+    },
     "tebn": {"model.norm": "tebn", "train.accumulate": 1, "train.optimizer": "sgd"},
     "rates": {"model.name": "spikingresformer_3_64", "model.args": {}, "train.epochs": 1, "train.accumulate": 1},
 }

@@ -36,6 +36,7 @@ TINY = {
     "train.epochs": 2,
     "train.lr": 0.01,
 }
+LOUD = {"model.threshold": 0.2}  # without it the tiny model hardly fires
 TIMINGS = ("seconds", "step_ms")
 EVERYTHING = {  # all that has a state, or draws numbers
     "model.neuron": "ahsar",
@@ -51,6 +52,7 @@ EVERYTHING = {  # all that has a state, or draws numbers
     "train.label_smoothing": 0.1,
     "train.ema_decay": 0.8,
     "train.clip_grad": 1.0,
+    "train.rate_penalty.budget": 0.02,
     "train.warmup_epochs": 1,
     "train.cooldown_epochs": 1,
 }
@@ -354,6 +356,24 @@ def test_cells_share_weights_order_and_draws(tmp_path):
         assert ours["firing_rate"] == theirs["firing_rate"]
 
 
+# -- a budget of spikes ----------------------------------------------------------------------------------------------
+
+
+def test_a_penalty_brings_the_rate_to_its_budget(tmp_path):
+    """In fifty steps. The loss that is told is that of the task alone; the weight begins at 0."""
+    loud = tiny(model__threshold=0.5, train__epochs=10)
+    free = train(loud, tmp_path / "free")
+    held = train(loud.with_values({"train.rate_penalty.budget": 0.06}), tmp_path / "held")
+    rows = metrics(tmp_path / "held")
+    rates = [row["rate_penalty"]["rate"] for row in rows]
+    assert rates[0] > 0.1
+    assert rates[-1] < 0.08
+    assert rows[-1]["rate_penalty"]["weight"] > 1
+    assert "rate_penalty" not in metrics(tmp_path / "free")[-1]
+    assert all(held["firing_rate"][group] < 0.7 * free["firing_rate"][group] for group in free["firing_rate"])
+    assert max(row["train_loss"] for row in rows) < 2.5  # with the penalty it would be above 3
+
+
 # -- stopping and going on -------------------------------------------------------------------------------------------
 
 
@@ -625,6 +645,11 @@ CHANGES = [
     {"train.amp": "bf16"},
     {"train.accumulate": 2},
     {"train.clip_grad": 0.1},
+    LOUD,
+    LOUD | {"train.rate_penalty.budget": 0.05},
+    LOUD | {"train.rate_penalty.budget": 0.05, "train.rate_penalty.weight": 5.0},
+    LOUD | {"train.rate_penalty.budget": 0.05, "train.rate_penalty.gain": 1.0},
+    LOUD | {"train.rate_penalty.budget": 0.05, "train.rate_penalty.most": 0.5},
     {"data.batch_size": 40},
     {"data.interpolation": "bicubic", "data.img_size": 12},
     {"model.time_steps": 3},

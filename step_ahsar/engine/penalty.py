@@ -1,0 +1,88 @@
+"""A penalty on the mean firing rate, whose weight is steered until the rate is within a budget.
+
+It is one-sided: a rate r within the budget b costs nothing. Its weight w rises while the budget is exceeded and falls
+below it, as the multiplier of a constraint does in dual ascent:
+
+    loss + w relu(r - b),    w <- clip(w + gain (r / b - 1), 0, most) after every step
+
+AHSAR changes neither loss nor gradients; this changes both, so it is an option of training by itself, for any neuron.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from step_ahsar import ranks
+from step_ahsar.config import RatePenaltyConfig
+from step_ahsar.neurons import SpikingNeuron
+
+
+class RatePenalty:
+    """The penalty of one model. It counts the spikes of the forward passes within its block.
+
+    Args:
+        model: holds neurons of the registry.
+        config: the budget and the constants.
+
+    Attributes:
+        weight: w.
+        rate: r of the last step, over all processes, in spikes per neuron and time step; each neuron of the model
+            counts alike, and integer spikes are divided by their maximum.
+    """
+
+    def __init__(self, model: nn.Module, config: RatePenaltyConfig) -> None:
+        assert config.budget is not None, "without a budget there is no penalty"
+        self._budget, self._config = config.budget, config
+        self.weight, self.rate = config.weight, 0.0
+        self._layers = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._spikes: list[Tensor] = []  # of every layer, in the last block
+        self._neurons = 0  # the number of neurons, times time steps and samples, that they are of
+        self._rates: list[Tensor] = []  # of the blocks since the last step
+
+    def __enter__(self) -> RatePenalty:
+        self._spikes, self._neurons = [], 0
+        self._hooks = [layer.register_forward_hook(self._count) for layer in self._layers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self, neuron: nn.Module, _: object, spikes: Tensor) -> None:
+        assert isinstance(neuron, SpikingNeuron)
+        counted = spikes.abs() if neuron.signed else spikes
+        self._spikes.append(counted.sum(dtype=torch.promote_types(spikes.dtype, torch.float32)) / neuron.max_spikes)
+        self._neurons += spikes.numel()
+
+    def term(self, samples: int) -> Tensor:
+        """What is added to the loss of the forward passes in the last block, 0-d.
+
+        Args:
+            samples: the number of this process's samples in them.
+        """
+        rate = torch.stack(self._spikes).sum() / self._neurons
+        self._spikes = []
+        joined = ranks.mean(rate.detach(), weight=samples)
+        self._rates.append(joined)
+        # relu(r - b) of the joined batch: of several processes each adds its share of r where all together exceed b.
+        return self.weight * torch.where(joined > self._budget, rate - self._budget, torch.zeros_like(rate))
+
+    def step(self) -> None:
+        """Moves the weight. To be called once after each step of the optimiser."""
+        self.rate = torch.stack(self._rates).mean().item()
+        self._rates = []
+        moved = self.weight + self._config.gain * (self.rate / self._budget - 1)
+        self.weight = min(max(moved, 0.0), self._config.most)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training continues from."""
+        return {"weight": self.weight, "rate": self.rate}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores a :meth:`state_dict`."""
+        self.weight, self.rate = state["weight"], state["rate"]
