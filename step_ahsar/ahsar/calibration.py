@@ -10,25 +10,23 @@ from torch import Tensor, nn
 from step_ahsar.ahsar import law
 
 TRIALS = 25
-_REACH = 0.7  # the most that a logarithm of a threshold changes by at a time: a factor of 2
+REACH = 0.7  # the most that a logarithm of a threshold changes by at a time: a factor of 2
 _NEAR = 0.02  # relative difference of a rate from its target that is near enough
 _FAR = 0.1  # relative difference that is worth a warning
 
 
 class Calibration:
-    """The search for the factors, of which several layers may share one. Its state is kept in checkpoints.
+    """The search for factors. Its state is kept in checkpoints.
 
     Args:
-        target: the mean firing rate of the layers that share a factor.
-        unit: the number of each layer's factor, [n].
-        names: what the factors are of.
+        names: what each factor is of.
     """
 
-    def __init__(self, target: float, unit: Tensor, names: list[str]) -> None:
-        self.target, self.unit, self.names = target, unit.cpu(), names
-        self.reach = torch.full((len(names),), _REACH)
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.reach = torch.full((len(names),), REACH)
         self.last = torch.zeros(len(names))  # sign of the last change
-        self.level = torch.full((len(names),), torch.nan)  # mean rates in the last trial; nan where no layer ran
+        self.level = self.target = torch.full((len(names),), torch.nan)  # rates in the last trial, and what was asked
         self.trials = 0
 
     @property
@@ -36,37 +34,34 @@ class Calibration:
         """Whether every rate is near its target, or no trial is left."""
         return self.trials >= TRIALS or (self.trials > 0 and not (self._error() > _NEAR).any().item())
 
-    def changes(self, rate: Tensor, seen: Tensor) -> Tensor:
-        """Changes of the logarithms of the threshold scales after one trial, [n].
+    def changes(self, level: Tensor, target: Tensor) -> Tensor:
+        """Changes of the logarithms of the thresholds after one trial, [factors].
 
         Args:
-            rate: firing rates of the layers, [n].
-            seen: whether they ran, bool [n].
+            level: firing rates, [factors]; nan where no layer ran.
+            target: the rates that are wanted; nan where any will do.
         """
-        device, rate, seen = rate.device, rate.cpu(), seen.cpu()
-        ran = torch.zeros(len(self.names), dtype=torch.bool).index_fill_(0, self.unit[seen], True)
-        level = law.mean_by_group(rate, seen, self.unit, len(self.names))
-        self.level = torch.where(ran, level, torch.nan)
+        self.level, self.target = level.cpu(), target.cpu()
         self.trials += 1
-        change = torch.where(self._error() > _NEAR, law.towards(level, self.target), 0.0)
+        change = torch.where(self._error() > _NEAR, law.towards(self.level, self.target), 0.0)
         # After a step too far the next ones are shorter, so that the search ends, however the rate depends on it.
         sign = change.sign()
         self.reach = torch.where(sign * self.last < 0, self.reach / 2, self.reach)
         self.last = torch.where(sign == 0, self.last, sign)
-        return change.clamp(-self.reach, self.reach)[self.unit].to(device)
+        return change.clamp(-self.reach, self.reach).to(level.device)
 
-    def missed(self) -> dict[str, float]:
-        """The rates that are far from the target after the last trial, by what they are of."""
-        far = (self._error() > _FAR).tolist()
-        return {name: rate for name, rate, is_far in zip(self.names, self.level.tolist(), far, strict=True) if is_far}
+    def missed(self) -> list[str]:
+        """The rates that are far from their targets after the last trial, for people."""
+        rows = zip(self.names, self.level.tolist(), self.target.tolist(), (self._error() > _FAR).tolist(), strict=True)
+        return [f"{name} {level:.3g} in place of {target:.3g}" for name, level, target, is_far in rows if is_far]
 
     def _error(self) -> Tensor:
-        """Relative differences; nan where no layer ran, which is neither near nor far."""
+        """Relative differences; nan, which is neither near nor far, where no layer ran or any rate will do."""
         return (self.level - self.target).abs() / self.target
 
     def state_dict(self) -> dict[str, Any]:
         """What a search continues from."""
-        return {"reach": self.reach, "last": self.last, "level": self.level, "trials": self.trials}
+        return {name: value for name, value in vars(self).items() if name != "names"}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`."""

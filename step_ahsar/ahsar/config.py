@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from step_ahsar.errors import UserError
@@ -32,6 +32,11 @@ class AHSARConfig:
         calibrate_per: what shares one factor of the calibration, and one mean rate: the whole "model", each "group", or
             each "layer".
 
+        budget: firing rate of the whole model, in spikes per neuron and time step, each neuron counting alike, that
+            thresholds hold from the start of training; or the rate of each group. Then groups are regulated, each by
+            one factor on the thresholds of its layers, and the band, the leak and the diffusion have no say.
+        shares: by which one budget is divided: relative rates of groups; 1 for those that are not named.
+
     Raises:
         UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
     """
@@ -49,6 +54,8 @@ class AHSARConfig:
     mu: float = 0.05
     calibrate: float | None = None
     calibrate_per: Literal["model", "group", "layer"] = "model"
+    budget: float | Mapping[str, float] | None = None
+    shares: Mapping[str, float] = field(default_factory=lambda: {"attention": 0.15, "mlp": 2.5, "stem": 4.0})
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -65,16 +72,28 @@ class AHSARConfig:
         ):
             if not low <= value <= high:
                 raise UserError(f"ahsar.{name} must be in [{low:g}, {high:g}], got {value}")
-        if self.calibrate is not None and not 0 < self.calibrate < 0.5:
-            raise UserError(f"ahsar.calibrate must be a firing rate between 0 and 0.5, or null, got {self.calibrate}")
-        if self.calibrate is not None and self.gamma == 0:
-            raise UserError("ahsar.gamma is 0, which turns regulation off, so ahsar.calibrate must be null")
+        rates = {"ahsar.calibrate": self.calibrate, **self._budgets()}
+        for name, rate in rates.items():
+            if rate is not None and not 0 < rate < 0.5:
+                raise UserError(f"{name} must be a firing rate between 0 and 0.5, or null, got {rate}")
+        if self.calibrate is not None and self.budget is not None:
+            raise UserError("ahsar.budget calibrates thresholds, too: give it or ahsar.calibrate, not both")
+        if self.gamma == 0 and (self.calibrate or self.budget):
+            raise UserError("ahsar.gamma is 0, which turns regulation off: leave ahsar.calibrate and ahsar.budget null")
+        for group, share in self.shares.items():
+            if not 0 < share < math.inf:
+                raise UserError(f"ahsar.shares.{group} must be > 0, got {share}")
         if self.calibrate_per not in ("model", "group", "layer"):
             raise UserError(f"ahsar.calibrate_per must be model, group or layer, got {self.calibrate_per!r}")
         for group, band in self.band.items() if isinstance(self.band, Mapping) else (("", self.band),):
             if len(band) != 2 or not 0 <= band[0] < band[1] <= 1:
                 where = f" of group {group!r}" if group else ""
                 raise UserError(f"ahsar.band{where} must be [lo, hi] with 0 <= lo < hi <= 1, got {list(band)}")
+
+    def _budgets(self) -> dict[str, float | None]:
+        if isinstance(self.budget, Mapping):
+            return {f"ahsar.budget.{group}": rate for group, rate in self.budget.items()}
+        return {"ahsar.budget": self.budget}
 
     def band_of(self, group: str) -> Band:
         """The band of ``group``; the default band if ``band`` is a mapping without that group."""

@@ -12,13 +12,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
-from step_ahsar.ahsar.calibration import TRIALS, Calibration, without_traces
+from step_ahsar.ahsar.calibration import REACH, TRIALS, Calibration, without_traces
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
 
 _STATE = ("h", "rate", "seen", "gamma")  # attributes that change in training, without their underscore
-_FIXED = ("group", "low", "high")  # attributes that do not
+_FIXED = ("group", "low", "high", "unit")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 _ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
 _MANY_STEPS = 100  # steps of optimisers that do not hold the model, while it is trained, before this is said
@@ -114,6 +114,7 @@ class Controller:
         self.skipped = torch.zeros(n, dtype=torch.int64)
         self._h = torch.zeros(n)
         self._written = torch.ones(n)  # the scales as this controller left them
+        self._unit, self._units = self._divided()
         self._calibration = self._new_calibration()
         self._notice_loaded_scales()
         self._best: float | None = None
@@ -141,16 +142,16 @@ class Controller:
 
     @torch.no_grad()
     def calibrate(self, forward: Callable[[], Any]) -> dict[str, float]:
-        """Sets the thresholds so that the mean firing rate is ``config.calibrate``, by a few forward passes.
+        """Sets the thresholds so that the mean firing rate is ``config.calibrate``, or that groups have their budgets.
 
-        Without it the first iterations of training do the same, one change each.
+        It takes a few forward passes. Without it the first iterations of training do the same, one change each.
 
         Args:
             forward: runs the model once, in training mode, always on the same batch (of several processes each on its
                 own). Running averages and random numbers are as before afterwards.
 
         Returns:
-            The mean rate that was reached, of the model or by group or layer.
+            The rate that was reached, of the model or by group or layer.
 
         Raises:
             UserError: the config names no rate, or no layer of the controller ran.
@@ -161,7 +162,7 @@ class Controller:
         self._check_in_use()
         search = self._calibration = self._new_calibration()
         if search is None:
-            raise UserError("there is no firing rate to calibrate to; set calibrate in AHSARConfig")
+            raise UserError("there is no firing rate to calibrate to; set calibrate or budget in AHSARConfig")
         self._notice_loaded_scales()
         with self.paused(), without_traces(self.model, map(_scale, self._layers)):
             while self._calibration is not None:
@@ -169,37 +170,59 @@ class Controller:
                     layer.clear_observed()
                 with torch.enable_grad():  # passes without gradients are not observed
                     forward()
-                rate, valid, _ = self._rates()
+                rate, valid, steps = self._rates()
                 if not valid.any():
                     raise UserError("calibrate: no regulated layer ran in training mode")
-                self._approach(rate, valid)
+                self._approach(*self._levels(rate, valid, steps))
         return dict(zip(search.names, search.level.tolist(), strict=True))
 
-    def _new_calibration(self) -> Calibration | None:
-        if self.config.calibrate is None:
-            return None
-        unit, names = {
+    def _divided(self) -> tuple[Tensor, list[str]]:
+        """The number of the factor that each layer shares in a calibration, [n], and what the factors are of."""
+        budget = self.config.budget
+        if isinstance(budget, Mapping) and (unknown := [group for group in budget if group not in self.groups]):
+            raise UserError(f"ahsar.budget: no layer is in {', '.join(unknown)}; groups are {', '.join(self.groups)}")
+        return {
             "model": (torch.zeros_like(self._group), ["model"]),
             "group": (self._group, list(self.groups)),
             "layer": (torch.arange(len(self._group)), self._names),
-        }[self.config.calibrate_per]
-        return Calibration(self.config.calibrate, unit, names)
+        }["group" if budget is not None else self.config.calibrate_per]
 
-    def _approach(self, rate: Tensor, valid: Tensor) -> None:
+    def _new_calibration(self) -> Calibration | None:
+        asked = self.config.calibrate is not None or self.config.budget is not None
+        return Calibration(self._units) if asked else None
+
+    def _levels(self, rate: Tensor, valid: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The rates of what shares a factor, nan where no layer ran, and the rates that they are to have, [factors]."""
+        config, n = self.config, len(self._units)
+        weight = valid * (1 if config.budget is None else steps)  # of a budget each neuron counts alike
+        of_unit = rate.new_zeros(n).index_add_(0, self._unit, weight.to(rate.dtype))
+        level = torch.where(of_unit > 0, law.mean_by_group(rate, weight, self._unit, n), torch.nan)
+        if config.budget is None:
+            assert config.calibrate is not None, "a calibration has something to calibrate to"
+            return level, torch.full_like(level, config.calibrate)
+        if isinstance(config.budget, Mapping):
+            return level, level.new_tensor([config.budget.get(group, torch.nan) for group in self.groups])
+        shares = level.new_tensor([config.shares.get(group, 1.0) for group in self.groups])
+        return level, law.set_points(config.budget, shares, of_unit)
+
+    def _approach(self, level: Tensor, target: Tensor) -> None:
         """One change of the calibration, which ends it when the rates are near, or after many changes."""
         search = self._calibration
         assert search is not None
-        scale = (self._written.log() + search.changes(rate, valid)).exp()
-        self._h = law.state_of_scale(scale, self._gamma[self._group], self.config.a)
-        self._write()
+        self._change(search.changes(level, target))
         if search.done:
             self._calibration = None
             if missed := search.missed():
                 warnings.warn(
-                    f"thresholds could not be calibrated to a firing rate of {search.target:g} in {TRIALS} trials; "
-                    f"reached: {shortened(f'{name} {rate:.3g}' for name, rate in missed.items())}",
+                    f"thresholds could not be calibrated in {TRIALS} trials; firing rates: {shortened(missed)}",
                     stacklevel=3,
                 )
+
+    def _change(self, by: Tensor) -> None:
+        """Adds to the logarithms of the scales, [factors]."""
+        scale = (self._written.log() + by[self._unit]).exp()
+        self._h = law.state_of_scale(scale, self._gamma[self._group], self.config.a)
+        self._write()
 
     # -- the two loops -----------------------------------------------------------------------------------------------
 
@@ -217,7 +240,8 @@ class Controller:
         if self._paused:
             return
         self._check_in_use()
-        rate, valid, ran = self._rates()
+        rate, valid, steps = self._rates()
+        ran = steps != 0
         for layer in self._layers:
             layer.clear_observed()
         self._steps += 1
@@ -228,26 +252,29 @@ class Controller:
         config = self.config
         self._rate = torch.where(valid, law.sense(self._rate, rate, self._seen, config.eta), self._rate)
         self._seen |= valid
-        if self._calibration is None:
+        if self._calibration is not None:
+            self._approach(*self._levels(rate, valid, steps))
+        elif config.budget is not None:
+            change = config.k * law.towards(*self._levels(rate, valid, steps)).clamp(-REACH, REACH)
+            self._change(change.nan_to_num())
+        else:
             d = law.deviation(self._rate, self._low, self._high, config.eps)
             before = law.nearest_before(valid, self._group)
             moved = law.react(self._h, d, before, config.k, config.leak, config.diffusion)
             self._h = torch.where(valid, moved, self._h)
             self._write()
-        else:
-            self._approach(rate, valid)
         if self._steps == _SETTLED:
             self._check_seen(self._seen)
 
     @torch.no_grad()
     def epoch_end(self, metric: float | None = None) -> None:
-        """The slow loop. Call it once per epoch, after validation.
+        """The slow loop. Call it once per epoch, after validation. Under a budget it does nothing.
 
         Args:
             metric: validation metric, higher is better; None, or a value that is not finite, counts as no progress.
         """
         self._check_in_use()
-        if self._paused or self.config.gamma == 0:
+        if self._paused or self.config.gamma == 0 or self.config.budget is not None:
             return
         self._notice_loaded_scales()
         progress = 0.0
@@ -262,13 +289,13 @@ class Controller:
         self._write()
 
     def _rates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Firing rates since the last iteration, over all processes; which are valid; which layers ran. [n] each."""
+        """Firing rates since the last iteration, over all processes; which are valid; neurons times steps. [n] each."""
         observed = ranks.total(torch.stack([_observed(layer) for layer in self._layers]))
         self._move(observed.device)
         spikes, steps = observed.unbind(1)
         rate = spikes / steps
         valid = (rate >= 0) & (rate <= 1 + 1e-4)  # false for NaN; a sum in fp32 may round up
-        return rate, valid, steps != 0
+        return rate, valid, steps
 
     def _write(self) -> None:
         self._written = law.threshold_scale(self._h, self._gamma[self._group], self.config.a)

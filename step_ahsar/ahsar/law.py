@@ -77,7 +77,7 @@ def state_of_scale(scale: Tensor, gamma: Tensor, a: float) -> Tensor:
     return torch.atanh(ratio.clamp(-0.999, 0.999))
 
 
-def towards(rate: Tensor, target: float) -> Tensor:
+def towards(rate: Tensor, target: Tensor) -> Tensor:
     r"""What :math:`\ln\theta` has to change by for a firing rate of ``target``, if inputs are normal, [n].
 
     A neuron whose input is normal with mean 0 fires where that is above its threshold, so the threshold is proportional
@@ -86,26 +86,42 @@ def towards(rate: Tensor, target: float) -> Tensor:
 
     Args:
         rate: firing rates, [n].
-        target: :math:`r^*`, below 1/2.
+        target: :math:`r^*`, below 1/2, [n].
 
-    >>> towards(torch.tensor([0.0, 0.1587, 0.5]), 0.0228).round(decimals=2)  # one and two standard deviations
-    tensor([-inf, 0.6900,    inf])
+    >>> towards(torch.tensor([0.0, 0.1587, 0.5]), torch.tensor([0.0228])).round(decimals=2)  # 1 and 2 deviations
+    tensor([  -inf, 0.6900,    inf])
     """
-    z = torch.special.ndtri(1 - rate.double()).clamp(min=0)
-    return (torch.special.ndtri(torch.tensor(1 - target, dtype=z.dtype, device=z.device)) / z).log().to(rate.dtype)
+    z, wanted = (-torch.special.ndtri(r).clamp(max=0) for r in (rate, target))
+    return wanted.log() - z.log()
 
 
-def mean_by_group(values: Tensor, seen: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Mean of ``values`` over the layers of each group that were seen, [groups]; 0 for a group without any.
+def set_points(budget: float, shares: Tensor, neurons: Tensor) -> Tensor:
+    """Firing rates of groups, in the proportions of ``shares``, so that all neurons together have ``budget``, [groups].
+
+    Args:
+        budget: mean rate over all neurons.
+        shares: relative rates, [groups].
+        neurons: number of neurons of each group, or in proportion to it, [groups].
+
+    >>> set_points(0.02, torch.tensor([1.0, 4.0]), torch.tensor([300, 100]))
+    tensor([0.0114, 0.0457])
+    """
+    return budget * shares * neurons.sum() / (shares * neurons).sum()
+
+
+def mean_by_group(values: Tensor, weight: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Mean of ``values`` over the layers of each group, [groups]; 0 for a group without weight.
 
     Args:
         values: one for each layer, [n].
-        seen: whether a layer was observed, bool [n].
+        weight: of each layer, or bool: whether it counts, [n]. The values of layers without weight are not looked at.
         group: number of its group, [n].
         groups: how many groups there are.
     """
-    total = values.new_zeros(groups).index_add_(0, group, torch.where(seen, values, 0.0))
-    return total / values.new_zeros(groups).index_add_(0, group, seen.to(values.dtype)).clamp(min=1)
+    weight = weight.to(values.dtype)
+    total = values.new_zeros(groups).index_add_(0, group, torch.where(weight > 0, values, 0.0) * weight)
+    weights = values.new_zeros(groups).index_add_(0, group, weight)
+    return total / torch.where(weights > 0, weights, 1.0)
 
 
 def slow_gain(gamma: Tensor, energy: Tensor, progress: float, mu: float, low: float, high: float) -> Tensor:

@@ -36,7 +36,7 @@ SMALL = {
 }
 RUNS = {
     "plain": {},
-    "calibrated": {"ahsar.calibrate": 0.1, "ahsar.calibrate_per": "group", "train.epochs": 1},
+    "budget": {"ahsar.budget": 0.05},
     "mixed": {
         "data.batch_size": 22,
         "train.mixup": 0.5,

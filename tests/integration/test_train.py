@@ -666,6 +666,8 @@ CHANGES = [
     {"model.neuron": "ahsar", "ahsar.k": 0.1},
     {"model.neuron": "ahsar", "ahsar.calibrate": 0.1},
     {"model.neuron": "ahsar", "ahsar.calibrate": 0.1, "ahsar.calibrate_per": "layer"},
+    {"model.neuron": "ahsar", "ahsar.budget": 0.1},
+    {"model.neuron": "ahsar", "ahsar.budget": 0.1, "ahsar.shares": {"stem": 2.0}},
     {"model.neuron": "ahsar", "model.base": "if"},
     {"model.neuron": "ahsar"},
 ]

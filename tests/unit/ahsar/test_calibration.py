@@ -12,7 +12,7 @@ from torch import nn
 import step_ahsar.models  # noqa: F401  (registers the models)
 from step_ahsar.ahsar import AHSARConfig, controller_of, regulate
 from step_ahsar.ahsar.calibration import TRIALS, Calibration
-from step_ahsar.ahsar.law import towards
+from step_ahsar.ahsar.law import set_points, towards
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import create_neuron, list_neurons
 from tests.unit.ahsar.test_controller import Net, batch, train
@@ -44,15 +44,15 @@ def test_one_change_is_enough_for_normal_inputs():
     """There the rate is the normal distribution's tail beyond the threshold."""
     thresholds = torch.tensor([0.3, 1.0, 2.5])
     rate = torch.tensor(norm.sf(thresholds), dtype=torch.float32)
-    found = thresholds * towards(rate, 0.2).exp()
+    found = thresholds * towards(rate, torch.tensor(0.2)).exp()
     assert torch.allclose(found, torch.full((3,), float(norm.isf(0.2))), rtol=1e-4)
 
 
 def search(rate_of, target=0.2, start=(0.0,)):
-    """The logarithms of thresholds at which a search over layers of their own ends, and the search."""
-    found, log = Calibration(target, torch.arange(len(start)), [str(i) for i in range(len(start))]), torch.tensor(start)
+    """The logarithms of thresholds at which a search ends, and the search."""
+    found, log = Calibration([str(i) for i in range(len(start))]), torch.tensor(start)
     while not found.done:
-        log = log + found.changes(rate_of(log), torch.ones(len(start), dtype=torch.bool))
+        log = log + found.changes(rate_of(log), torch.full_like(log, target))
     return log, found
 
 
@@ -63,28 +63,21 @@ def test_it_ends_near_the_target_however_steep_the_rate_is(start, steepness):
     _, found = search(lambda log: torch.sigmoid(-steepness * (log - 0.5)), start=(start,))
     assert found.trials < TRIALS
     assert found.level.item() == pytest.approx(0.2, rel=0.02)
-    assert found.missed() == {}
+    assert found.missed() == []
 
 
 def test_a_rate_that_cannot_be_reached_is_told():
     _, found = search(lambda log: torch.full_like(log, 0.1), start=(0.0, 1.0))
     assert found.trials == TRIALS
-    assert found.missed() == {"0": pytest.approx(0.1), "1": pytest.approx(0.1)}
+    assert found.missed() == ["0 0.1 in place of 0.2", "1 0.1 in place of 0.2"]
 
 
-def test_layers_that_share_a_factor_share_their_mean_rate():
-    found = Calibration(0.2, torch.tensor([0, 0, 1]), ["both", "alone"])
-    changes = found.changes(torch.tensor([0.0, 0.4, 0.05]), torch.tensor([True, True, True]))
-    assert found.level.tolist() == pytest.approx([0.2, 0.05])
-    assert changes[:2].tolist() == [0.0, 0.0]
-    assert changes[2] < 0
-    # A layer that did not run does not count, but has the factor of those that did.
-    found = Calibration(0.2, torch.tensor([0, 0, 1]), ["both", "alone"])
-    changes = found.changes(torch.tensor([0.05, torch.nan, torch.nan]), torch.tensor([True, False, False]))
-    assert changes[0] == changes[1] < 0
-    assert changes[2] == 0
+def test_what_did_not_run_and_what_has_no_target_is_left_alone():
+    found = Calibration(["silent", "not run", "any rate", "near"])
+    changes = found.changes(torch.tensor([0.0, torch.nan, 0.4, 0.202]), torch.tensor([0.2, 0.2, torch.nan, 0.2]))
+    assert changes.tolist() == [pytest.approx(-0.7), 0, 0, 0]
     assert not found.done
-    assert found.missed() == {"both": pytest.approx(0.05)}
+    assert found.missed() == ["silent 0 in place of 0.2"]
 
 
 # -- in models ---------------------------------------------------------------------------------------------------------
@@ -142,7 +135,7 @@ def test_it_may_be_repeated():
 
 def test_what_cannot_be_calibrated(recwarn):
     model = Net().train()
-    with pytest.raises(UserError, match="no firing rate to calibrate to; set calibrate"):
+    with pytest.raises(UserError, match="no firing rate to calibrate to; set calibrate or budget"):
         regulate(model).calibrate(forward_of(model))
     controller_of(model).release()
     controller = regulate(model, config=config())
@@ -152,7 +145,7 @@ def test_what_cannot_be_calibrated(recwarn):
     controller.release()
     model = Net(threshold=100.0).train()
     controller = regulate(model, config=config(a=0.1))
-    with pytest.warns(UserWarning, match=r"calibrated to a firing rate of 0\.2 in 25 trials; reached: model"):
+    with pytest.warns(UserWarning, match=r"calibrated in 25 trials; firing rates: model 0 in place of 0\.2"):
         controller.calibrate(forward_of(model))
 
 
@@ -161,6 +154,11 @@ def test_what_cannot_be_calibrated(recwarn):
     [
         ({"calibrate": 0.5}, r"ahsar.calibrate must be a firing rate between 0 and 0\.5, or null, got 0\.5"),
         ({"calibrate": 0.2, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
+        ({"budget": 0.0}, r"ahsar.budget must be a firing rate between 0 and 0\.5, or null, got 0\.0"),
+        ({"budget": {"mlp": 0.7}}, r"ahsar.budget.mlp must be a firing rate between 0 and 0\.5, or null, got 0\.7"),
+        ({"budget": 0.1, "calibrate": 0.1}, "ahsar.budget calibrates thresholds, too"),
+        ({"budget": 0.1, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
+        ({"shares": {"mlp": 0.0}}, r"ahsar.shares.mlp must be > 0, got 0\.0"),
         ({"calibrate_per": "block"}, "ahsar.calibrate_per must be model, group or layer, got 'block'"),
     ],
 )
@@ -217,6 +215,78 @@ def test_a_state_of_an_earlier_release_is_not_calibrated():
     controller.load_state_dict(state)
     train(model, controller, steps=2)
     assert scales(controller) == [1.0] * 3
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------------
+
+
+def test_set_points_have_their_proportions_and_the_mean_of_all_neurons():
+    shares, neurons = torch.tensor([0.15, 2.5, 4.0]), torch.tensor([500.0, 300.0, 40.0])
+    found = set_points(0.02, shares, neurons)
+    assert (found / found[0]).tolist() == pytest.approx((shares / shares[0]).tolist())
+    assert ((found * neurons).sum() / neurons.sum()).item() == pytest.approx(0.02)
+
+
+def counted(model, x):
+    """Spikes per neuron and step of each group, and of all neurons, in one pass."""
+    spikes, neurons = {}, {}
+    hooks = []
+    for neuron in model.neurons:
+
+        def count(neuron, _, out):
+            spikes[neuron.group] = spikes.get(neuron.group, 0) + out.sum().item()
+            neurons[neuron.group] = neurons.get(neuron.group, 0) + out.numel()
+
+        hooks.append(neuron.register_forward_hook(count))
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    return {g: spikes[g] / neurons[g] for g in spikes}, sum(spikes.values()) / sum(neurons.values())
+
+
+def test_a_budget_is_the_rate_of_all_neurons():
+    """Layers of 16, 16 and 8 neurons: every neuron counts alike, whatever its layer."""
+    model = Net(threshold=1.0).train()
+    controller = regulate(model, config=config(rate=None, budget=0.05, shares={"stem": 4.0}))
+    controller.calibrate(forward_of(model))
+    groups, total = counted(model, batch(0, n=64)[0])
+    assert total == pytest.approx(0.05, rel=0.05)
+    assert groups["stem"] / groups["mlp"] == pytest.approx(4.0, rel=0.1)
+
+
+def test_budgets_of_groups_and_groups_without():
+    model = Net(threshold=1.0).train()
+    controller = regulate(model, config=config(rate=None, budget={"mlp": 0.05}))
+    controller.calibrate(forward_of(model))
+    assert counted(model, batch(0, n=64)[0])[0]["mlp"] == pytest.approx(0.05, rel=0.05)
+    assert scales(controller)[0] == 1.0  # the stem has no budget
+    controller.release()
+    with pytest.raises(UserError, match=r"ahsar\.budget: no layer is in attention; groups are stem, mlp"):
+        regulate(model, config=config(rate=None, budget={"attention": 0.05}))
+
+
+def test_a_budget_is_held_while_weights_change():
+    """Weights are scaled up in steps, as training does: a calibration alone would be left behind."""
+    model = Net(threshold=1.0).train()
+    controller = regulate(model, config=config(rate=None, budget=0.05, k=0.2))
+    resting = copy.deepcopy(model)
+    for each in (model, resting):
+        controller_of(each).calibrate(forward_of(each))
+    for _ in range(30):
+        for each in (model, resting):
+            with torch.no_grad():
+                for fc in each.fc:
+                    fc.weight *= 1.02
+        forward_of(model)()
+        controller.step()
+    assert counted(resting, batch(0, n=64)[0])[1] > 0.08
+    for _ in range(20):
+        forward_of(model)()
+        controller.step()
+    assert counted(model, batch(0, n=64)[0])[1] == pytest.approx(0.05, rel=0.05)
+    before = scales(controller)
+    controller.epoch_end(0.5)
+    assert scales(controller) == before  # the slow loop does nothing
 
 
 # -- over the registry -------------------------------------------------------------------------------------------------
