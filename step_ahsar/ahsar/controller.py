@@ -18,10 +18,11 @@ from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
 
 _STATE = ("h", "rate", "seen", "gamma")  # attributes that change in training, without their underscore
-_FIXED = ("group", "low", "high", "unit")  # attributes that do not
+_FIXED = ("group", "low", "high", "unit", "asked")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 _ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
 _MANY_STEPS = 100  # steps of optimisers that do not hold the model, while it is trained, before this is said
+_LOUDEST = 0.45  # rate that is asked of a group of which a budget would ask more
 _SETTLED = 10  # steps after which every layer should have been seen
 
 # The controller of each regulated layer. Copies of a layer are in it only if the controller is copied along.
@@ -114,7 +115,7 @@ class Controller:
         self.skipped = torch.zeros(n, dtype=torch.int64)
         self._h = torch.zeros(n)
         self._written = torch.ones(n)  # the scales as this controller left them
-        self._unit, self._units = self._divided()
+        self._unit, self._units, self._asked = self._divided()
         self._calibration = self._new_calibration()
         self._notice_loaded_scales()
         self._best: float | None = None
@@ -176,16 +177,24 @@ class Controller:
                 self._approach(*self._levels(rate, valid, steps))
         return dict(zip(search.names, search.level.tolist(), strict=True))
 
-    def _divided(self) -> tuple[Tensor, list[str]]:
-        """The number of the factor that each layer shares in a calibration, [n], and what the factors are of."""
-        budget = self.config.budget
+    def _divided(self) -> tuple[Tensor, list[str], Tensor]:
+        """What layers share a factor: its number for each layer, [n], names, and the rates that were asked for.
+
+        The last, [factors], are shares under one budget for the whole model, and nan where no rate was asked for.
+        """
+        config = self.config
+        budget = config.budget
+        if budget is None:
+            unit, names = {
+                "model": (torch.zeros_like(self._group), ["model"]),
+                "group": (self._group, list(self.groups)),
+                "layer": (torch.arange(len(self._group)), self._names),
+            }[config.calibrate_per]
+            return unit, names, torch.full((len(names),), config.calibrate or torch.nan)
         if isinstance(budget, Mapping) and (unknown := [group for group in budget if group not in self.groups]):
             raise UserError(f"ahsar.budget: no layer is in {', '.join(unknown)}; groups are {', '.join(self.groups)}")
-        return {
-            "model": (torch.zeros_like(self._group), ["model"]),
-            "group": (self._group, list(self.groups)),
-            "layer": (torch.arange(len(self._group)), self._names),
-        }["group" if budget is not None else self.config.calibrate_per]
+        asked, rest = (budget, torch.nan) if isinstance(budget, Mapping) else (config.shares, 1.0)
+        return self._group, list(self.groups), torch.tensor([asked.get(group, rest) for group in self.groups])
 
     def _new_calibration(self) -> Calibration | None:
         asked = self.config.calibrate is not None or self.config.budget is not None
@@ -193,17 +202,13 @@ class Controller:
 
     def _levels(self, rate: Tensor, valid: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """The rates of what shares a factor, nan where no layer ran, and the rates that they are to have, [factors]."""
-        config, n = self.config, len(self._units)
-        weight = valid * (1 if config.budget is None else steps)  # of a budget each neuron counts alike
+        budget, n = self.config.budget, len(self._units)
+        weight = valid * (1 if budget is None else steps)  # of a budget each neuron counts alike
         of_unit = rate.new_zeros(n).index_add_(0, self._unit, weight.to(rate.dtype))
         level = torch.where(of_unit > 0, law.mean_by_group(rate, weight, self._unit, n), torch.nan)
-        if config.budget is None:
-            assert config.calibrate is not None, "a calibration has something to calibrate to"
-            return level, torch.full_like(level, config.calibrate)
-        if isinstance(config.budget, Mapping):
-            return level, level.new_tensor([config.budget.get(group, torch.nan) for group in self.groups])
-        shares = level.new_tensor([config.shares.get(group, 1.0) for group in self.groups])
-        return level, law.set_points(config.budget, shares, of_unit)
+        if budget is None or isinstance(budget, Mapping):
+            return level, self._asked
+        return level, law.set_points(budget, self._asked, of_unit).clamp(max=_LOUDEST)
 
     def _approach(self, level: Tensor, target: Tensor) -> None:
         """One change of the calibration, which ends it when the rates are near, or after many changes."""

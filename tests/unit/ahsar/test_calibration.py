@@ -254,6 +254,14 @@ def test_a_budget_is_the_rate_of_all_neurons():
     assert groups["stem"] / groups["mlp"] == pytest.approx(4.0, rel=0.1)
 
 
+def test_no_group_is_asked_for_more_than_045():
+    model = Net(threshold=1.0).train()
+    controller = regulate(model, config=config(rate=None, budget=0.4, shares={"stem": 50.0}))
+    with pytest.warns(UserWarning, match=r"stem 0\.\d+ in place of 0\.45"):  # which this net cannot do either
+        controller.calibrate(forward_of(model))
+    assert counted(model, batch(0, n=64)[0])[0]["stem"] > 0.3
+
+
 def test_budgets_of_groups_and_groups_without():
     model = Net(threshold=1.0).train()
     controller = regulate(model, config=config(rate=None, budget={"mlp": 0.05}))
