@@ -24,18 +24,23 @@ class Calibration:
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.reach = torch.full((len(names),), REACH)
-        self.last = torch.zeros(len(names))  # sign of the last change
-        self.level = self.target = torch.full((len(names),), torch.nan)  # rates in the last trial, and what was asked
+        n = len(names)
+        self.reach = torch.full((n,), REACH, device="cpu")
+        self.last = torch.zeros(n, device="cpu")  # sign of the last change
+        # Rates in the last trial, nan where no layer ran, and what was asked for.
+        self.level = self.target = torch.full((n,), torch.nan, device="cpu")
         self.trials = 0
 
     @property
     def done(self) -> bool:
         """Whether every rate is near its target, or no trial is left."""
-        return self.trials >= TRIALS or (self.trials > 0 and not (self._error() > _NEAR).any().item())
+        near = (self._error() <= _NEAR) | self.target.isnan()
+        return self.trials >= TRIALS or (self.trials > 0 and bool(near.all()))
 
     def changes(self, level: Tensor, target: Tensor) -> Tensor:
         """Changes of the logarithms of the thresholds after one trial, [factors].
+
+        After the last trial there are none, so that the rates in it are those that are reached.
 
         Args:
             level: firing rates, [factors]; nan where no layer ran.
@@ -43,9 +48,11 @@ class Calibration:
         """
         self.level, self.target = level.cpu(), target.cpu()
         self.trials += 1
-        change = torch.where(self._error() > _NEAR, law.towards(self.level, self.target), 0.0)
+        away = (self._error() > _NEAR) & (self.trials < TRIALS)
+        change = torch.where(away, law.towards(self.level, self.target), 0.0)
         # After a step too far the next ones are shorter, so that the search ends, however the rate depends on it.
         sign = change.sign()
+        self.reach = (self.reach * (1.2 ** (sign * self.last).clamp(min=0))).clamp(max=REACH)
         self.reach = torch.where(sign * self.last < 0, self.reach / 2, self.reach)
         self.last = torch.where(sign == 0, self.last, sign)
         return change.clamp(-self.reach, self.reach).to(level.device)
@@ -66,7 +73,7 @@ class Calibration:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`."""
         for name, value in state.items():
-            setattr(self, name, value)
+            setattr(self, name, value.cpu() if isinstance(value, Tensor) else value)
 
 
 @contextmanager
@@ -78,11 +85,17 @@ def without_traces(model: nn.Module, kept: Iterable[Tensor]) -> Iterator[None]:
         kept: buffers that they may change.
     """
     changing = {id(buffer) for buffer in kept}
-    buffers = [(each, each.clone()) for each in model.buffers() if id(each) not in changing]
-    devices = {each.device for each in model.parameters()} - {torch.device("cpu")}
-    with torch.random.fork_rng([d for d in devices if d.type == "cuda"]):
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if id(buffer) not in changing
+    ]
+    devices = {each.device for each in model.parameters()}
+    with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
         try:
             yield
         finally:
-            for buffer, before in buffers:
+            for module, name, buffer, before in buffers:
+                setattr(module, name, buffer)  # some modules replace their state
                 buffer.copy_(before)

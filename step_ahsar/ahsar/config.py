@@ -9,6 +9,9 @@ from step_ahsar.errors import UserError
 
 Band = tuple[float, float]
 
+LOUDEST = 0.45  # the largest firing rate that a calibration or a budget asks for
+SHARES = {"attention": 0.15, "mlp": 2.5, "stem": 4.0}
+
 
 @dataclass(frozen=True)
 class AHSARConfig:
@@ -31,11 +34,11 @@ class AHSARConfig:
             before training, whatever they were given as; None trains from the given ones.
         calibrate_per: what shares one factor of the calibration, and one mean rate: the whole "model", each "group", or
             each "layer".
-
         budget: firing rate of the whole model, in spikes per neuron and time step, each neuron counting alike, that
             thresholds hold from the start of training; or the rate of each group. Then groups are regulated, each by
-            one factor on the thresholds of its layers, and the band, the leak and the diffusion have no say.
-        shares: by which one budget is divided: relative rates of groups; 1 for those that are not named.
+            one factor on the thresholds of its layers; band, leak and diffusion have no say.
+        shares: by which one budget is divided: relative rates of groups. Those that are not named have the defaults,
+            :data:`SHARES`, or 1.
 
     Raises:
         UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
@@ -55,7 +58,7 @@ class AHSARConfig:
     calibrate: float | None = None
     calibrate_per: Literal["model", "group", "layer"] = "model"
     budget: float | Mapping[str, float] | None = None
-    shares: Mapping[str, float] = field(default_factory=lambda: {"attention": 0.15, "mlp": 2.5, "stem": 4.0})
+    shares: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -72,10 +75,12 @@ class AHSARConfig:
         ):
             if not low <= value <= high:
                 raise UserError(f"ahsar.{name} must be in [{low:g}, {high:g}], got {value}")
-        rates = {"ahsar.calibrate": self.calibrate, **self._budgets()}
-        for name, rate in rates.items():
-            if rate is not None and not 0 < rate < 0.5:
-                raise UserError(f"{name} must be a firing rate between 0 and 0.5, or null, got {rate}")
+        object.__setattr__(self, "shares", {**SHARES, **self.shares})
+        if self.budget == {}:
+            raise UserError("ahsar.budget names no group; give it a rate, or one for each of some groups")
+        for name, rate in self._rates().items():
+            if rate is None or not 0 < rate <= LOUDEST:
+                raise UserError(f"{name} must be a firing rate above 0 and at most {LOUDEST}, got {rate}")
         if self.calibrate is not None and self.budget is not None:
             raise UserError("ahsar.budget calibrates thresholds, too: give it or ahsar.calibrate, not both")
         if self.gamma == 0 and (self.calibrate or self.budget):
@@ -90,10 +95,12 @@ class AHSARConfig:
                 where = f" of group {group!r}" if group else ""
                 raise UserError(f"ahsar.band{where} must be [lo, hi] with 0 <= lo < hi <= 1, got {list(band)}")
 
-    def _budgets(self) -> dict[str, float | None]:
+    def _rates(self) -> dict[str, float | None]:
+        """The rates that are asked for, by their keys."""
         if isinstance(self.budget, Mapping):
             return {f"ahsar.budget.{group}": rate for group, rate in self.budget.items()}
-        return {"ahsar.budget": self.budget}
+        given = {"ahsar.calibrate": self.calibrate, "ahsar.budget": self.budget}
+        return {key: rate for key, rate in given.items() if rate is not None}
 
     def band_of(self, group: str) -> Band:
         """The band of ``group``; the default band if ``band`` is a mapping without that group."""

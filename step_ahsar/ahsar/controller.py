@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
 from step_ahsar.ahsar.calibration import REACH, TRIALS, Calibration, without_traces
-from step_ahsar.ahsar.config import AHSARConfig
+from step_ahsar.ahsar.config import LOUDEST, SHARES, AHSARConfig
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
 
@@ -22,7 +22,6 @@ _FIXED = ("group", "low", "high", "unit", "asked")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 _ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
 _MANY_STEPS = 100  # steps of optimisers that do not hold the model, while it is trained, before this is said
-_LOUDEST = 0.45  # rate that is asked of a group of which a budget would ask more
 _SETTLED = 10  # steps after which every layer should have been seen
 
 # The controller of each regulated layer. Copies of a layer are in it only if the controller is copied along.
@@ -148,8 +147,8 @@ class Controller:
         It takes a few forward passes. Without it the first iterations of training do the same, one change each.
 
         Args:
-            forward: runs the model once, in training mode, always on the same batch (of several processes each on its
-                own). Running averages and random numbers are as before afterwards.
+            forward: runs the model once from rest, in training mode, always on the same batch (of several processes
+                each on its own). Running averages and random numbers are as before afterwards.
 
         Returns:
             The rate that was reached, of the model or by group or layer.
@@ -161,12 +160,12 @@ class Controller:
             UserWarning: a rate that was not reached.
         """
         self._check_in_use()
-        search = self._calibration = self._new_calibration()
+        search = self._new_calibration()
         if search is None:
             raise UserError("there is no firing rate to calibrate to; set calibrate or budget in AHSARConfig")
         self._notice_loaded_scales()
         with self.paused(), without_traces(self.model, map(_scale, self._layers)):
-            while self._calibration is not None:
+            while not search.done:
                 for layer in self._layers:
                     layer.clear_observed()
                 with torch.enable_grad():  # passes without gradients are not observed
@@ -174,7 +173,8 @@ class Controller:
                 rate, valid, steps = self._rates()
                 if not valid.any():
                     raise UserError("calibrate: no regulated layer ran in training mode")
-                self._approach(*self._levels(rate, valid, steps))
+                self._change(search.changes(*self._levels(rate, valid, steps)))
+        self._end(search)
         return dict(zip(search.names, search.level.tolist(), strict=True))
 
     def _divided(self) -> tuple[Tensor, list[str], Tensor]:
@@ -191,8 +191,11 @@ class Controller:
                 "layer": (torch.arange(len(self._group)), self._names),
             }[config.calibrate_per]
             return unit, names, torch.full((len(names),), config.calibrate or torch.nan)
-        if isinstance(budget, Mapping) and (unknown := [group for group in budget if group not in self.groups]):
-            raise UserError(f"ahsar.budget: no layer is in {', '.join(unknown)}; groups are {', '.join(self.groups)}")
+        own = budget if isinstance(budget, Mapping) else {}
+        for key, groups in (("budget", own), ("shares", config.shares.keys() - SHARES.keys())):
+            if unknown := [group for group in groups if group not in self.groups]:
+                there = ", ".join(self.groups)
+                raise UserError(f"ahsar.{key}: no layer is in {shortened(unknown)}; groups are {there}")
         asked, rest = (budget, torch.nan) if isinstance(budget, Mapping) else (config.shares, 1.0)
         return self._group, list(self.groups), torch.tensor([asked.get(group, rest) for group in self.groups])
 
@@ -208,20 +211,15 @@ class Controller:
         level = torch.where(of_unit > 0, law.mean_by_group(rate, weight, self._unit, n), torch.nan)
         if budget is None or isinstance(budget, Mapping):
             return level, self._asked
-        return level, law.set_points(budget, self._asked, of_unit).clamp(max=_LOUDEST)
+        return level, law.set_points(budget, self._asked, of_unit, LOUDEST)
 
-    def _approach(self, level: Tensor, target: Tensor) -> None:
-        """One change of the calibration, which ends it when the rates are near, or after many changes."""
-        search = self._calibration
-        assert search is not None
-        self._change(search.changes(level, target))
-        if search.done:
-            self._calibration = None
-            if missed := search.missed():
-                warnings.warn(
-                    f"thresholds could not be calibrated in {TRIALS} trials; firing rates: {shortened(missed)}",
-                    stacklevel=3,
-                )
+    def _end(self, search: Calibration) -> None:
+        self._calibration = None
+        if missed := search.missed():
+            warnings.warn(
+                f"thresholds could not be calibrated in {TRIALS} trials; firing rates: {shortened(missed)}",
+                stacklevel=4,
+            )
 
     def _change(self, by: Tensor) -> None:
         """Adds to the logarithms of the scales, [factors]."""
@@ -237,7 +235,8 @@ class Controller:
 
         Layers without a forward pass since the last step keep their rate and their state, and are skipped by the
         diffusion. With several processes (``torch.distributed``) spikes are counted over all of them. No value is read
-        from the device, except in two of the first steps, which name the layers that were not seen in training.
+        from the device, except in two of the first steps, which name the layers that were not seen in training, and in
+        those that calibrate.
 
         A layer whose scale is not the one that the controller gave it, as after ``model.load_state_dict``, continues
         from the scale that it has.
@@ -258,7 +257,10 @@ class Controller:
         self._rate = torch.where(valid, law.sense(self._rate, rate, self._seen, config.eta), self._rate)
         self._seen |= valid
         if self._calibration is not None:
-            self._approach(*self._levels(rate, valid, steps))
+            if valid.any():
+                self._change(self._calibration.changes(*self._levels(rate, valid, steps)))
+            if self._calibration.done:
+                self._end(self._calibration)
         elif config.budget is not None:
             change = config.k * law.towards(*self._levels(rate, valid, steps)).clamp(-REACH, REACH)
             self._change(change.nan_to_num())
@@ -470,9 +472,8 @@ class Controller:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
         search = state.get("calibration")  # states of earlier releases have none
-        if search is None:
-            self._calibration = None
-        elif self._calibration is not None:
+        self._calibration = None if search is None else self._new_calibration()
+        if self._calibration is not None and search is not None:
             self._calibration.load_state_dict(search)
         for name in _FIXED:
             setattr(self, f"_{name}", getattr(self, f"_{name}").to(self._h.device))

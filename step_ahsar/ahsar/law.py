@@ -91,22 +91,34 @@ def towards(rate: Tensor, target: Tensor) -> Tensor:
     >>> towards(torch.tensor([0.0, 0.1587, 0.5]), torch.tensor([0.0228])).round(decimals=2)  # 1 and 2 deviations
     tensor([  -inf, 0.6900,    inf])
     """
-    z, wanted = (-torch.special.ndtri(r).clamp(max=0) for r in (rate, target))
+    # Rates are sums that may be rounded to a little more than 1.
+    z, wanted = (-torch.special.ndtri(r.clamp(0, 1)).clamp(max=0) for r in (rate, target))
     return wanted.log() - z.log()
 
 
-def set_points(budget: float, shares: Tensor, neurons: Tensor) -> Tensor:
+def set_points(budget: float, shares: Tensor, neurons: Tensor, most: float) -> Tensor:
     """Firing rates of groups, in the proportions of ``shares``, so that all neurons together have ``budget``, [groups].
 
+    A group that would be asked for more than ``most`` is asked for that, and the rest is divided among the others.
+
     Args:
-        budget: mean rate over all neurons.
+        budget: mean rate over all neurons, at most ``most``.
         shares: relative rates, [groups].
         neurons: number of neurons of each group, or in proportion to it, [groups].
+        most: the largest rate.
 
-    >>> set_points(0.02, torch.tensor([1.0, 4.0]), torch.tensor([300, 100]))
+    >>> set_points(0.02, torch.tensor([1.0, 4.0]), torch.tensor([300.0, 100.0]), most=0.45)
     tensor([0.0114, 0.0457])
+    >>> set_points(0.2, torch.tensor([1.0, 4.0]), torch.tensor([300.0, 100.0]), most=0.4)
+    tensor([0.1333, 0.4000])
     """
-    return budget * shares * neurons.sum() / (shares * neurons).sum()
+    full = torch.zeros_like(shares, dtype=torch.bool)
+    points = shares
+    for _ in range(len(shares)):
+        rest = budget * neurons.sum() - most * (neurons * full).sum()
+        points = torch.where(full, most, rest * shares / (shares * neurons * ~full).sum())
+        full = full | (points >= most)
+    return points.clamp(max=most)
 
 
 def mean_by_group(values: Tensor, weight: Tensor, group: Tensor, groups: int) -> Tensor:

@@ -119,6 +119,8 @@ def _entry(
 
 def _tested(run: Run, conditions: Sequence[str] | None) -> dict[str, Any] | None:
     """What was measured under conditions; None if nothing was."""
+    if conditions is not None and not conditions:
+        return None
     measured = measured_conditions(run.path)
     names = measured if conditions is None else [name for name in conditions if name in measured]
     return {name: _without(measured[name], "condition", "epoch") for name in names} or None

@@ -67,7 +67,8 @@ def _watch(out: Path, left: dict[PlannedRun, _Progress], launcher: Launcher, obs
     while left:
         began = time.monotonic()
         lost = launcher.lost()  # first: what it names has ended before its folder is read
-        for run in list(left):
+        done = []
+        for run in left:
             left[run].tell(run, observer)
             result = _ended(out, run)
             if result is None and (error := error_of(out, run.cell, run.seed)) is not None:
@@ -75,9 +76,13 @@ def _watch(out: Path, left: dict[PlannedRun, _Progress], launcher: Launcher, obs
             elif result is None and run in lost:
                 result = record_failure(out, run, lost[run])
             if result is not None:
-                del left[run]
-                yield run, result
-        time.sleep(max(_EVERY, (time.monotonic() - began) / _SHARE))
+                done.append((run, result))
+        took = time.monotonic() - began
+        for run, _ in done:
+            del left[run]
+        yield from done
+        if not done:
+            time.sleep(max(_EVERY, took / _SHARE))
 
 
 def _ended(out: Path, run: PlannedRun) -> dict[str, Any] | None:

@@ -170,6 +170,14 @@ class RatePenaltyConfig(_Section):
     )
     most: Positive = Field(default=200.0, description="largest weight")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.weight > self.most:
+            raise UserError(
+                f"train.rate_penalty.weight must be <= train.rate_penalty.most, got {self.weight:g} > {self.most:g}"
+            )
+        return self
+
 
 class TrainConfig(_Section):
     """Training. Optimisers, schedules, mixing and weight averaging are timm's."""

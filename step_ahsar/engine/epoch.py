@@ -59,8 +59,6 @@ def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config
 
     with seeded(config.seed, "calibrate"):
         state.controller.calibrate(forward)
-    if state.ema is not None:
-        state.ema.set(state.model)
 
 
 def train_epoch(

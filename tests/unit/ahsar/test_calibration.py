@@ -66,6 +66,33 @@ def test_it_ends_near_the_target_however_steep_the_rate_is(start, steepness):
     assert found.missed() == []
 
 
+def test_the_rates_that_are_told_are_those_of_the_thresholds_that_are_left():
+    """A rate that jumps over the target is never near it, and the last trial is not followed by a change."""
+    rate_of = lambda log: torch.where(log > 0.3, 0.1, 0.4)  # noqa: E731
+    log, found = search(rate_of)
+    assert found.trials == TRIALS
+    assert rate_of(log).tolist() == found.level.tolist()
+    assert found.missed() != []
+
+
+def test_a_saturated_layer_is_raised_even_if_its_rate_is_rounded_up():
+    assert towards(torch.tensor([1.0, 1.00001]), torch.tensor(0.2)).tolist() == [float("inf")] * 2
+
+
+def test_a_search_does_not_end_before_everything_has_run():
+    found = Calibration(["near", "late"])
+    found.changes(torch.tensor([0.2, torch.nan]), torch.tensor([0.2, 0.2]))
+    assert not found.done
+    found.changes(torch.tensor([0.2, 0.2]), torch.tensor([0.2, 0.2]))
+    assert found.done
+
+
+def test_it_is_made_on_the_cpu_wherever_the_model_is():
+    with torch.device("meta"):
+        found = Calibration(["model"])
+    assert found.changes(torch.tensor([0.0]), torch.tensor([0.2])).tolist() == pytest.approx([-0.7])
+
+
 def test_a_rate_that_cannot_be_reached_is_told():
     _, found = search(lambda log: torch.full_like(log, 0.1), start=(0.0, 1.0))
     assert found.trials == TRIALS
@@ -122,6 +149,25 @@ def test_nothing_else_is_changed():
     assert all(p.grad is None for p in model.parameters())
     assert rates(controller) == [None]  # training has not been observed yet
     assert all(module.training for module in model.modules())
+    assert not model[3].trained
+    assert model[3].observed.tolist() == [0, 0]
+
+
+def test_a_state_that_a_module_replaces_is_restored():
+    class Remembers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("last", torch.zeros(6))
+
+        def forward(self, x):
+            self.last = x.mean((0, 1))
+            return x
+
+    model = nn.Sequential(Remembers(), nn.Linear(6, 6), create_neuron("lif"))
+    before = model[0].last
+    regulate(model, config=config()).calibrate(lambda: model(torch.ones(4, 8, 6)))
+    assert model[0].last is before
+    assert before.tolist() == [0] * 6
 
 
 def test_it_may_be_repeated():
@@ -140,8 +186,10 @@ def test_what_cannot_be_calibrated(recwarn):
     controller_of(model).release()
     controller = regulate(model, config=config())
     model.eval()
+    controller._calibration = None  # as after an earlier one
     with pytest.raises(UserError, match="no regulated layer ran in training mode"):
         controller.calibrate(forward_of(model))
+    assert controller._calibration is None  # and training does not begin another
     controller.release()
     model = Net(threshold=100.0).train()
     controller = regulate(model, config=config(a=0.1))
@@ -152,10 +200,12 @@ def test_what_cannot_be_calibrated(recwarn):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"calibrate": 0.5}, r"ahsar.calibrate must be a firing rate between 0 and 0\.5, or null, got 0\.5"),
+        ({"calibrate": 0.5}, r"ahsar.calibrate must be a firing rate above 0 and at most 0\.45, got 0\.5"),
         ({"calibrate": 0.2, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
-        ({"budget": 0.0}, r"ahsar.budget must be a firing rate between 0 and 0\.5, or null, got 0\.0"),
-        ({"budget": {"mlp": 0.7}}, r"ahsar.budget.mlp must be a firing rate between 0 and 0\.5, or null, got 0\.7"),
+        ({"budget": 0.0}, r"ahsar.budget must be a firing rate above 0 and at most 0\.45, got 0\.0"),
+        ({"budget": {"mlp": 0.7}}, r"ahsar.budget.mlp must be a firing rate above 0 and at most 0\.45, got 0\.7"),
+        ({"budget": {"mlp": None}}, "ahsar.budget.mlp must be a firing rate above 0 and at most 0\\.45, got None"),
+        ({"budget": {}}, "ahsar.budget names no group"),
         ({"budget": 0.1, "calibrate": 0.1}, "ahsar.budget calibrates thresholds, too"),
         ({"budget": 0.1, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
         ({"shares": {"mlp": 0.0}}, r"ahsar.shares.mlp must be > 0, got 0\.0"),
@@ -188,23 +238,37 @@ def test_without_a_call_the_first_iterations_calibrate():
     assert len(set(seen)) < TRIALS  # it rests once it is there
 
 
-def test_a_resumed_search_is_the_search_that_never_stopped():
-    straight = Net(threshold=2.0).train()
-    controller = regulate(straight, config=config(rate=0.05))
-    train(straight, controller, steps=6)
-    stopped = Net(threshold=2.0).train()
-    first = regulate(stopped, config=config(rate=0.05))
-    optimizer = torch.optim.AdamW(stopped.parameters(), lr=1e-2)
-    train(stopped, first, steps=2, opt=optimizer)
-    states = copy.deepcopy((stopped.state_dict(), first.state_dict(), optimizer.state_dict()))
-    assert states[1]["calibration"]["trials"] == 2
-    again = Net(threshold=2.0).train()
-    second = regulate(again, config=config(rate=0.05))
-    optimizer = torch.optim.AdamW(again.parameters(), lr=1e-2)
-    for each, state in zip((again, second, optimizer), states, strict=True):
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_resumed_search_is_the_search_that_never_stopped(stop):
+    def begun():
+        model = Net(threshold=2.0).train()
+        controller = regulate(model, config=config(rate=0.05, calibrate_per="layer"))
+        return model, controller, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    model, controller, optimizer = begun()
+    train(model, controller, steps=12, opt=optimizer)
+    stopped = begun()
+    train(stopped[0], stopped[1], steps=stop, opt=stopped[2])
+    states = copy.deepcopy([each.state_dict() for each in stopped])
+    assert states[1]["calibration"]["trials"] == stop
+    again, second, other = begun()
+    second.calibrate(forward_of(again))  # a search that has ended is gone on with, too
+    for each, state in zip((again, second, other), states, strict=True):
         each.load_state_dict(state)
-    train(again, second, steps=4, start=2, opt=optimizer)
+    train(again, second, steps=12 - stop, start=stop, opt=other)
     assert scales(second) == scales(controller)
+
+
+def test_an_iteration_without_input_is_no_trial():
+    model = Net(threshold=2.0).train()
+    controller = regulate(model, config=config())
+    with pytest.warns(UserWarning, match="were not seen in training"):
+        controller.step()
+    for _ in range(TRIALS):
+        forward_of(model)()
+        controller.step()
+    assert rates(controller)[0] is not None
+    assert scales(controller)[0] < 0.5
 
 
 def test_a_state_of_an_earlier_release_is_not_calibrated():
@@ -222,7 +286,7 @@ def test_a_state_of_an_earlier_release_is_not_calibrated():
 
 def test_set_points_have_their_proportions_and_the_mean_of_all_neurons():
     shares, neurons = torch.tensor([0.15, 2.5, 4.0]), torch.tensor([500.0, 300.0, 40.0])
-    found = set_points(0.02, shares, neurons)
+    found = set_points(0.02, shares, neurons, most=0.45)
     assert (found / found[0]).tolist() == pytest.approx((shares / shares[0]).tolist())
     assert ((found * neurons).sum() / neurons.sum()).item() == pytest.approx(0.02)
 
@@ -247,19 +311,20 @@ def counted(model, x):
 def test_a_budget_is_the_rate_of_all_neurons():
     """Layers of 16, 16 and 8 neurons: every neuron counts alike, whatever its layer."""
     model = Net(threshold=1.0).train()
-    controller = regulate(model, config=config(rate=None, budget=0.05, shares={"stem": 4.0}))
+    controller = regulate(model, config=config(rate=None, budget=0.05, shares={"stem": 4.0, "mlp": 1.0}))
     controller.calibrate(forward_of(model))
     groups, total = counted(model, batch(0, n=64)[0])
     assert total == pytest.approx(0.05, rel=0.05)
     assert groups["stem"] / groups["mlp"] == pytest.approx(4.0, rel=0.1)
 
 
-def test_no_group_is_asked_for_more_than_045():
-    model = Net(threshold=1.0).train()
-    controller = regulate(model, config=config(rate=None, budget=0.4, shares={"stem": 50.0}))
-    with pytest.warns(UserWarning, match=r"stem 0\.\d+ in place of 0\.45"):  # which this net cannot do either
-        controller.calibrate(forward_of(model))
-    assert counted(model, batch(0, n=64)[0])[0]["stem"] > 0.3
+def test_the_rest_of_a_group_that_would_be_too_loud_goes_to_the_others():
+    shares, neurons = torch.tensor([1.0, 2.0, 50.0]), torch.tensor([100.0, 100.0, 100.0])
+    found = set_points(0.3, shares, neurons, most=0.45)
+    assert found.tolist() == pytest.approx([0.15, 0.3, 0.45])
+    found = set_points(0.42, shares, neurons, most=0.45)  # then the second is too loud, too
+    assert found.tolist() == pytest.approx([0.36, 0.45, 0.45])
+    assert set_points(0.45, shares, neurons, most=0.45).tolist() == pytest.approx([0.45] * 3)
 
 
 def test_budgets_of_groups_and_groups_without():
@@ -268,9 +333,23 @@ def test_budgets_of_groups_and_groups_without():
     controller.calibrate(forward_of(model))
     assert counted(model, batch(0, n=64)[0])[0]["mlp"] == pytest.approx(0.05, rel=0.05)
     assert scales(controller)[0] == 1.0  # the stem has no budget
+    for _ in range(3):
+        forward_of(model)()
+        controller.step()
+    assert scales(controller)[0] == 1.0
+    assert counted(model, batch(0, n=64)[0])[0]["mlp"] == pytest.approx(0.05, rel=0.05)
+    model.fc[1].weight.data *= 1e-3  # its next layers fall silent; a threshold falls by k times 0.7 at a time
+    before = scales(controller)[1]
+    forward_of(model)()
+    controller.step()
+    assert scales(controller)[1] > before / 2
     controller.release()
     with pytest.raises(UserError, match=r"ahsar\.budget: no layer is in attention; groups are stem, mlp"):
         regulate(model, config=config(rate=None, budget={"attention": 0.05}))
+    with pytest.raises(UserError, match=r"ahsar\.shares: no layer is in atention; groups are stem, mlp"):
+        regulate(model, config=config(rate=None, budget=0.05, shares={"atention": 0.1}))
+    hash(AHSARConfig(budget=0.05))
+    assert AHSARConfig(shares={"stem": 2.0}).shares == {"attention": 0.15, "mlp": 2.5, "stem": 2.0}
 
 
 def test_a_budget_is_held_while_weights_change():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from step_ahsar.config import RatePenaltyConfig
+from step_ahsar.config import Config, RatePenaltyConfig
 from step_ahsar.engine.penalty import RatePenalty
+from step_ahsar.errors import UserError
 from step_ahsar.neurons import SpikingNeuron, create_neuron
 
 
@@ -118,3 +119,8 @@ def test_the_gradient_is_the_surrogates():
     model[0].weight.grad = None
     (10 * model(x).mean()).backward()
     assert torch.allclose(found, model[0].weight.grad, rtol=1e-5)
+
+
+def test_a_weight_above_the_largest_is_refused():
+    with pytest.raises(UserError, match=r"weight must be <= train\.rate_penalty\.most, got 300 > 200"):
+        Config().with_values({"train.rate_penalty": {"budget": 0.1, "weight": 300.0}})
