@@ -126,6 +126,10 @@ def test_paired_tests_are_those_of_a_second_implementation(values):
     assert found.p_permutation == pytest.approx((abs(means) >= abs(np.mean(values)) - 1e-12).mean())
 
 
+def test_means_that_are_0_but_for_rounding_are_as_far_from_it_as_any():
+    assert paired_test([0.0, 0.0, 0.0, 0.0, 0.0, 0.001, 0.086, -0.087], 0.1).p_permutation == 1
+
+
 def test_the_detectable_difference_is_found_four_times_out_of_five():
     """By drawing comparisons of five seeds whose true difference it is."""
     draw = np.random.default_rng(0)
