@@ -50,7 +50,8 @@ class Calibration:
         self.trials += 1
         away = (self._error() > _NEAR) & (self.trials < TRIALS)
         change = torch.where(away, law.towards(self.level, self.target), 0.0)
-        # After a step too far the next ones are shorter, so that the search ends, however the rate depends on it.
+        # A step too far halves the longest step, so that the search ends, however the rate depends on the threshold. A
+        # step in the same direction makes it longer again.
         sign = change.sign()
         self.reach = (self.reach * (1.2 ** (sign * self.last).clamp(min=0))).clamp(max=REACH)
         self.reach = torch.where(sign * self.last < 0, self.reach / 2, self.reach)

@@ -95,6 +95,11 @@ class AHSARConfig:
                 where = f" of group {group!r}" if group else ""
                 raise UserError(f"ahsar.band{where} must be [lo, hi] with 0 <= lo < hi <= 1, got {list(band)}")
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether thresholds are calibrated at the start."""
+        return self.calibrate is not None or self.budget is not None
+
     def _rates(self) -> dict[str, float | None]:
         """The rates that are asked for, by their keys."""
         if isinstance(self.budget, Mapping):

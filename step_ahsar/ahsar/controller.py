@@ -200,8 +200,7 @@ class Controller:
         return self._group, list(self.groups), torch.tensor([asked.get(group, rest) for group in self.groups])
 
     def _new_calibration(self) -> Calibration | None:
-        asked = self.config.calibrate is not None or self.config.budget is not None
-        return Calibration(self._units) if asked else None
+        return Calibration(self._units) if self.config.calibrates else None
 
     def _levels(self, rate: Tensor, valid: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """The rates of what shares a factor, nan where no layer ran, and the rates that they are to have, [factors]."""

@@ -47,7 +47,7 @@ class EpochResult:
 
 def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config) -> None:
     """Sets thresholds on the first of the batches before training, if the config asks for it."""
-    if state.controller is None or (config.ahsar.calibrate is None and config.ahsar.budget is None):
+    if state.controller is None or not config.ahsar.calibrates:
         return
     ((inputs, targets),) = batches.first(1)
     inputs, targets = move(inputs, state.device), move(targets, state.device)

@@ -68,7 +68,10 @@ def test_it_ends_near_the_target_however_steep_the_rate_is(start, steepness):
 
 def test_the_rates_that_are_told_are_those_of_the_thresholds_that_are_left():
     """A rate that jumps over the target is never near it, and the last trial is not followed by a change."""
-    rate_of = lambda log: torch.where(log > 0.3, 0.1, 0.4)  # noqa: E731
+
+    def rate_of(log):
+        return torch.where(log > 0.3, 0.1, 0.4)
+
     log, found = search(rate_of)
     assert found.trials == TRIALS
     assert rate_of(log).tolist() == found.level.tolist()
@@ -139,7 +142,10 @@ def test_nothing_else_is_changed():
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.1), nn.Linear(6, 6), create_neuron("ahsar", threshold=2.0))
     x = torch.randn(4, 8, 6)
-    run = lambda: model[1:](model[0](x.flatten(0, 1)).view_as(x))  # noqa: E731
+
+    def run():
+        return model[1:](model[0](x.flatten(0, 1)).view_as(x))
+
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     controller = regulate(model, config=config())
     controller.calibrate(run)

@@ -114,3 +114,38 @@ def test_every_step_draws_anew_and_the_same_in_every_run():
     assert drawn([2]) == tuple(draws[4:] for draws in both)  # a resumed run
     assert not set(drawn([1], seed=1)[0]) & set(both[0])
     assert not set(drawn([1], seed=1)[1]) & set(both[1])
+
+
+class Pull:
+    """A penalty whose gradient is 1 for every parameter."""
+
+    def __init__(self, model):
+        self.model, self.steps = model, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def term(self, samples):
+        return sum(parameter.sum() for parameter in self.model.parameters())
+
+    def step(self):
+        self.steps += 1
+
+
+def test_a_penalty_counts_once_for_a_step_of_several_batches():
+    ends, losses = [], []
+    for parts in (1, 2):
+        config, state = start(accumulate=parts)
+        state.penalty = Pull(state.model)
+        given = batches(2)
+        if parts == 1:
+            given = [tuple(torch.cat(each) for each in zip(*given, strict=True))]
+        losses.append(train_epoch(state, Regression(), given, config, epoch=1).train_loss)
+        ends.append([parameter.detach() for parameter in state.model.parameters()])
+        assert state.penalty.steps == 1
+    torch.testing.assert_close(*ends)
+    assert losses[0] == pytest.approx(losses[1])
+    assert losses[0] == pytest.approx(by_hand([batches(2)])[1][0])  # the task's own
