@@ -1,6 +1,7 @@
 """Calibration: the search by itself, for layers whose rates are known functions, and in models."""
 
 import copy
+import math
 import warnings
 
 import pytest
@@ -100,6 +101,19 @@ def test_a_rate_that_cannot_be_reached_is_told():
     _, found = search(lambda log: torch.full_like(log, 0.1), start=(0.0, 1.0))
     assert found.trials == TRIALS
     assert found.missed() == ["0 0.1 in place of 0.2", "1 0.1 in place of 0.2"]
+
+
+def test_the_last_trial_changes_nothing():
+    found = Calibration(["model"])
+    moved = [found.changes(torch.tensor([0.1]), torch.tensor([0.2])).item() for _ in range(TRIALS)]
+    assert moved[-2] != 0
+    assert moved[-1] == 0
+
+
+def test_what_may_have_any_rate_keeps_no_search_going():
+    found = Calibration(["near", "any rate"])
+    found.changes(torch.tensor([0.2, 0.4]), torch.tensor([0.2, torch.nan]))
+    assert found.done
 
 
 def test_what_did_not_run_and_what_has_no_target_is_left_alone():
@@ -270,6 +284,7 @@ def test_an_iteration_without_input_is_no_trial():
     controller = regulate(model, config=config())
     with pytest.warns(UserWarning, match="were not seen in training"):
         controller.step()
+    assert controller.state_dict()["calibration"]["trials"] == 0
     for _ in range(TRIALS):
         forward_of(model)()
         controller.step()
@@ -356,6 +371,18 @@ def test_budgets_of_groups_and_groups_without():
         regulate(model, config=config(rate=None, budget=0.05, shares={"atention": 0.1}))
     hash(AHSARConfig(budget=0.05))
     assert AHSARConfig(shares={"stem": 2.0}).shares == {"attention": 0.15, "mlp": 2.5, "stem": 2.0}
+
+
+def test_thresholds_of_a_silent_group_fall_step_by_step():
+    model = Net(threshold=1.0).train()
+    controller = regulate(model, config=config(rate=None, budget={"stem": 0.05}, k=0.2))
+    controller.calibrate(forward_of(model))
+    before = scales(controller)[0]
+    with torch.no_grad():
+        model.fc[0].weight.zero_(), model.fc[0].bias.fill_(-1)
+    forward_of(model)()
+    controller.step()
+    assert scales(controller)[0] == pytest.approx(before * math.exp(-0.2 * 0.7), rel=1e-4)
 
 
 def test_a_budget_is_held_while_weights_change():
