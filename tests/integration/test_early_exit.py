@@ -142,7 +142,9 @@ def test_in_comparisons(tmp_path):
         "compare={target: null, seeds: [0, 1], early_exit: confidence, cells: [{id: a}, {id: b, model.neuron: ahsar}]}"
     )
     config = load_config("quickstart", [*TINY[1:], cells])
-    summary = compare(config, tmp_path)
+    before = compare(load_config("quickstart", [*TINY[1:], cells.replace("confidence", "null")]), tmp_path)
+    assert all(seed["early_exit"] is None for cell in before["cells"] for seed in cell["seeds"])
+    summary = compare(config, tmp_path)  # which measures the runs that are there
     for cell in summary["cells"]:
         for seed in cell["seeds"]:
             assert seed["early_exit"]["points"][-1]["acc1"] == pytest.approx(seed["metrics"]["acc1"], abs=1e-5)

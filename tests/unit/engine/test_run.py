@@ -65,6 +65,11 @@ def test_folders_that_hold_something_else(begun, tmp_path, resume):
     assert tree(tmp_path) == before
 
 
+def test_the_price_of_energy_may_be_another_than_when_the_run_began(begun):
+    config = Config.model_validate({"energy": {"chip": {"add": 0.1}}})
+    assert Run.open(begun.path, config, resume=True).path == begun.path
+
+
 def test_an_unfinished_run_is_continued_only_on_request(begun):
     with pytest.raises(UserError, match="holds an unfinished run of this config; resume it"):
         Run.open(begun.path, Config(), resume=False)
