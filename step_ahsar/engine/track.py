@@ -6,7 +6,7 @@ TensorBoard's files are made of metrics.jsonl. A continued run writes them anew,
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ def tracking(
     try:
         accelerator.init_trackers(track.project, init_kwargs=_options(track, path))
     except Exception as error:
+        for tracker in accelerator.trackers:
+            with suppress(Exception):  # one that has not started cannot be ended, either
+                tracker.finish()
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"cannot start the trackers {', '.join(track.to)}: {reason}") from error
     trackers = list(accelerator.trackers)

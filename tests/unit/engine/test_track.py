@@ -148,9 +148,12 @@ def test_a_tracker_that_does_not_start_is_told(other, tmp_path, monkeypatch):
     def fails(*_):
         raise PermissionError("no key")
 
+    ended = []
     monkeypatch.setattr(other, "start", fails)
+    monkeypatch.setattr(track.TensorBoardTracker, "finish", lambda tracker: ended.append(tracker.name))
     with pytest.raises(UserError, match="cannot start the trackers wandb: PermissionError: no key"):
         engine.train(config(*WANDB), tmp_path / "run")
+    assert ended == ["tensorboard"]  # which had started before
 
 
 def test_tracking_is_no_part_of_a_run_or_a_comparison(other, tmp_path):
