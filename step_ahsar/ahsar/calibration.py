@@ -1,11 +1,10 @@
 """Calibration: one factor on thresholds for a mean firing rate, found by a few trials."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from step_ahsar.ahsar import law
 
@@ -75,28 +74,3 @@ class Calibration:
         """Restores a :meth:`state_dict`."""
         for name, value in state.items():
             setattr(self, name, value.cpu() if isinstance(value, Tensor) else value)
-
-
-@contextmanager
-def without_traces(model: nn.Module, kept: Iterable[Tensor]) -> Iterator[None]:
-    """Forward passes in the block change no buffer, such as a running average, and draw no random numbers.
-
-    Args:
-        model: the model.
-        kept: buffers that they may change.
-    """
-    changing = {id(buffer) for buffer in kept}
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if id(buffer) not in changing
-    ]
-    devices = {each.device for each in model.parameters()}
-    with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
-        try:
-            yield
-        finally:
-            for module, name, buffer, before in buffers:
-                setattr(module, name, buffer)  # some modules replace their state
-                buffer.copy_(before)

@@ -12,10 +12,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
-from step_ahsar.ahsar.calibration import REACH, TRIALS, Calibration, without_traces
+from step_ahsar.ahsar.calibration import REACH, TRIALS, Calibration
 from step_ahsar.ahsar.config import LOUDEST, SHARES, AHSARConfig
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
+from step_ahsar.passes import without_traces
 
 _STATE = ("h", "rate", "seen", "gamma")  # attributes that change in training, without their underscore
 _FIXED = ("group", "low", "high", "unit", "asked")  # attributes that do not

@@ -208,6 +208,11 @@ class TrainConfig(_Section):
     sync_bn: bool = Field(
         default=True, description="of several processes: whether batch norms normalise by the joined batch of all"
     )
+    recalibrate_norms: Index = Field(
+        default=0,
+        description="batches over which the norms' averages are taken anew after each epoch, with weights and "
+        "thresholds at rest; 0 = averages that follow training",
+    )
     accumulate: Count = Field(default=1, description="batches per optimiser step")
     clip_grad: Positive | None = Field(default=None, description="largest norm of the gradient")
     rate_penalty: RatePenaltyConfig = RatePenaltyConfig()

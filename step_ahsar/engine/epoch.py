@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from step_ahsar import ranks
 from step_ahsar.config import Config
 from step_ahsar.data import Batches, derive_seed, seeded
 from step_ahsar.engine.device import move
 from step_ahsar.engine.state import TrainingState
+from step_ahsar.passes import without_traces
 from step_ahsar.tasks import Task
 
 WARMUP_STEPS = 3  # left out of times and memory, because kernels are compiled in them
@@ -59,6 +61,35 @@ def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config
 
     with seeded(config.seed, "calibrate"):
         state.controller.calibrate(forward)
+
+
+@torch.no_grad()
+def recalibrate_norms(state: TrainingState, task: Task, batches: Batches, config: Config, epoch: int) -> None:
+    """Makes the norms' running averages means over the first of the batches, if the config asks for it.
+
+    Averages that follow training lag behind weights and thresholds that move; here both are at rest. Training is not
+    changed, since norms then use the statistics of the batch. The model is the one that is judged.
+    """
+    number = config.train.recalibrate_norms
+    if number == 0:
+        return
+    model, accelerator = state.judged, state.accelerator
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    averages = [buffer for norm in norms for buffer in norm.buffers()]
+    with without_traces(model, averages), seeded(config.seed, "recalibrate", epoch):
+        model.train()
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the mean over all batches
+            for inputs, targets in batches.first(number):
+                with accelerator.autocast():
+                    task.loss(model, move(inputs, state.device), move(targets, state.device))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+    ranks.share_buffers(model)
 
 
 def train_epoch(

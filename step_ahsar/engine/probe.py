@@ -47,5 +47,7 @@ def probe(config: Config, data: Data) -> Cost:
     few = tests.first(_TESTS)
     measure(state.judged, task, few, state.accelerator)
     test_batch = (perf_counter() - began) / len(few)
-    validating = test_batch * len(tests if validation is None else validation)
-    return Cost(start, steps * trained.step_ms / 1000 + validating, test_batch * len(tests), state.resident_bytes)
+    evaluated = len(tests if validation is None else validation) + min(config.train.recalibrate_norms, len(batches))
+    return Cost(
+        start, steps * trained.step_ms / 1000 + test_batch * evaluated, test_batch * len(tests), state.resident_bytes
+    )

@@ -53,6 +53,7 @@ EVERYTHING = {  # all that has a state, or draws numbers
     "train.ema_decay": 0.8,
     "train.clip_grad": 1.0,
     "train.rate_penalty.budget": 0.02,
+    "train.recalibrate_norms": 2,
     "train.warmup_epochs": 1,
     "train.cooldown_epochs": 1,
 }
@@ -645,6 +646,8 @@ CHANGES = [
     {"train.amp": "bf16"},
     {"train.accumulate": 2},
     {"train.clip_grad": 0.1},
+    {"train.recalibrate_norms": 2},
+    {"train.recalibrate_norms": 5},
     LOUD,
     LOUD | {"train.rate_penalty.budget": 0.05},
     LOUD | {"train.rate_penalty.budget": 0.05, "train.rate_penalty.weight": 5.0},
