@@ -24,9 +24,12 @@ class LearnedStepSize(nn.Module):
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__()
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-        mean = weight.detach().abs().flatten(1).mean(1).clamp(min=1e-8)
-        self.step = nn.Parameter(2 * mean / sqrt(self.high))  # [C_out]: without weight decay, as it has one dimension
+        self.step = nn.Parameter(self.first_step(weight))  # without weight decay, as it has one dimension
         self.factor = 1 / sqrt(weight.numel() * self.high)
+
+    def first_step(self, weight: Tensor) -> Tensor:
+        """The steps from which training starts, [C_out], of weights [C_out, ...]."""
+        return 2 * weight.detach().abs().flatten(1).mean(1).clamp(min=1e-8) / sqrt(self.high)
 
     def forward(self, weight: Tensor) -> Tensor:
         """``[C_out, ...]`` to the quantised weight of the same shape."""

@@ -4,15 +4,19 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from importlib import import_module
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
+import timm
+import torch
 import yaml
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from step_ahsar.errors import UserError
 from step_ahsar.models._base import SpikingTransformer
+from step_ahsar.models._weights import Shapes, fitted, shapes
 from step_ahsar.paths import zoo_dir
 
 _FROM_SUBCLASS = (
@@ -102,16 +106,18 @@ def _cfg(args: dict[str, Any], first_conv: str, stride: int, extra: dict[str, An
 
 def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        if pretrained and not _has_weights(kwargs):
+        if pretrained and not _sources(kwargs):
             raise UserError(
                 f"no weights are published for {name!r}; leave out pretrained=True, or name a file of your own with "
                 "pretrained_cfg_overlay={'file': ...}"
             )
+        if pretrained and (file := _sources(kwargs).get("file")) and not Path(file).is_file():
+            raise UserError(f"weights for {name!r}: there is no file {str(file)!r}")
         kwargs = {**args, **_without_neutral(name, kwargs)}
         channels_first = "NCL" if kwargs.get("ndim") == 1 else "NCHW"
         every_level = {"out_indices": None, "feature_cls": "getter", "output_fmt": channels_first}
         return build_model_with_cfg(
-            model, name, pretrained, feature_cfg=every_level, pretrained_filter_fn=_in_own_layout, **kwargs
+            model, name, pretrained, feature_cfg=every_level, pretrained_filter_fn=_fitted, **kwargs
         )
 
     create.__name__ = create.__qualname__ = name
@@ -121,16 +127,19 @@ def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Cal
     return create
 
 
-def _in_own_layout(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Weights from a file for ``model``; those in the key layout of another library's model are converted.
+def _fitted(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    assert isinstance(model, SpikingTransformer)
+    return fitted(state_dict, model, _every_model)
 
-    Raises:
-        UserError: weights of no model that is known.
-    """
-    own = model.state_dict().keys()
-    if any(key in own for key in state_dict if not key.startswith("head.")):
-        return state_dict
-    return import_module("step_ahsar.libraries.convert").read_weights(state_dict, model)
+
+@cache
+def _every_model() -> list[tuple[str, str, Shapes]]:
+    """Name, family and state dict's shapes of what is registered."""
+    found = []
+    for name, entry in _models.items():
+        with torch.device("meta"):
+            found.append((name, entry.family, shapes(timm.create_model(name).state_dict())))
+    return found
 
 
 def _without_neutral(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -145,9 +154,10 @@ def _without_neutral(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _has_weights(kwargs: dict[str, Any]) -> bool:
+def _sources(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Where weights are to be read from, in the words of timm's record."""
     given = kwargs.get("pretrained_cfg")
     if isinstance(given, PretrainedCfg):
         given = {field.name: getattr(given, field.name) for field in fields(given)}
     sources = {**(given if isinstance(given, dict) else {}), **(kwargs.get("pretrained_cfg_overlay") or {})}
-    return any(sources.get(source) for source in _WEIGHT_SOURCES)
+    return {source: sources[source] for source in _WEIGHT_SOURCES if sources.get(source)}
