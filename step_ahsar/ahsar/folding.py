@@ -34,14 +34,15 @@ def fold(model: M, weights_only: bool = False) -> M:
 
     Models of this package keep their published thresholds. A LIF-like neuron with input x / s and threshold theta fires
     exactly when one with input x and threshold s * theta does. So the scale s goes into the normalisation in front of
-    the neuron, or into the attention's own scale.
+    the neuron, or into the scale or the gain of a layer without one.
 
     Neurons of other libraries, and neurons in layers that cannot fold, get the threshold s * theta instead.
 
     Args:
         model: any model that :func:`step_ahsar.ahsar.regulate` takes. One that is not regulated is copied.
-        weights_only: for files of weights. The scale of the neuron behind the attention product then multiplies that
-            neuron's threshold. Otherwise it divides the attention's own ``scale``, which is not in a state dict.
+        weights_only: for files of weights. The scale of a neuron without a norm in front, as behind the attention
+            product, then multiplies that neuron's threshold. Otherwise it divides the attention's own ``scale``, or the
+            layer's gain, which are not in a state dict.
 
     Raises:
         UserError: a regulated neuron in a layer of this package for which folding is not exact.

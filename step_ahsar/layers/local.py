@@ -77,6 +77,6 @@ class LearnedPool(nn.Module):
             steps, tokens = self.conv.kernel_size
             raise UserError(
                 f"the learnt pooling was made for {steps} time steps and {tokens} tokens, got {planes.shape[2]} and "
-                f"{planes.shape[3]}; global_pool 'avg' takes any"
+                f"{planes.shape[3]}; learnt_pool=False takes any"
             )
         return self.norm(rearrange(self.conv(planes), "b c 1 1 -> b c"))

@@ -55,6 +55,10 @@ MEASURED = {
     "swformer_8_512": 27_600_424,
     "swformer_dvs_2_256": 2_157_834,
 }
+WITH_11_CLASSES = {
+    "sdt_dvs_2_256": 2_566_923,
+    "maxformer_dvs_2_256": 1_455_883,
+}
 WITH_100_CLASSES = {
     "spikingformer_4_384": 9_354_772,
     "sdt_2_512": 10_279_588,
@@ -98,13 +102,14 @@ def test_parameter_counts_are_the_published_ones(name: str, published: tuple[flo
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "measured"),
-    [(name, None, count) for name, count in MEASURED.items()]
-    + [(name, 100, count) for name, count in WITH_100_CLASSES.items()],
+    ("name", "options", "measured"),
+    [(name, {}, count) for name, count in MEASURED.items()]
+    + [(name, {"num_classes": 11}, count) for name, count in WITH_11_CLASSES.items()]
+    + [(name, {"num_classes": 100}, count) for name, count in WITH_100_CLASSES.items()],
 )
-def test_parameter_counts_are_those_of_the_public_code(name: str, classes: int | None, measured: int) -> None:
+def test_parameter_counts_are_those_of_the_public_code(name: str, options: dict[str, int], measured: int) -> None:
     with torch.device("meta"):
-        model = timm.create_model(name, **({} if classes is None else {"num_classes": classes}))
+        model = timm.create_model(name, **options)
     assert sum(p.numel() for p in model.parameters()) == measured
 
 

@@ -7,8 +7,8 @@ import timm
 import torch
 
 from step_ahsar.errors import UserError
-from step_ahsar.layers import RepConv, SpikingConv
-from step_ahsar.neurons import NORMS, list_backends, list_neurons
+from step_ahsar.layers import SpikingConv
+from step_ahsar.neurons import NORMS, list_backends, list_neurons, own_parameters
 from tests.contract.models.zoo import ONE_EACH, create, inputs, lively
 
 
@@ -32,7 +32,7 @@ def test_norms(name: str, norm: str) -> None:
     behind = {
         round(float(m.norm.weight.detach()[0]), 6)
         for m in fresh.modules()
-        if isinstance(m, SpikingConv) and m.neuron is not None and not isinstance(m.conv, RepConv)
+        if isinstance(m, SpikingConv) and m.neuron is not None
     }
     assert behind <= ({0.7} if norm == "tdbn" else {1.0})
     if norm == "tebn":
@@ -48,6 +48,22 @@ def test_any_backend_gives_the_same_logits(name: str, backend: str) -> None:
     model = create(name)
     x = inputs(model)
     torch.testing.assert_close(create(name, backend=backend)(x), model(x), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("backend", "neuron"),
+    [(backend, neuron) for backend in sorted(set(list_backends()) - {"torch"}) for neuron in list_neurons(backend)],
+)
+@torch.no_grad()
+def test_any_neuron_of_any_backend(neuron: str, backend: str) -> None:
+    """The model of one family: neuron by neuron the backends are compared in test_equivalence.py."""
+    model = create("sdt_2_64", neuron=neuron, backend=backend, threshold=None)
+    x = inputs(model)
+    logits = model(x)
+    assert logits.isfinite().all()
+    assert model(x).equal(logits)
+    if neuron in list_neurons("torch") and not own_parameters(model):  # which have other names there
+        torch.testing.assert_close(create("sdt_2_64", neuron=neuron, threshold=None)(x), logits, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("neuron", sorted(list_neurons()))

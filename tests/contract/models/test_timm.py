@@ -1,7 +1,7 @@
 """What timm's own tests of models ask, for every model of the zoo.
 
-Left out: TorchScript and FX, and the number of feature levels: models of one resolution have as many as blocks, small
-ones two.
+Left out: TorchScript and FX; the number of feature levels, since models of one resolution have as many as blocks, small
+ones two; and ``feature_dim``, which timm reads for pooled outputs [B, C] and for others, here [T, B, C, H, W], alike.
 """
 
 import pytest

@@ -63,7 +63,7 @@ def test_tim_takes_one_number_of_tokens() -> None:
 def test_sglformers_learnt_pool_takes_one_size_and_one_t() -> None:
     model = create("sglformer_2_64")
     assert model(images(2, 3, 32, 32)).shape == (2, 10)
-    message = "was made for 4 time steps and 64 tokens, got {} and {}; global_pool 'avg' takes any"
+    message = "was made for 4 time steps and 64 tokens, got {} and {}; learnt_pool=False takes any"
     with pytest.raises(UserError, match=message.format(4, 16)):
         model(images(2, 3, 16, 16))
     with pytest.raises(UserError, match=message.format(3, 64)):
