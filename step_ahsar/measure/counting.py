@@ -48,8 +48,9 @@ class LayerOperations:
             neuron.
         outputs: the number of values that are computed.
         weights: the number of the layer's weights, without biases; 0 if it has none.
-        steps: the number of time steps at which it is computed. It is 1 for a first layer that reads the same image at
-            every time step, and behind the mean over time.
+        steps: the number of time steps at which it is computed, as a mean over its multiply-accumulates. It is 1 for a
+            first layer that reads the same image at every time step, and behind the mean over time, however many places
+            it is computed at there, as a detection head on its levels.
         updates: membranes that are updated; 0 unless it is a neuron.
         spikes: spikes that are emitted; 0 unless it is a neuron.
     """
@@ -64,7 +65,7 @@ class LayerOperations:
     inputs: tuple[float, ...]
     outputs: float
     weights: int
-    steps: int
+    steps: float
     updates: float = 0.0
     spikes: float = 0.0
 
@@ -152,6 +153,7 @@ def operations(model: nn.Module, batches: Iterable[Tensor], *, batch_axis: int =
 
 
 _Key = tuple[str, str, int]  # a module's name, the kind of operation, and which one of this kind it is
+_Axes = tuple[int, ...]  # number of samples in the batch, then the axes of an input in front of its channels
 
 
 @dataclass
@@ -159,7 +161,7 @@ class _Count:
     """What one layer has computed so far, over all samples."""
 
     kind: str
-    rows: int | None  # samples times time steps that its input holds; None if its input is not told apart by them
+    calls: Counter[_Axes] | None  # multiply-accumulates by the axes of the input; None if it has the model's time steps
     analog: bool
     macs: int
     synaptic: float
@@ -169,12 +171,15 @@ class _Count:
     weights: int = 0
     updates: int = 0
     spikes: float = 0.0
+    rows: int = 0  # the first axis of the input, over all calls
 
     def add(self, other: _Count) -> None:
         """Adds what the same layer has computed for other samples."""
-        self.rows = None if self.rows is None or other.rows is None else self.rows + other.rows
+        if self.calls is not None and other.calls is not None:
+            self.calls += other.calls
         self.analog = self.analog or other.analog
         self.macs += other.macs
+        self.rows += other.rows
         self.synaptic += other.synaptic
         self.outputs += other.outputs
         self.updates += other.updates
@@ -192,6 +197,7 @@ class _Call:
 
     name: str
     module: nn.Module
+    inputs: torch.Size  # the shape of its first argument
     ordinals: Counter[_Counting] = field(default_factory=Counter)
 
 
@@ -211,6 +217,8 @@ class OperationMeter:
         self._calls: list[_Call] = []
         self._quiet = 0  # depth inside of modules whose products are not counted
         self._counts: dict[_Key, _Count] = {}
+        steps = {getattr(model.get_submodule(name), "step_mode", "m") for name in self._neurons}
+        self._is_single_step = "s" in steps  # SpikingJelly's neurons may be called for each time step
         self._has_groups = any(isinstance(n, SpikingNeuron) and n.group for n in self._neurons.values())
         self._samples, self._size, self._steps = 0, 0, 1
 
@@ -234,7 +242,7 @@ class OperationMeter:
     def batch(self, size: int) -> Iterator[None]:
         """Counts what runs in the block as the work for ``size`` samples."""
         self._samples, self._size = self._samples + size, size
-        self._calls, self._quiet, self._single_steps = [_Call("", self._model)], 0, dict[str, int]()
+        self._calls, self._quiet, self._single_steps = [_Call("", self._model, torch.Size())], 0, dict[str, int]()
         self._watch.start()
         try:
             yield
@@ -269,10 +277,25 @@ class OperationMeter:
             inputs=tuple(size / n for size in count.sizes),
             outputs=count.outputs / n,
             weights=count.weights,
-            steps=self._steps if count.rows is None else min(self._steps, max(1, round(count.rows / n))),
+            steps=self._steps_of(count),
             updates=count.updates / n,
             spikes=count.spikes / n,
         )
+
+    def _steps_of(self, count: _Count) -> float:
+        """At how many time steps a layer is computed."""
+        if not count.calls or not count.macs:
+            return self._steps
+        if self._is_single_step:  # each layer is called once for each time step
+            return min(self._steps, max(1, round(count.rows / self._samples)))
+        once = sum(macs / (self._steps if self._holds_time(axes) else 1) for axes, macs in count.calls.items())
+        return round(count.macs / once, 6)
+
+    def _holds_time(self, axes: _Axes) -> bool:
+        """Whether the axes of an input hold the time steps: [T, B, ...], [T * B, ...], or flattened with others."""
+        samples, *front = axes
+        both = self._steps * samples
+        return front[:2] == [self._steps, samples] or front[0] == both or (len(front) == 1 and front[0] % both == 0)
 
     def _group(self, path: str) -> str | None:
         """The group of the neurons of the innermost module around a layer that has any."""
@@ -295,8 +318,10 @@ class OperationMeter:
 
     # -- where the forward pass is -----------------------------------------------------------------------------------
 
-    def _enter(self, module: nn.Module, _: object) -> None:
-        self._calls.append(_Call(self._names[id(module)], module))
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        first = inputs[0] if inputs else None
+        shape = first.shape if isinstance(first, Tensor) else torch.Size()
+        self._calls.append(_Call(self._names[id(module)], module, shape))
 
     def _leave(self, module: nn.Module, *_: object) -> None:
         while len(self._calls) > 1 and self._calls.pop().module is not module:
@@ -330,18 +355,21 @@ class OperationMeter:
     def _count(self, operator: str, args: Sequence[Any], out: Any) -> None:
         """An operator has run."""
         call = self._calls[-1]
-        if operator not in _COUNTED:
-            known = operator.startswith(_KNOWN_LIBRARIES)
-            if not known or (any(part in operator for part in _REFUSED) and "upsample" not in operator):
+        counting = _COUNTED.get(operator)
+        if counting is None:
+            refused = any(part in operator for part in _REFUSED) and "upsample" not in operator
+            refused |= operator in _PRODUCTS and self._multiplies(call.module, args)
+            if refused or not operator.startswith(_KNOWN_LIBRARIES):
                 raise Uncountable(
                     f"operations of {operator} in {call.name or type(call.module).__name__} "
-                    f"({type(call.module).__name__}) cannot be counted"
+                    f"({type(call.module).__name__}) cannot be counted; those of linear layers, convolutions, and "
+                    "products of two tensors by @ and * can"
                 )
             return
-        counting = _COUNTED[operator]
         call.ordinals[counting] += 1
         count = counting(self, call.module, args, out)
         if count is not None:
+            count.rows = sum(axes[1] for axes in count.calls or ())
             self._add((call.name, count.kind, call.ordinals[counting]), count)
 
     def _convolution(self, _: nn.Module, args: Sequence[Any], out: Tensor) -> _Count:
@@ -361,7 +389,8 @@ class OperationMeter:
         reached = (read.amounts * fan).sum().item() * channels
         macs = int(fan.sum()) * x.shape[0] * x.shape[1] * channels
         sizes = [x.numel()], out.numel(), weight.numel()
-        return _Count("conv", len(x), read.analog, macs, reached, [read.nonzero], *sizes)
+        calls: Counter[_Axes] = Counter({(self._size, len(x), 0): macs})
+        return _Count("conv", calls, read.analog, macs, reached, [read.nonzero], *sizes)
 
     def _matmul(self, module: nn.Module, args: Sequence[Any], out: Tensor) -> _Count:
         """The product of [..., n, k] and [..., k, m]; ``args`` end with both."""
@@ -372,7 +401,8 @@ class OperationMeter:
             x, meets = (b, a.shape[-2]) if is_weight[0] else (a, b.shape[-1])
             read = _read(x, self._spike_values, None)
             sizes = [x.numel()], out.numel(), (a if is_weight[0] else b).numel()
-            return _Count("linear", len(a), read.analog, macs, read.total * meets, [read.nonzero], *sizes)
+            calls = Counter({self._axes(x): macs})
+            return _Count("linear", calls, read.analog, macs, read.total * meets, [read.nonzero], *sizes)
         reads = [_read(x, self._spike_values, axis) for x, axis in ((a, -2), (b, -1))]  # amounts [..., k] each
         present = [(x != 0).sum(axis) for x, axis in ((a, -2), (b, -1))]
         # Each spike meets the values of the other operand that are not 0. If both are spikes, those that are fewer.
@@ -409,7 +439,30 @@ class OperationMeter:
         """A norm by the values themselves, which no weight can take up: a square and a scale of each value."""
         x = args[0]
         values = int(x.count_nonzero())
-        return _Count("norm", len(x), True, 2 * x.numel(), 2.0 * values, [values], [x.numel()], x.numel())
+        calls = Counter({self._axes(x): 2 * x.numel()})
+        return _Count("norm", calls, True, 2 * x.numel(), 2.0 * values, [values], [x.numel()], x.numel())
+
+    def _batch_norm(self, module: nn.Module, args: Sequence[Any], out: Any) -> _Count | None:
+        """By running averages it is part of the weights before it; by the values themselves it is not."""
+        return self._norm(module, args, out) if args[5] else None
+
+    def _power(self, module: nn.Module, args: Sequence[Any], out: Tensor) -> _Count | None:
+        """Of spikes or of real numbers, with themselves or with an exponent."""
+        return self._mask(module, (args[0], args[0]), out)
+
+    def _multiplies(self, module: nn.Module, args: Sequence[Any]) -> bool:
+        """Whether an operator of ``_PRODUCTS`` has two operands of values; with numbers and weights it is a scale."""
+        given = [x for arg in args for x in (arg if isinstance(arg, list | tuple) else [arg]) if isinstance(x, Tensor)]
+        values = [x for x in given if x.is_floating_point() and x.numel() > 1 and not self._is_weight(x)]
+        return len(values) > 1 and not _is_detector(module)
+
+    def _axes(self, x: Tensor) -> _Axes:
+        """Those in front of the channels of ``x``, or of the module's input, of which ``x`` may be a flat view."""
+        call = self._calls[-1]
+        front = tuple(call.inputs if call.inputs.numel() == x.numel() else x.shape)[:-1]
+        if any(_is_detector(each.module) for each in self._calls):
+            front = (*front, 0)  # boxes are no time steps
+        return (self._size, *front)
 
     def _is_weight(self, x: Tensor) -> bool:
         return x.untyped_storage().data_ptr() in self._weights
@@ -426,20 +479,35 @@ _COUNTED: dict[str, _Counting] = {
     "aten::bmm": OperationMeter._matmul,
     "aten::baddbmm": OperationMeter._matmul,
     "aten::mul": OperationMeter._mask,
+    "aten::div": OperationMeter._mask,
+    "aten::square": OperationMeter._power,
+    "aten::pow": OperationMeter._power,
+    "aten::native_batch_norm": OperationMeter._batch_norm,
+    "aten::_native_batch_norm_legit": OperationMeter._batch_norm,
+    "aten::cudnn_batch_norm": OperationMeter._batch_norm,
+    "aten::_softmax": OperationMeter._norm,
     "aten::native_group_norm": OperationMeter._norm,
     "aten::native_layer_norm": OperationMeter._norm,
     "aten::sum": OperationMeter._sum,
     "aten::mean": OperationMeter._sum,
     "aten::avg_pool1d": OperationMeter._sum,
     "aten::avg_pool2d": OperationMeter._sum,
+    "aten::avg_pool3d": OperationMeter._sum,
     "aten::_adaptive_avg_pool2d": OperationMeter._sum,
+    "aten::_adaptive_avg_pool3d": OperationMeter._sum,
 }
 
 # Parts of the names of operators with products inside.
 _REFUSED = (
     *("mm", "matmul", "conv", "dot", "attention", "attn", "transformer", "lstm", "gru", "rnn", "linear", "einsum"),
-    *("trilinear", "cdist", "fft", "addmv", "::mv", "addr", "outer"),
+    *("trilinear", "cdist", "fft", "addmv", "::mv", "addr", "outer", "prod", "matrix_exp", "grid_sampler"),
+    *("embedding_bag", "prelu", "pow_", "square_"),
 )
+# Operators that multiply values by each other, or by numbers and weights, in place or by rules of their own.
+_PRODUCTS = {
+    *("aten::mul_", "aten::div_", "aten::addcmul", "aten::addcmul_", "aten::addcdiv", "aten::addcdiv_", "aten::lerp"),
+    *("aten::lerp_", "aten::_foreach_mul", "aten::_foreach_mul_", "aten::_foreach_div", "aten::_foreach_div_"),
+}
 _KNOWN_LIBRARIES = ("aten::", "prim::", "prims::", "torchvision::", "profiler::")
 
 

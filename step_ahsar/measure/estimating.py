@@ -193,7 +193,7 @@ def _neuron(layer: LayerOperations, costs: Preset) -> float:
     return computation + access + moved * costs.per_bit
 
 
-def _dense(layer: LayerOperations, times: int, costs: Preset, bits: int) -> float:
+def _dense(layer: LayerOperations, times: float, costs: Preset, bits: int) -> float:
     """Energy of a layer whose inputs are numbers of so many bits, one in so many times that it is computed."""
     if layer.kind == "neuron":
         return 0.0

@@ -49,6 +49,9 @@ def test_every_head(task, head, spiking):
     assert len(masks) == 2  # those of the two Q-K attentions, and nothing of what is computed about boxes
     assert found.samples == 3
     assert found.time_steps == 2
+    if not spiking:
+        # A head that reads means over time is computed once, on every level and proposal.
+        assert {layer.steps for layer in found.layers if layer.group == "head" and layer.macs} == {1}
 
 
 @pytest.mark.parametrize("config", ["segmentation/event/digits_scenes", "classification/sequence/digits_sequence"])

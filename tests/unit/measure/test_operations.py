@@ -200,6 +200,35 @@ def test_real_numbers_multiply_element_by_element():
     assert (layer.kind, layer.analog, layer.macs, layer.synaptic_operations) == ("mask", True, 3, 2)
 
 
+@pytest.mark.parametrize(
+    ("compute", "kind", "macs"),
+    [
+        (lambda x: x / (x + 1), "mask", 24),
+        (lambda x: x.square(), "mask", 24),
+        (lambda x: x**3, "mask", 24),
+        (lambda x: x.softmax(-1), "norm", 48),
+        (lambda x: F.instance_norm(x), "norm", 48),
+        (lambda x: F.batch_norm(x, None, None, training=True), "norm", 48),
+    ],
+)
+def test_other_operators_that_multiply(compute, kind, macs):
+    [layer] = operations(Function(lambda m, x: compute(x)), [torch.rand(2, 3, 8)]).layers
+    assert (layer.kind, layer.macs, layer.analog) == (kind, macs, True)
+
+
+def test_a_batch_norm_by_running_averages_is_part_of_the_weights():
+    average = torch.zeros(3), torch.ones(3)
+    assert not operations(Function(lambda m, x: F.batch_norm(x, *average)), [torch.rand(2, 3, 8)]).layers
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool1d(2), nn.AvgPool2d(2), nn.AvgPool3d(2), nn.AdaptiveAvgPool3d(1)])
+def test_pools_add_spikes(pool):
+    shape = {1: (2, 3, 8), 2: (2, 3, 8, 8), 3: (2, 3, 8, 8, 8)}[int(type(pool).__name__[-2])]
+    x = spikes(*shape)
+    [layer] = operations(pool, [x]).layers
+    assert (layer.kind, layer.synaptic_operations, layer.macs) == ("sum", x.sum().item() / 2, 0)
+
+
 def test_large_sums_are_exact():
     """4097 x 4097 is the first odd square that fp32 does not have."""
     [layer] = operations(nn.Linear(4097, 1), [torch.full((1, 4097), 4097.0)]).layers
@@ -244,6 +273,39 @@ def test_first_layer_once_or_at_every_time_step():
     assert (head.macs, head.steps, head.analog) == (18, 1, True)
     assert found.synaptic_operations == fc.synaptic_operations
     assert found.dense_macs == dense + 7 * 24 + 18
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize(
+    "late",
+    [
+        lambda m, out: m.head(out.mean(0).transpose(1, 2)),  # tokens [B, N, C] behind the mean over time
+        lambda m, out: torch.cat([m.head(level.transpose(1, 2)) for level in out.mean(0).split(3, 2)], 1),
+        lambda m, out: m.head(out.mean(0).transpose(1, 2).flatten(0, 1)[:9]),  # proposals, however many
+    ],
+    ids=["tokens", "levels", "proposals"],
+)
+def test_behind_the_mean_over_time_a_layer_is_computed_once(steps, late):
+    """Fault: tokens, levels of a pyramid and proposals were taken for time steps."""
+    torch.manual_seed(0)
+    model = Small(steps)
+    model.forward = lambda x: late(model, model.fc(model.neuron(model.conv(x).expand(steps, -1, -1, -1)).mT).mT)
+    found = {layer.name: layer for layer in operations(model, [torch.rand(5, 2, 7), torch.rand(3, 2, 7)]).layers}
+    assert (found["fc"].steps, found["head"].steps) == (steps, 1)
+    assert found["fc"].macs == steps * 7 * 24
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_layer_that_is_computed_at_all_steps_and_once_more(steps):
+    def run(m, x):
+        out = m.neuron(m.fc(x))
+        return m.both(out).mean(0) + m.both(out.mean(0))
+
+    torch.manual_seed(0)
+    model = Function(run, fc=nn.Linear(3, 5), neuron=create_neuron("lif", threshold=0.1), both=nn.Linear(5, 2))
+    both = counted(model, torch.rand(steps, 3, 3), batch_axis=1)["both"]
+    assert both.macs / both.steps == pytest.approx(20)  # once as one of the steps, and once more
+    assert both.macs == (steps + 1) * 10
 
 
 def test_a_first_layer_with_inputs_of_its_own_is_not_repeated():
@@ -422,6 +484,33 @@ def test_what_cannot_be_counted_is_named(make, named):
         operations(model, [torch.rand(2, 3, 8)])
     assert not any(module._forward_hooks for module in model.modules())
     assert F.relu(torch.ones(1)) == 1  # nothing is watched any more
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x.clone().mul_(x),
+        lambda x: x.clone().div_(x + 1),
+        lambda x: x.clone().square_(),
+        lambda x: torch.addcmul(x, x, x),
+        lambda x: torch.lerp(x, x + 1, x),
+        lambda x: x.prod(-1),
+        lambda x: x.cumprod(-1),
+        lambda x: torch._foreach_mul([x], [x])[0],
+        lambda x: torch.linalg.matrix_exp(x[:, :, :3]),
+        lambda x: F.prelu(x, torch.rand(3)),
+        lambda x: F.grid_sample(x[None], torch.rand(1, 2, 2, 2), align_corners=False),
+        lambda x: F.embedding_bag(torch.zeros(1, 3, dtype=torch.long), x[0]),
+    ],
+)
+def test_no_product_is_a_silent_zero(compute):
+    with pytest.raises(UserError, match="cannot be counted; those of linear layers, convolutions, and products"):
+        operations(Function(lambda m, x: compute(x)), [torch.rand(2, 3, 8)])
+
+
+def test_scales_in_place_are_no_products():
+    model = Function(lambda m, x: x.clone().mul_(2).mul_(m.fc.bias), fc=nn.Linear(2, 8))
+    assert not operations(model, [torch.rand(2, 3, 8)]).layers
 
 
 def test_unknown_libraries_are_refused():
