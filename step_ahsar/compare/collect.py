@@ -20,6 +20,7 @@ from step_ahsar.engine import (
     conditions_of,
     counted,
     energies,
+    energies_without_spikes,
     measured_conditions,
     measured_early_exit,
 )
@@ -135,6 +136,7 @@ def _costs(result: dict[str, Any], estimates: Mapping[str, Preset]) -> dict[str,
     return {
         "operations": {kind: stored[kind] for kind in OPERATIONS},
         "energy": energies(found, estimates),
+        "energy_without_spikes": energies_without_spikes(found, estimates),
         "synapses": {
             layer.name: {"group": layer.group, "spikes": layer.spikes_per_synapse}
             for layer in found.layers

@@ -125,6 +125,7 @@ class Seed(_Strict):
     conditions: dict[str, Tested] | None = None
     robustness: dict[str, float] | None = None
     early_exit: EarlyExit | None = None
+    energy_without_spikes: dict[str, float] | None = None
 
 
 # Fields that are null unless the run ended well.
@@ -144,6 +145,7 @@ RESULTS = (
     "conditions",
     "robustness",
     "early_exit",
+    "energy_without_spikes",
 )
 
 
@@ -164,6 +166,7 @@ class Mean(_Strict):
     conditions: dict[str, float] | None = None
     robustness: dict[str, float] | None = None
     early_exit: dict[str, float] | None = None
+    energy_without_spikes: dict[str, float] | None = None
 
 
 class Interval95(_Strict):
@@ -183,6 +186,7 @@ class Interval95(_Strict):
     conditions: dict[str, Interval] | None = None
     robustness: dict[str, Interval] | None = None
     early_exit: dict[str, Interval] | None = None
+    energy_without_spikes: dict[str, Interval] | None = None
 
 
 class Cell(_Strict):
@@ -261,7 +265,7 @@ class RobustnessDifference(_Strict):
     test: Evidence
 
 
-class AtEqualOperations(_Strict):
+class BesideTheLine(_Strict):
     """The judged metric of a regulated cell minus that of the fixed thresholds at as many synaptic operations.
 
     Between two thresholds the metric is interpolated along the line of thresholds, seed by seed. `outside` is the
@@ -292,7 +296,8 @@ class Comparison(_Strict):
     area_difference: Difference
     epochs_ratio: EpochsRatio
     robustness: dict[str, RobustnessDifference] | None = None
-    equal_operations: AtEqualOperations | None = None
+    equal_operations: BesideTheLine | None = None
+    equal_accuracy: BesideTheLine | None = None
 
 
 class Method(_Strict):

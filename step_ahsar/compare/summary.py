@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from step_ahsar.robustness import scores
 SUMMARY = "summary.json"
 
 DIGITS = 6  # significant digits of every number
+_Point = tuple[float, float]
 ROBUSTNESS = ("corrupted", "relative")  # the scores of robustness that pairs are compared by
 
 
@@ -112,6 +113,7 @@ def _over_seeds(cell: dict[str, Any]) -> dict[str, Any]:
         "energy": _by_name(seed.get("energy") for seed in good),
         "conditions": _by_name(_judged(seed.get("conditions"), cell["metric"]) for seed in good),
         "robustness": _of_all(seed["robustness"] for seed in good),
+        "energy_without_spikes": _by_name(seed.get("energy_without_spikes") for seed in good),
         "early_exit": _by_name(_at_exit(seed.get("early_exit")) for seed in good),
     }
     return {
@@ -173,7 +175,8 @@ def _comparisons(pairs: list[Pair], margin: float) -> list[dict[str, Any]]:
     for factor in dict.fromkeys(pair.factor for pair in pairs):
         of_factor = [each for each in found if each["factor"] == factor]
         _correct([each["test"] for each in of_factor])
-        _correct([each["equal_operations"]["test"] for each in of_factor if each["equal_operations"]])
+        for line in ("equal_operations", "equal_accuracy"):
+            _correct([each[line]["test"] for each in of_factor if each[line]])
         for score in ROBUSTNESS:
             tested = [each["robustness"] for each in of_factor if score in (each["robustness"] or ())]
             _correct([each[score]["test"] for each in tested])
@@ -207,7 +210,8 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
         },
         "area_difference": _difference(areas),
         "robustness": _robustness(paired, margin),
-        "equal_operations": _at_equal_operations(pair, [a for a, _ in paired], margin),
+        "equal_operations": _beside_the_line(pair, [a for a, _ in paired], _operations_and_metric, margin),
+        "equal_accuracy": _beside_the_line(pair, [a for a, _ in paired], _metric_and_corrupted, margin),
         "epochs_ratio": {
             "values": [ratio.value for ratio in ratios],
             "bounds": [ratio.bound for ratio in ratios],
@@ -229,26 +233,42 @@ def _robustness(paired: list[tuple[dict[str, Any], dict[str, Any]]], margin: flo
     return found or None
 
 
-def _at_equal_operations(pair: Pair, seeds: list[dict[str, Any]], margin: float) -> dict[str, Any] | None:
-    """The metric of a regulated cell minus that of its fixed thresholds at as many operations; None without these."""
+def _beside_the_line(
+    pair: Pair, seeds: list[dict[str, Any]], point: Callable[[dict[str, Any], str], _Point | None], margin: float
+) -> dict[str, Any] | None:
+    """The height of a regulated cell above the line through its fixed thresholds, seed by seed; None without these.
+
+    Args:
+        pair: the regulated cell, and the thresholds.
+        seeds: the cell's runs.
+        point: from a run and the judged metric to its place along the line and its height; None if it was not measured.
+        margin: differences that do not matter.
+    """
     metric, values, outside = pair.cell["metric"], [], 0
-    for ours in seeds:
-        line = [
-            (theirs["operations"]["synaptic_operations"], theirs["metrics"][metric])
-            for cell in pair.chosen_from
-            for theirs in cell["seeds"]
-            if theirs["seed"] == ours["seed"] and theirs["status"] == "ok" and theirs.get("operations")
-        ]
-        if not line or not ours.get("operations"):
+    theirs = [seed for cell in pair.chosen_from for seed in cell["seeds"] if seed["status"] == "ok"]
+    for seed in seeds:
+        ours = point(seed, metric)
+        line = [at for each in theirs if each["seed"] == seed["seed"] and (at := point(each, metric)) is not None]
+        if ours is None or not line:
             return None
-        theirs_there = statistics.on_line(line, ours["operations"]["synaptic_operations"])
-        if theirs_there is None:
+        height = statistics.on_line(line, ours[0])
+        if height is None:
             outside += 1
         else:
-            values.append(ours["metrics"][metric] - theirs_there)
+            values.append(ours[1] - height)
     if not seeds:
         return None
     return {"difference": _difference(values), "test": _test(values, margin), "outside": outside}
+
+
+def _operations_and_metric(seed: dict[str, Any], metric: str) -> _Point | None:
+    counted = seed.get("operations")
+    return (counted["synaptic_operations"], seed["metrics"][metric]) if counted else None
+
+
+def _metric_and_corrupted(seed: dict[str, Any], metric: str) -> _Point | None:
+    corrupted = (seed.get("robustness") or {}).get("corrupted")
+    return None if corrupted is None else (seed["metrics"][metric], corrupted)
 
 
 def _test(values: list[float], margin: float) -> dict[str, Any]:

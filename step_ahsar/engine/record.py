@@ -135,6 +135,13 @@ def energies(found: Operations, presets: Mapping[str, Preset]) -> dict[str, floa
     return {name: 1e-6 * energy(found, preset).spiking for name, preset in presets.items()}
 
 
+def energies_without_spikes(found: Operations, presets: Mapping[str, Preset]) -> dict[str, float]:
+    """The energy of networks of the same shape without spikes, in µJ: "PRESET.relu" and "PRESET.quantised"."""
+    estimates = {name: energy(found, preset) for name, preset in presets.items()}
+    relu = {f"{name}.relu": 1e-6 * each.relu for name, each in estimates.items()}
+    return relu | {f"{name}.quantised": 1e-6 * each.quantised for name, each in estimates.items()}
+
+
 def counted(result: dict[str, Any]) -> Operations | None:
     """The operations that a run's result holds; None if they were not counted, or by an earlier version."""
     stored = result.get("operations")

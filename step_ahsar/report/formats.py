@@ -53,14 +53,24 @@ FORMATS: Mapping[str, Callable[[Summary], str]] = {
 
 def _tables(summary: Summary) -> list[Rows]:
     """The tables that have rows, each with its head."""
-    makers = (_cells, _pairs, _operations, _at_equal_operations, _robustness, _early_exit)
+    makers = (
+        _cells,
+        _pairs,
+        _operations,
+        _without_spikes,
+        _at_equal_operations,
+        _robustness,
+        _at_equal_accuracy,
+        _early_exit,
+    )
     return [rows for make in makers if len(rows := make(summary)) > 1]
 
 
 def _run(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
     best = seed["best"] or {"epoch": None, "metrics": {}}
     named = {"metric": seed["metrics"], "best": best["metrics"], "rate": seed["firing_rate"]}
-    named |= {"operations": seed["operations"], "energy_uj": seed["energy"], "robustness": seed["robustness"]}
+    named |= {"operations": seed["operations"], "robustness": seed["robustness"]}
+    named |= {"energy_uj": {**(seed["energy"] or {}), **(seed["energy_without_spikes"] or {})}}
     tested = {name: row["metrics"] for name, row in (seed["conditions"] or {}).items() if row["metrics"]}
     named |= {"condition": {name: metrics[cell["metric"]] for name, metrics in tested.items()}}
     return {
@@ -120,9 +130,39 @@ def _operations(summary: Summary) -> Rows:
     return rows
 
 
+def _without_spikes(summary: Summary) -> Rows:
+    """The energy of networks of the same shape, one row for cells that have the same."""
+    cells = [cell for cell in summary["cells"] if cell["mean"]["energy_without_spikes"]]
+    presets = text.presets(cells)
+    kinds = {"relu": "ReLU", "quantised": "few bits"}
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for cell in cells:
+        means = cell["mean"]["energy_without_spikes"]
+        values = [means.get(f"{preset}.{kind}") for preset in presets for kind in kinds]
+        row = tuple(text.NONE if value is None else text.significant(value) for value in values)
+        alike.setdefault(row, []).append(_id(cell))
+    head = [
+        "the same shape without spikes",
+        *(f"{preset}, {kind}, µJ" for preset in presets for kind in kinds.values()),
+    ]
+    return [head, *([_some(names), *row] for row, names in alike.items())]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]} ({len(names)} cells)"
+
+
 def _at_equal_operations(summary: Summary) -> Rows:
-    head = ["at equal operations", "beside the line of", "difference, points [95 %]", "p (Holm)", "shown"]
-    return [head, *(list(row) for row in text.at_equal_operations(summary["comparisons"]))]
+    return _beside_the_line(summary, "equal_operations", "at equal operations")
+
+
+def _at_equal_accuracy(summary: Summary) -> Rows:
+    return _beside_the_line(summary, "equal_accuracy", "corrupted, at equal clean accuracy")
+
+
+def _beside_the_line(summary: Summary, line: str, heading: str) -> Rows:
+    head = [heading, "beside the line of", "difference, points [95 %]", "p (Holm)", "shown"]
+    return [head, *(list(row) for row in text.beside_the_line(summary["comparisons"], line))]
 
 
 def _robustness(summary: Summary) -> Rows:

@@ -85,7 +85,9 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         facts=_facts(manifest),
         cells=cells,
         comparisons=summary["comparisons"],
-        equal_operations=text.at_equal_operations(summary["comparisons"]),
+        equal={
+            line: text.beside_the_line(summary["comparisons"], line) for line in ("equal_operations", "equal_accuracy")
+        },
         copies=[("Markdown", as_markdown(summary)), ("LaTeX", as_latex(summary))],
         script=Markup(_resource("page.js")),
         verdicts=text.verdicts(summary["comparisons"], manifest["margin"]),
@@ -110,27 +112,25 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         configs=[(part["name"], _yaml(part["config"])) for part in manifest["parts"]]
         or [(None, _yaml(manifest["config"]))],
         curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
-        rates=[
-            (same, Markup(plots.metric_against_rate(same, theme))) for same in plots.by_metric(ended) if len(same) > 1
-        ],
+        rates=[(same, Markup(plots.metric_against_rate(same, theme))) for same in _by_place(ended) if len(same) > 1],
         costs=[
             (same, Markup(plot))
-            for same in plots.by_metric(ended)
+            for same in _by_place(ended)
             if len(same) > 1 and (plot := plots.metric_against_cost(same, theme))
         ],
         robust=[
             (same, text.scores(same), _kinds(same), [Markup(row) for row in rows])
-            for same in plots.by_metric(ended)
+            for same in _by_place(ended)
             if (rows := plots.metric_under_conditions(same, theme))
         ],
         exits=[
             (same, _criteria(same), Markup(plot))
-            for same in plots.by_metric(ended)
+            for same in _by_place(ended)
             if (plot := plots.early_exits(same, theme))
         ],
         thresholds=[
             (same, Markup(plot))
-            for same in plots.by_metric(ended)
+            for same in _by_place(ended)
             if (plot := plots.against_threshold(same, manifest["target"], theme))
         ],
         activity=[(cell, Markup(plot)) for cell in ended if (plot := plots.activity_by_depth(cell, theme))],
@@ -178,6 +178,14 @@ def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for cell in cells:
         models.setdefault(_place(cell), []).append(cell)
     return list(models.values())
+
+
+def _by_place(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Groups the cells by metric, task and data set: accuracies on different data say nothing about each other."""
+    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        places.setdefault((cell["metric"], text.place(cell)), []).append(cell)
+    return list(places.values())
 
 
 def _place(cell: dict[str, Any]) -> tuple[str, str]:

@@ -258,16 +258,21 @@ def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
     return f"{missed} ({n - reached} of {n})" + ("" if median is None else f", median {median:g}")
 
 
-def at_equal_operations(comparisons: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of regulated cells beside their fixed thresholds: cell, thresholds, difference, p (Holm), what it shows."""
+def beside_the_line(comparisons: Sequence[dict[str, Any]], line: str) -> list[tuple[str, ...]]:
+    """Rows of regulated cells beside their fixed thresholds: cell, thresholds, difference, p (Holm), what it shows.
+
+    Args:
+        comparisons: the pairs.
+        line: equal_operations or equal_accuracy.
+    """
     rows: list[tuple[str, ...]] = []
     for each in comparisons:
-        found = each["equal_operations"]
+        found = each[line]
         if not found:
             continue
         tested, p = found["difference"], found["test"]["p_holm"]
         if tested["mean"] is None:
-            shown = "no seed has as many operations as any of the thresholds"
+            shown = "every seed is beyond the ends of the line"
         else:
             shown = "not shown" if p is None or p >= LEVEL else "better" if tested["mean"] > 0 else "worse"
             if found["outside"]:

@@ -230,6 +230,20 @@ def under(seed, clean, corrupted):
     return run(seed, clean, conditions={name: {"metrics": {"acc1": value}} | none for name, value in values.items()})
 
 
+def test_at_equal_accuracy_a_regulated_cell_is_beside_the_line_of_thresholds():
+    """Clean accuracy is the place along the line, accuracy under corruption the height."""
+    at = [
+        cell(f"at-{t}", [under(s, clean, corrupted) for s in (0, 1)], threshold=t)
+        for t, clean, corrupted in ((0.5, 0.6, 0.3), (1.0, 0.8, 0.5), (2.0, 0.7, 0.2))
+    ]
+    ours = cell("ours", [under(0, 0.75, 0.4), under(1, 0.9, 0.8)], "ahsar", threshold=1.0)
+    pairs = [pair for pair in summarise(MANIFEST, [ours, *at])["comparisons"] if pair["cell"] == "ours"]
+    [found] = [pair["equal_accuracy"] for pair in pairs if pair["chosen_from"]]
+    assert found["difference"]["values"] == pytest.approx([0.4 - 0.35])
+    assert found["outside"] == 1
+    assert all(pair["equal_accuracy"] is None for pair in pairs if not pair["chosen_from"])
+
+
 def test_scores_of_robustness_are_relative_to_the_same_seed_of_the_reference():
     ours = cell("ours", [under(0, 0.8, 0.6), under(1, 0.8, 0.7)], "ahsar")
     theirs = cell("theirs", [under(0, 0.9, 0.2), under(1, 0.9, 0.1)])

@@ -57,6 +57,9 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
             "dense_macs": 123456e6, "updates": 4.5e6,
         },
         "energy": {"compute-fp32": 9 * sum(last["firing_rate"].values()), "memory": 700.0},
+        "energy_without_spikes": dict.fromkeys(
+            (f"{preset}.{kind}" for preset in ("compute-fp32", "memory") for kind in ("relu", "quantised")), 50.0
+        ),
         "neurons": {
             path: {"group": group, "quantiles": [0.0, 0.1, rate, rate + 0.1, 0.9], "dead": 0.125, "saturated": 0.25}
             for path, group in _LAYERS

@@ -28,7 +28,8 @@ def test_markdown_has_a_line_for_each_cell_and_pair(failed_summary):
 
 def test_what_else_was_measured_has_tables_of_its_own(summary):
     tables = {found[0][0]: found for part in as_markdown(summary).split("\n\n") if (found := rows(part))}
-    names = ["cell", "paired over seeds", "of one sample", "at equal operations", "robustness", "early exit"]
+    names = ["cell", "paired over seeds", "of one sample", "the same shape without spikes", "at equal operations"]
+    names += ["robustness", "corrupted, at equal clean accuracy", "early exit"]
     assert list(tables) == names
     for found in tables.values():
         assert len({len(row) for row in found}) == 1
@@ -38,7 +39,9 @@ def test_what_else_was_measured_has_tables_of_its_own(summary):
     assert operations[-1] == "700"  # the energy by memory
     assert robustness[1].split(" ± ")[0] == f"{100 * cell['mean']['robustness']['corrupted']:.1f}"
     assert [value.split(" ± ")[0] for value in exits[3:]] == ["2.0", "50.0"]
-    assert len(tables["at equal operations"]) == 4
+    assert len(tables["at equal operations"]) == len(tables["corrupted, at equal clean accuracy"]) == 4
+    [_, _, alike] = tables["the same shape without spikes"]  # of all cells, which have the same
+    assert alike[1:] == ["50.0"] * 4
 
 
 def test_tasks_without_a_target(tasks_summary):
@@ -51,7 +54,9 @@ def test_tasks_without_a_target(tasks_summary):
 
 def test_a_single_run_has_no_pairs(single_summary):
     assert "paired" not in as_markdown(single_summary)
-    assert as_latex(single_summary).count(r"\begin{tabular}") == 4  # cells, operations, robustness, early exit
+    assert (
+        as_latex(single_summary).count(r"\begin{tabular}") == 5
+    )  # and operations, without spikes, robustness, early exit
 
 
 def test_latex_is_the_same_table_with_its_signs_escaped(failed_summary):

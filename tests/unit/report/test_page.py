@@ -94,10 +94,12 @@ def test_every_cell_is_on_the_page(state, page, request):
         assert cell["id"] in text
 
 
-def test_plots_are_those_that_have_something_to_show(summary, failed_summary, begun_summary, single_summary):
-    def labels(page):
-        return re.findall(r'aria-label="([^"]+)"', page)
+def labels(page):
+    """The descriptions of the page's figures."""
+    return re.findall(r'aria-label="([^"]+)"', page)
 
+
+def test_plots_are_those_that_have_something_to_show(summary, failed_summary, begun_summary, single_summary):
     full = labels(rendered(summary))
     assert sum(label.startswith("Validation accuracy and training loss") for label in full) == 2  # one for each model
     assert sum("of every layer" in label for label in full) == 7
@@ -207,9 +209,27 @@ def test_regulated_cells_stand_beside_the_thresholds_at_equal_operations(summary
     for pair in outside:
         if pair["equal_operations"]:
             pair["equal_operations"] |= {"difference": {"values": [], "mean": None, "ci95": None}, "outside": 3}
-    [row, _] = text.at_equal_operations(outside)
+    [row, _] = text.beside_the_line(outside, "equal_operations")
     assert row[2] == text.NONE
-    assert row[4] == "no seed has as many operations as any of the thresholds"
+    assert row[4] == "every seed is beyond the ends of the line"
+
+
+def test_cells_on_other_data_have_a_front_of_their_own(summary):
+    """Fault: a page of three data sets had one Pareto front."""
+    there = copy.deepcopy(summary)
+    for cell in there["cells"][:2]:
+        cell["dataset"] = "elsewhere"
+    before, after = labels(rendered(summary)), labels(render(there))
+    for what in ("against firing rate", "against operations and energy"):
+        assert [sum(what in label for label in each) for each in (before, after)] == [1, 2], what
+
+
+def test_networks_without_spikes_stand_beside_the_energies(summary):
+    said = "".join(parse(rendered(summary)).text)
+    assert "Energy of the same networks without spikes" in said
+    for cell in summary["cells"]:
+        for kind in ("relu", "quantised"):
+            assert text.significant(cell["mean"]["energy_without_spikes"][f"compute-fp32.{kind}"]) in said
 
 
 def test_activity_is_also_told_by_group(summary):
