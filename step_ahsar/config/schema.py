@@ -360,6 +360,14 @@ class EnergyConfig(_Section):
     bits: Count | None = Field(default=None, description="of a weight, a membrane and a real number")
     neurons: bool | None = Field(default=None, description="whether the updates of membranes are counted")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        for name in values if isinstance(values, dict) else ():
+            if name not in cls.model_fields:
+                raise unknown("constant of an energy preset", name, cls.model_fields)
+        return values
+
 
 class TrackConfig(_Section):
     """Where a run's progress is shown, besides TensorBoard. It may be another each time that a run is continued."""

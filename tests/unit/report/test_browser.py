@@ -1,5 +1,6 @@
 """The page in a real browser: tables are sorted and filtered by clicks, and nothing goes wrong."""
 
+import copy
 import html
 import json
 import re
@@ -8,6 +9,7 @@ import subprocess
 
 import pytest
 
+from step_ahsar.report import render
 from step_ahsar.report.formats import as_latex, as_markdown
 from tests.unit.report.conftest import rendered
 
@@ -181,3 +183,32 @@ def test_no_state_of_a_comparison_breaks_the_script(state, request, tmp_path):
     report({ tables: document.querySelectorAll("table.tools").length });
     """
     assert act(page, actions, tmp_path)["tables"] == page.count('class="tools"')
+
+
+@pytest.mark.parametrize("width", [390, 1260])
+def test_the_page_is_no_wider_than_the_screen(width, summary, tmp_path):
+    """Fault: names of cells of a grid, which have no spaces, made the page of a phone half as wide again."""
+    named = copy.deepcopy(summary)
+    for cell in named["cells"]:
+        cell["id"] = f"{cell['id']}-{'digits_events-spikformer_dvs_2_64-threshold0.25-band0.2x0.4'}"
+    for pair in named["comparisons"]:
+        pair |= {
+            key: f"{pair[key]}-{'digits_events-spikformer_dvs_2_64-threshold0.25-band0.2x0.4'}"
+            for key in ("cell", "control")
+        }
+    frame = (
+        f'<iframe id="screen" style="width: {width}px; height: 800px" srcdoc="{html.escape(render(named))}"></iframe>'
+    )
+    actions = """
+    const screen = document.getElementById("screen");
+    screen.addEventListener("load", () => {
+      const root = screen.contentDocument.documentElement;
+      const outside = (each) => each.getBoundingClientRect().right > root.clientWidth + 1;
+      const free = [...screen.contentDocument.querySelectorAll("*")].filter((each) => !each.closest(".scroll, svg"));
+      const wide = free.filter(outside).map((each) => each.outerHTML.slice(0, 200));
+      report({ client: root.clientWidth, scroll: root.scrollWidth, wide });
+    });
+    """
+    found = act(f"<html><body>{frame}</body></html>", actions, tmp_path)
+    assert found["wide"] == []
+    assert found["scroll"] <= found["client"]
