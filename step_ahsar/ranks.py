@@ -154,8 +154,10 @@ def _missing() -> list[int]:
         store.set(_name(rank()), "")
         sleep(_WAIT)
         return [each for each in range(size()) if not store.check([_name(each)])]
-    except (KeyError, dist.DistError):  # it was kept by a process that has ended
+    except KeyError:
         return []
+    except dist.DistError:  # the store ended with the process that kept it
+        return [0]
 
 
 def _name(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from step_ahsar import engine
 from step_ahsar.compare.collect import collect
-from step_ahsar.compare.folder import Changes, begin, changes, held
+from step_ahsar.compare.folder import Changes, begin, changes, held, run_path
 from step_ahsar.compare.launchers import check_launch
 from step_ahsar.compare.observer import Observer, PlannedRun
 from step_ahsar.compare.pairs import check_factors, described
@@ -54,8 +54,20 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
     worker = Worker(out, observer)
     for run in runs:
         worker.open(run)
+    _check_data(runs, out, worker)
     with held(out):
         return _compare(config, out, runs, worker, observer)
+
+
+def _check_data(runs: list[PlannedRun], out: Path, worker: Worker) -> None:
+    """Raises UserError if a run has begun with other data than there are now: cells on both could not be compared."""
+    for run in runs:
+        begun = engine.Run(run_path(out, run.cell, run.seed), run.config)
+        try:
+            begun.manifest()
+        except (UserError, OSError):  # not begun, or damaged, which the run itself will tell
+            continue
+        begun.check_data(worker.open(run))
 
 
 def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:

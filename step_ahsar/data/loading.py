@@ -27,6 +27,7 @@ from step_ahsar.data.events.augment import is_augmented
 from step_ahsar.data.events.representations import FRAMES_VERSION
 from step_ahsar.data.pipeline import Part, Pipeline, build_pipeline, check_options, frames_of, model_input
 from step_ahsar.errors import UserError
+from step_ahsar.files import digest
 
 Batch = tuple[Tensor, Any]  # inputs [B, C, *S] or [T, B, C, *S]; classes [B], class maps [B, H, W] or objects
 
@@ -198,6 +199,7 @@ class Data:
             "test": len(self.splits.test),
             "split_seed": self.config.data.split_seed,
             "classes": len(self.classes),
+            "class_names": digest("\0".join(self.classes).encode()),
             "skipped": list(self.splits.skipped),
         }
 

@@ -161,8 +161,14 @@ class Run:
 
     def check_data(self, data: Data) -> None:
         """Raises UserError if these are not the data that the run was trained on."""
-        trained_on = self.manifest()["dataset"]
+        trained_on, given = self.manifest()["dataset"], data.describe()
         if trained_on["fingerprint"] == data.splits.fingerprint:
+            # Earlier versions wrote no class names.
+            if trained_on.get("class_names", given["class_names"]) != given["class_names"]:
+                raise UserError(
+                    f"the classes of dataset {data.spec.name!r} in {data.config.data.root} are not those that "
+                    f"{self.path} was trained on: now they are {shortened(data.classes)}"
+                )
             return
         if trained_on.get("fingerprint_version") != FINGERPRINT_VERSION:
             raise UserError(

@@ -418,7 +418,7 @@ class OperationMeter:
             return None
         if not all(isinstance(x, Tensor) and x.numel() > 1 and x.is_floating_point() for x in args[:2]):
             return None
-        if any(map(self._is_weight, args[:2])):
+        if any(self._is_weight(x) or self._is_scale(x, out) for x in args[:2]):
             return None
         reads = [_read(x, self._spike_values, None) for x in args[:2]]
         analog = all(read.analog for read in reads)
@@ -463,6 +463,10 @@ class OperationMeter:
         if any(_is_detector(each.module) for each in self._calls):
             front = (*front, 0)  # boxes are no time steps
         return (self._size, *front)
+
+    def _is_scale(self, x: Tensor, out: Tensor) -> bool:
+        """Whether an operand of an element-wise product is the same for all samples, as a running rate [h, 1, 1] is."""
+        return x.ndim < out.ndim and x.shape[0] != self._size
 
     def _is_weight(self, x: Tensor) -> bool:
         return x.untyped_storage().data_ptr() in self._weights

@@ -39,6 +39,9 @@ RUNS = {
     "budget": {"ahsar.budget": 0.05},
     "mixed": {
         "data.batch_size": 22,
+        "data.scale": [0.6, 1.0],
+        "data.re_prob": 0.5,
+        "train.recalibrate_norms": 2,
         "train.mixup": 0.5,
         "train.cutmix": 0.5,
         "train.accumulate": 1,
@@ -136,14 +139,21 @@ def train(folder, name):
     return result, len(told)
 
 
-def stop_and_go_on(folder):
-    def stop(_):
+def stop(path):
+    """Trains one epoch. Returns what ended the run."""
+
+    def end(_):
         raise Stop("stopped")
 
     try:
-        engine.train(config_of("plain"), folder / "stopped", on_epoch=stop)
+        engine.train(config_of("plain"), path, on_epoch=end)
     except UserError as error:
-        told = str(error)
+        return str(error)
+    return None
+
+
+def stop_and_go_on(folder):
+    told = stop(folder / "stopped")
     if ranks.is_main():
         shutil.copytree(folder / "stopped", folder / "stopped-copy")
     return told, engine.train(config_of("plain"), folder / "stopped", resume=True)
@@ -165,6 +175,7 @@ def main(folder):
         "norms": joined_norms(),
         "runs": {name: train(folder, name) for name in RUNS},
         "again": train(folder, "plain"),
+        "begun by one": engine.train(config_of("plain"), folder / "begun-by-one", resume=True),
         "stopped": stop_and_go_on(folder),
         "one sample": tried(folder, "one", **{"data.batch_size": 1}),
         "unknown": tried(folder, "unknown", **{"data.name": "nothing"}),
@@ -178,17 +189,17 @@ def main(folder):
 
 
 def die(folder):
-    """Rank 1 ends without a word in the second epoch."""
+    """The rank that RANK_THAT_DIES names ends without a word in the second epoch."""
     module = import_module("step_ahsar.engine.train")
     train_epoch = module.train_epoch
 
     def dying(state, task, batches, config, epoch, on_step):
-        if epoch == 2 and ranks.rank() == 1:
+        if epoch == 2 and ranks.rank() == int(os.environ["RANK_THAT_DIES"]):
             os._exit(9)
         return train_epoch(state, task, batches, config, epoch, on_step)
 
     module.train_epoch = dying
-    engine.train(config_of("plain"), folder / "died")
+    engine.train(config_of("plain"), folder / f"died-{os.environ['RANK_THAT_DIES']}")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def seen(folder):
     """What each of the two processes saw."""
+    torch.set_default_dtype(torch.float64)
+    assert worker.stop(folder / "begun-by-one") == "stopped"
+    torch.set_default_dtype(torch.float32)
     processes = start(folder, "main")
     errors = [process.communicate(timeout=400)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
@@ -151,6 +154,11 @@ def test_an_interrupted_run_is_continued_by_two_processes_or_by_one(seen, folder
     assert not differences(expected, engine.train(worker.config_of("plain"), copy, resume=True))
 
 
+def test_a_run_that_one_process_began_is_continued_by_two(seen):
+    for of_rank in seen:
+        assert not differences(seen[0]["runs"]["plain"][0], of_rank["begun by one"])
+
+
 def test_errors_are_raised_in_both_processes(seen):
     text = "data.batch_size must be >= 2, the number of processes, which share every batch, got 1"
     assert [each["one sample"] for each in seen] == [("UserError", text)] * 2
@@ -168,15 +176,18 @@ def test_without_sync_bn_all_evaluate_the_model_of_the_main_process(seen, folder
         assert not differences(row[key], kept[key]), key
 
 
-def test_a_process_that_dies_is_named(folder, double):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_is_named(rank, folder, double, monkeypatch):
     """It ends the run; the last checkpoint is kept, from which one process goes on."""
-    first, second = start(folder, "die")
-    error = first.communicate(timeout=200)[1]
-    second.communicate(timeout=20)
-    assert second.returncode == 9
-    assert first.returncode == 1
-    died = folder / "died"
-    assert f"a process has ended: rank 1 of 2; the last checkpoint in {died} is kept" in error
+    monkeypatch.setenv("RANK_THAT_DIES", str(rank))
+    processes = start(folder, "die")
+    dying, other = processes[rank], processes[1 - rank]
+    error = other.communicate(timeout=200)[1]
+    dying.communicate(timeout=20)
+    assert dying.returncode == 9
+    assert other.returncode == 1
+    died = folder / f"died-{rank}"
+    assert f"a process has ended: rank {rank} of 2; the last checkpoint in {died} is kept" in error
     assert [path.name for path in (died / "checkpoints").iterdir()] == ["epoch-0001"]
     torch.set_default_dtype(torch.float32)
     assert engine.train(worker.config_of("plain"), died, resume=True)["status"] == "ok"

@@ -25,11 +25,10 @@ class Training:
         key = config.model.neuron, config.seed
         self.runs.append(key)
         run = engine.Run.open(out, config, resume)
-        dataset = {"name": "digits", "modality": "static", "fingerprint": "sha256:0", "train": 1}
         run.begin({
             "seed": config.seed, "started": "2026-01-01T00:00:00+00:00", "task": "classification", "metric": "acc1",
-            "parameters": 7, "device": "cpu", "dataset": dataset, "versions": {"torch": "2"}, "hardware": {"cores": 2},
-            "git_commit": None,
+            "parameters": 7, "device": "cpu", "dataset": data.describe(), "versions": {"torch": "2"},
+            "hardware": {"cores": 2}, "git_commit": None,
         })  # fmt: skip
         done = len(run.metrics())
         for epoch in range(done + 1, config.train.epochs + 1):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from step_ahsar import engine
@@ -370,3 +371,22 @@ def test_collect_reads_single_runs_and_bare_summaries(training, tmp_path):
     assert contents(bare) == {"summary.json": (tmp_path / "out" / "summary.json").read_bytes()}
     with pytest.raises(UserError, match=r"summary\.json"):
         collect(tmp_path)
+
+
+def test_data_that_have_changed_since_a_run_began_are_refused(training, tmp_path):
+    """Fault: a cell that was added later was trained on other data than the cells that it was compared with."""
+    file = tmp_path / "mine.npz"
+    x, y = np.random.default_rng(0).normal(size=(120, 2, 32)).astype("f4"), np.arange(120) % 2
+    of_series = ["data.name=series/mine", f"data.root={file}", "model.name=spikformer_seq_2_64", "data.img_size=null"]
+    more = "compare.cells=[{id: a}, {id: b, model.neuron: plif}]"
+    np.savez(file, x=x, y=y, classes=["cat", "dog"])
+    compare(config(*of_series, "compare.cells=[{id: a}]"), tmp_path / "out")
+    before = contents(tmp_path / "out")
+    np.savez(file, x=x, y=y, classes=["dog", "cat"])
+    with pytest.raises(UserError, match=r"the classes of dataset 'series' in .* now they are dog, cat"):
+        compare(config(*of_series, more), tmp_path / "out")
+    x[-1] += 1
+    np.savez(file, x=x, y=y, classes=["cat", "dog"])
+    with pytest.raises(UserError, match=r"dataset 'series' in .* is not what .*/a/0 was trained on"):
+        compare(config(*of_series, more), tmp_path / "out")
+    assert contents(tmp_path / "out") == before

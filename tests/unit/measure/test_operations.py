@@ -195,7 +195,7 @@ def test_outputs_are_the_same_to_the_bit():
 
 
 def test_real_numbers_multiply_element_by_element():
-    gate = torch.tensor([0.5, 0.0, 2.5])
+    gate = torch.tensor([[0.5, 0.0, 2.5], [0.5, 0.0, 2.5]])
     [layer] = operations(Function(lambda m, x: x * gate), [torch.full((2, 3), 0.1)]).layers
     assert (layer.kind, layer.analog, layer.macs, layer.synaptic_operations) == ("mask", True, 3, 2)
 
@@ -214,6 +214,13 @@ def test_real_numbers_multiply_element_by_element():
 def test_other_operators_that_multiply(compute, kind, macs):
     [layer] = operations(Function(lambda m, x: compute(x)), [torch.rand(2, 3, 8)]).layers
     assert (layer.kind, layer.macs, layer.analog) == (kind, macs, True)
+
+
+def test_what_is_the_same_for_all_samples_is_a_scale():
+    x, rates = spikes(4, 2, 3, 5), torch.rand(3, 1)
+    assert not operations(Function(lambda m, x: x / rates * rates.sqrt()), [x], batch_axis=1).layers
+    [gate] = operations(Function(lambda m, x: x * torch.ones_like(x[0])), [x], batch_axis=1).layers  # [B, ...] is not
+    assert (gate.kind, gate.macs) == ("mask", 4 * 15)
 
 
 def test_a_batch_norm_by_running_averages_is_part_of_the_weights():
