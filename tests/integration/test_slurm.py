@@ -112,6 +112,26 @@ def test_a_requeued_job_goes_on_from_its_epoch(tmp_path):
     assert rows(run) == rows(reference / "runs/ahsar/0")
 
 
+def test_jobs_that_others_displace_go_on_from_their_epochs(tmp_path):
+    """A job of a partition with a higher priority takes the whole node; the displaced ones are requeued by Slurm."""
+    out, overrides = tmp_path / "out", given(epochs=25)
+    head = start(out, overrides)
+    wait_for(lambda: all(epochs(out / f"runs/{cell}/0") >= 2 for cell in ("lif", "ahsar")))
+    jobs = [job_of(out, cell) for cell in ("lif", "ahsar")]
+    urgent = ["sbatch", "--wait", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"]
+    subprocess.run(urgent, check=True, timeout=120)
+    before = [epochs(out / f"runs/{cell}/0") for cell in ("lif", "ahsar")]
+    assert all(count < 25 for count in before)
+    for job in jobs:
+        subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], check=True)
+    text = head.communicate(timeout=400)[0]
+    assert head.returncode == 0, text
+    assert all("Restarts=1" in told("scontrol", "show", "job", job) for job in jobs)
+    reference = alone(tmp_path, overrides)
+    for cell in ("lif", "ahsar"):
+        assert rows(out / f"runs/{cell}/0") == rows(reference / f"runs/{cell}/0")
+
+
 def test_a_cancelled_job_fails_its_cell_alone(tmp_path):
     out = tmp_path / "out"
     head = start(out, given(epochs=15))

@@ -23,13 +23,15 @@ from step_ahsar.files import write_file
 
 _NO_SLURM = "launcher 'slurm' needs Slurm's commands (srun, sbatch, squeue) on this machine"
 _ASK_EVERY = 5.0  # seconds between two questions to Slurm
-_PATIENCE = 60.0  # seconds after the end of a job in which its files may still be on their way, over a network
+_PATIENCE = 60.0  # seconds that are given to files on their way over a network, and to a Slurm that does not answer
 
 # States of jobs that have not ended, see squeue(1).
 _ALIVE = {
     *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"),
     *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
 }
+# States after which the result may still be on its way, or Slurm may still requeue the job.
+_PASSING = ("COMPLETED", "PREEMPTED", "NODE_FAIL", None)
 _MEANING = {
     "TIMEOUT": "it ran out of time, launch.time",
     "OUT_OF_MEMORY": "it ran out of memory, launch.memory",
@@ -55,7 +57,7 @@ class SlurmJobs:
         self._jobs: dict[PlannedRun, str] = {}
         self._ended: dict[PlannedRun, float] = {}
         self._lost: dict[PlannedRun, str] = {}
-        self._asked = 0.0
+        self._asked, self._answered = 0.0, time.monotonic()
 
     def submit(self, runs: Sequence[PlannedRun]) -> None:
         """See :class:`Launcher`. Runs whose job waits or runs are not submitted again."""
@@ -102,8 +104,14 @@ class SlurmJobs:
 
     def lost(self) -> Mapping[PlannedRun, str]:
         """See :class:`Launcher`."""
-        if time.monotonic() - self._asked >= _ASK_EVERY:
-            self._look()
+        now = time.monotonic()
+        if now - self._asked >= _ASK_EVERY:
+            try:
+                self._look()
+                self._answered = now
+            except UserError:
+                if now - self._answered > _PATIENCE:
+                    raise
             self._asked = time.monotonic()
         return dict(self._lost)
 
@@ -111,10 +119,13 @@ class SlurmJobs:
         states = _states()
         for run, job in self._jobs.items():
             state = states.get(job)
-            if run in self._lost or state in _ALIVE:
+            if run in self._lost:
+                continue
+            if state in _ALIVE:
+                self._ended.pop(run, None)
                 continue
             ended = self._ended.setdefault(run, time.monotonic())
-            if state in ("COMPLETED", None) and time.monotonic() - ended < _PATIENCE:
+            if state in _PASSING and time.monotonic() - ended < _PATIENCE:
                 continue
             log = self._out / "jobs" / f"{job}_0_log.err"
             what = _MEANING.get(state, "it has ended")

@@ -97,7 +97,7 @@ def test_nothing_is_submitted_if_all_jobs_are_there(cluster, tmp_path):
         ("CANCELLED", "it was cancelled"),
         ("TIMEOUT", "it ran out of time, launch.time"),
         ("OUT_OF_MEMORY", "it ran out of memory, launch.memory"),
-        ("NODE_FAIL", "its node failed"),
+        ("BOOT_FAIL", "its node did not start"),
         ("NEW_STATE", "it has ended"),
     ],
 )
@@ -126,6 +126,40 @@ def test_files_of_a_job_that_ended_may_be_on_their_way(cluster, tmp_path, monkey
     again = jobs(tmp_path)
     again._jobs = {RUNS[0]: "12"}
     assert "ended as unknown: Slurm does not know it any more" in again.lost()[RUNS[0]]
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL"])
+def test_slurm_has_time_to_requeue_a_job(cluster, tmp_path, monkeypatch, state):
+    """However often: a run that goes on again has all of that time once more."""
+    clock = 100.0
+    monkeypatch.setattr(slurm.time, "monotonic", lambda: clock)
+    launcher = jobs(tmp_path)
+    launcher._jobs = {RUNS[0]: "12"}
+    for _ in range(3):
+        for now in (state, "PENDING", "RUNNING"):
+            clock += 0.7 * slurm._PATIENCE
+            (cluster / "states").write_text(f"12 {now}\n")
+            assert launcher.lost() == {}
+    (cluster / "states").write_text(f"12 {state}\n")
+    assert launcher.lost() == {}
+    clock += slurm._PATIENCE + 1
+    assert f"Slurm job 12 ended as {state}" in launcher.lost()[RUNS[0]]
+
+
+def test_a_slurm_that_does_not_answer_for_a_while_is_waited_for(cluster, tmp_path, monkeypatch):
+    clock = 100.0
+    monkeypatch.setattr(slurm.time, "monotonic", lambda: clock)
+    launcher = jobs(tmp_path)
+    launcher._jobs = {RUNS[0]: "12"}
+    (cluster / "states").write_text("12 RUNNING\n")
+    answers = (cluster / "squeue").read_text()
+    for script in ("#!/bin/bash\nexit 1\n", answers, "#!/bin/bash\nexit 1\n"):
+        (cluster / "squeue").write_text(script)
+        clock += 0.7 * slurm._PATIENCE
+        assert launcher.lost() == {}
+    clock += slurm._PATIENCE
+    with pytest.raises(UserError, match="Slurm does not answer"):
+        launcher.lost()
 
 
 def test_slurm_is_asked_now_and_then(cluster, tmp_path, monkeypatch):
