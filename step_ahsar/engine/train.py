@@ -75,7 +75,8 @@ def train(
     Raises:
         UserError: a config that cannot be run, an output folder that contains something else or that another process
             trains in (:class:`InUse`), a data set that has changed since the run began or that differs between the
-            processes, or a process that has ended (:class:`step_ahsar.ranks.LostRank`).
+            processes, a device without the memory that the run needs, or a process that has ended
+            (:class:`step_ahsar.ranks.LostRank`).
         NonFiniteLoss: training diverged. The result on disk says so, and the last good checkpoint is kept.
     """
     track, config = config.track, config.single()
@@ -110,7 +111,15 @@ def train(
             ranks.agreed(lambda: stack.enter_context(run.held()))
             if (result := ranks.agreed(begin)) is not None:
                 return result
-            return _train(run, task, state, data, batches, track, on_epoch, on_step)
+            try:
+                return _train(run, task, state, data, batches, track, on_epoch, on_step)
+            except torch.OutOfMemoryError as error:
+                told = str(error).splitlines()[0]
+                raise UserError(
+                    f"{accelerator.device} has too little memory for this run: {told} Each device "
+                    "holds the whole model, which is not divided among several here; take a smaller data.batch_size "
+                    "(with train.accumulate for the same step) or a smaller model"
+                ) from error
 
 
 def prepare(config: Config, data: Data, accelerator: Accelerator) -> tuple[Task, TrainingState]:

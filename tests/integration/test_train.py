@@ -592,6 +592,16 @@ def test_the_last_good_checkpoint_is_kept(tmp_path, monkeypatch):
     assert metrics(tmp_path / "run") == metrics(tmp_path / "straight")
 
 
+def test_a_model_that_is_too_large_for_its_device_says_so(tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore lines.")
+
+    monkeypatch.setattr(sys.modules["step_ahsar.engine.train"], "train_epoch", full)
+    words = r"cpu has too little memory for this run: CUDA out of memory\. Tried to allocate 20\.00 GiB\. Each device"
+    with pytest.raises(UserError, match=words):
+        train(tiny(), tmp_path / "run")
+
+
 def test_weights_that_are_not_finite_are_not_kept(tmp_path):
     """The last step of an epoch can spoil the weights after its loss was fine."""
 
