@@ -56,18 +56,20 @@ def _options(
 def validate(config: _Config, overrides: _Overrides = None) -> None:
     """Check a config, without running it.
 
-    This checks keys and values, the names of models, neurons and data sets, and whether the shapes fit.
+    This checks keys and values, the names of models, neurons and data sets, and whether the shapes fit; of a comparison
+    also its factors, conditions and launcher.
     """
     from step_ahsar import engine
+    from step_ahsar.compare import planned
     from step_ahsar.config import load_config
 
     settings = load_config(config, overrides or ())
-    engine.validate(settings)
     if settings.compare is None:
+        engine.validate(settings)
         typer.echo(f"valid: one run of {settings.train.epochs} epochs")
     else:
-        cells, seeds = len(settings.cells()), len(settings.compare.seeds)
-        typer.echo(f"valid: a comparison of {cells} cells x {seeds} seeds")
+        seeds = len(settings.compare.seeds)
+        typer.echo(f"valid: a comparison of {len(planned(settings)) // seeds} cells x {seeds} seeds")
 
 
 @app.command(cls=TorchCommand)

@@ -5,7 +5,7 @@ from step_ahsar.compare.estimate import CellEstimate, Estimate, estimate
 from step_ahsar.compare.folder import COMPARISON
 from step_ahsar.compare.join import join
 from step_ahsar.compare.observer import Observer, PlannedRun
-from step_ahsar.compare.runner import compare
+from step_ahsar.compare.runner import compare, planned
 from step_ahsar.compare.schema import Summary
 from step_ahsar.compare.summary import load, write
 
@@ -21,5 +21,6 @@ __all__ = [
     "estimate",
     "join",
     "load",
+    "planned",
     "write",
 ]

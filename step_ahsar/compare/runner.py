@@ -78,8 +78,14 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
     """
     if config.compare is None:
         raise UserError("the config has no section 'compare'; it describes one run: use `step-ahsar train`")
-    check_launch(config.launch)
     changed = changes(out, config)
+    return planned(config), changed
+
+
+def planned(config: Config) -> list[PlannedRun]:
+    """The runs of a comparison in their order. Nothing is read. Raises UserError for a config that cannot be run."""
+    assert config.compare is not None
+    check_launch(config.launch)
     engine.validate(config)
     cells = config.cells()
     check_factors(described(cells), config.compare.pairs or ())
@@ -91,7 +97,7 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
                 raise UserError(f"{config.compare.place(name)}: {error}") from None
     conditions = engine.conditions_of(config.compare.conditions, [cell for _, cell in cells])
     check_installed(name for names in conditions for name in names)
-    runs = [
+    return [
         PlannedRun(
             name,
             seed,
@@ -103,7 +109,6 @@ def plan(config: Config, out: Path) -> tuple[list[PlannedRun], Changes | None]:
         for seed in config.compare.seeds
         for (name, cell), tested in zip(cells, conditions, strict=True)
     ]
-    return runs, changed
 
 
 def _compare(config: Config, out: Path, runs: list[PlannedRun], worker: Worker, observer: Observer) -> dict[str, Any]:

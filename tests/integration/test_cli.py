@@ -156,6 +156,9 @@ def test_bad_comparisons_are_refused_before_anything_is_written(override, parts,
 
 def test_configs_that_are_not_there(tmp_path):
     assert "did you mean 'quickstart'" in refused("validate", "quickstar")
+    assert "unknown condition of static data 'hot_pixels'" in refused(
+        "validate", "quickstart", "compare.conditions=[hot_pixels]"
+    )
     assert "nowhere.yaml" in refused("validate", tmp_path / "nowhere.yaml")
 
 

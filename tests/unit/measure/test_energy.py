@@ -16,15 +16,16 @@ def layer(kind="conv", macs=0.0, synaptic=0.0, analog=False, **more):
 
 
 @pytest.mark.parametrize(
-    ("macs", "synaptic", "published"),
+    ("macs", "synaptic", "published", "tolerance"),
     [
-        (0.0053e9, 0.2459e9, 0.2457),  # Spikformer 4-384 on CIFAR-10: ZK-Zhou/spikformer, issue 23
-        (0.3473e9, 6.518e9, 7.46),  # Spikingformer 8-512: arXiv 2304.11954
+        # Spikformer 4-384 on CIFAR-10: ZK-Zhou/spikformer, issue 23, which gives operations, but not their rates.
+        (0.0053e9, 0.2459e9, 0.2457, 5e-5),
+        (0.3473e9, 6.518e9, 7.46, 5e-3),  # Spikingformer 8-512: arXiv 2304.11954
     ],
 )
-def test_published_figures(macs, synaptic, published):
+def test_published_figures(macs, synaptic, published, tolerance):
     found = Operations((layer(macs=macs, analog=True, steps=1), layer(synaptic=synaptic)), 4, 1)
-    assert energy(found, "compute-fp32").spiking * 1e-9 == pytest.approx(published, abs=0.01)
+    assert energy(found, "compute-fp32").spiking * 1e-9 == pytest.approx(published, abs=tolerance)
 
 
 def test_compute_by_hand():
