@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from step_ahsar.engine import energies_without_spikes
 from step_ahsar.errors import UserError
 from step_ahsar.measure import PRESETS, LayerOperations, Operations, Preset, energy, like, operations, presets
 from step_ahsar.measure.estimating import break_even
@@ -26,6 +27,16 @@ def layer(kind="conv", macs=0.0, synaptic=0.0, analog=False, **more):
 def test_published_figures(macs, synaptic, published, tolerance):
     found = Operations((layer(macs=macs, analog=True, steps=1), layer(synaptic=synaptic)), 4, 1)
     assert energy(found, "compute-fp32").spiking * 1e-9 == pytest.approx(published, abs=tolerance)
+
+
+def test_summaries_have_what_networks_without_spikes_would_need():
+    found = Operations((layer(macs=100.0, analog=True, steps=1), layer(macs=400.0, synaptic=30.0)), 4, 1)
+    kept = energies_without_spikes(found, PRESETS)
+    assert list(kept) == [f"{preset}.{kind}" for kind in ("relu", "quantised") for preset in PRESETS]
+    for preset in PRESETS:
+        expected = energy(found, preset)
+        assert kept[f"{preset}.relu"] == pytest.approx(1e-6 * expected.relu)
+        assert kept[f"{preset}.quantised"] == pytest.approx(1e-6 * expected.quantised) != kept[f"{preset}.relu"]
 
 
 def test_compute_by_hand():
