@@ -32,7 +32,7 @@ def test_the_tables_of_results_are_those_of_the_summaries():
     script = runpy.run_path(str(ROOT / "scripts" / "results_table.py"))
     document = script["DOCUMENT"].read_text()
     folders = {path.name for path in (ROOT / "results").iterdir()}
-    in_pages = {"main"}  # its hundred cells are in its page
+    in_pages = {"main", "bands_digits"}  # too many cells for a document
     assert {place[1] for place in script["PLACE"].findall(document)} == folders - in_pages
     assert all((ROOT / "results" / name / "report.html").is_file() for name in in_pages)
     assert script["fresh"]() == document, "run scripts/results_table.py"
