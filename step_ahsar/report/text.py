@@ -13,6 +13,7 @@ from step_ahsar.errors import shortened
 
 NONE = "–"
 SHOWN = 3  # files, or cells, that are listed by name
+_LONG = 100  # characters of a list that is not told in full
 LEVEL = 0.05  # of every test
 _BOUNDS = {"exact": "", "at_most": "≤ ", "at_least": "≥ "}
 _METRICS = {"acc1": "accuracy", "miou": "mIoU", "iou": "IoU", "map": "mAP", "mask_map": "mask mAP", "ap": "AP"}
@@ -277,7 +278,10 @@ def beside_the_line(comparisons: Sequence[dict[str, Any]], line: str) -> list[tu
             shown = "not shown" if p is None or p >= LEVEL else "better" if tested["mean"] > 0 else "worse"
             if found["outside"]:
                 shown += f"; {found['outside']} of {len(tested['values']) + found['outside']} seeds outside of the line"
-        rows.append((each["cell"], ", ".join(each["chosen_from"]), difference(tested), p_value(p), shown))
+        thresholds = ", ".join(each["chosen_from"])
+        if len(thresholds) > _LONG:
+            thresholds = f"{len(each['chosen_from'])} fixed thresholds"
+        rows.append((each["cell"], thresholds, difference(tested), p_value(p), shown))
     return rows
 
 

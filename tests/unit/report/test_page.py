@@ -210,8 +210,12 @@ def test_regulated_cells_stand_beside_the_thresholds_at_equal_operations(summary
         if pair["equal_operations"]:
             pair["equal_operations"] |= {"difference": {"values": [], "mean": None, "ci95": None}, "outside": 3}
     [row, _] = text.beside_the_line(outside, "equal_operations")
+    assert row[1] == "spikformer-lif-0.5, spikformer-lif-1, spikformer-lif-2"
     assert row[2] == text.NONE
     assert row[4] == "every seed is beyond the ends of the line"
+    for pair in outside:
+        pair["chosen_from"] = [f"{each}-of-a-grid-with-many-axes" for each in pair["chosen_from"]]
+    assert text.beside_the_line(outside, "equal_operations")[0][1] == "3 fixed thresholds"
 
 
 def test_cells_on_other_data_have_a_front_of_their_own(summary):
@@ -222,6 +226,9 @@ def test_cells_on_other_data_have_a_front_of_their_own(summary):
     before, after = labels(rendered(summary)), labels(render(there))
     for what in ("against firing rate", "against operations and energy"):
         assert [sum(what in label for label in each) for each in (before, after)] == [1, 2], what
+    said = "".join(parse(render(there)).text)
+    for heading in ("against firing rate", "against cost", "Robustness", "Early exit"):
+        assert f"{heading} on elsewhere" in said
 
 
 def test_networks_without_spikes_stand_beside_the_energies(summary):
