@@ -10,6 +10,7 @@ import torch
 from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import DATASETS, FINGERPRINT_VERSION, derive_seed, open_data, seeded
 from step_ahsar.errors import UserError
+from step_ahsar.files import digest
 
 AUGMENTED = {"auto_augment": "rand-m9-n2-mstd0.5-inc1", "re_prob": 0.5, "re_mode": "pixel", "scale": (0.5, 1.0)}
 
@@ -102,6 +103,7 @@ def test_a_batch_larger_than_the_data():
 def test_describe_is_what_the_manifest_says():
     described = open_data(Config(data=DataConfig())).describe()
     assert described.pop("fingerprint_version") == FINGERPRINT_VERSION
+    assert described.pop("class_names") == digest("\0".join("0123456789").encode())
     assert described | {"fingerprint": ""} == {
         "name": "digits",
         "modality": "static",

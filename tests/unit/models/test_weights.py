@@ -14,6 +14,8 @@ import step_ahsar.models  # noqa: F401  # registers the models
 from step_ahsar.ahsar import fold
 from step_ahsar.errors import UserError
 
+pytestmark = pytest.mark.xdist_group("weights")  # what every model's weights look like is found once in a process
+
 
 def file_of(model: nn.Module, folder: Path) -> dict[str, Any]:
     safetensors.torch.save_file(model.state_dict(), folder / "weights.safetensors")
@@ -56,8 +58,9 @@ def test_learnt_thresholds_are_not_dropped(tmp_path: Path) -> None:
     assert "19 have no place in it, 'blocks.0.attn.k.neuron.threshold_scale' first" in told
     assert "They fit sdt_2_64, " in told
     assert told.endswith("if neuron, norm and classes are those that they were trained with")
-    fold(regulated)
-    timm.create_model("sdt_2_64", **file_of(regulated, tmp_path))
+    for plain in (fold(regulated), timm.create_model("sdt_2_64", neuron="ahsar")):  # scales of 1 are none
+        read = timm.create_model("sdt_2_64", **file_of(plain, tmp_path))
+        assert torch.equal(read.head.weight, plain.head.weight)
 
 
 def test_quantised_layers_take_full_precision(tmp_path: Path) -> None:

@@ -279,10 +279,10 @@ def test_pairs_say_in_what_they_differ(summary):
 def test_each_task_has_its_metric_and_plots_of_its_own(tasks_summary):
     page = rendered(tasks_summary)
     labels = re.findall(r'aria-label="([^"]+)"', page)
-    for name in ("mIoU", "mAP"):
+    for name, task in (("mIoU", "segmentation"), ("mAP", "detection")):
         assert sum(label == f"Validation {name} and training loss by epoch" for label in labels) == 1
         assert sum(label.startswith(f"Final test {name} against firing rate") for label in labels) == 1
-        assert f"<h2>{name} against firing rate</h2>" in page
+        assert f"<h2>{name} against firing rate on digits_scenes ({task})</h2>" in page
     text = "".join(parse(page).text)
     assert "digits_scenes (segmentation)" in text
     assert "digits_scenes (detection)" in text
