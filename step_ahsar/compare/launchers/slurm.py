@@ -92,6 +92,7 @@ class SlurmJobs:
             **({"gpus_per_node": config.gpus} if config.gpus else {}),
             **({"mem": f"{round(config.memory * 1024)}M"} if config.memory else {}),
             time=config.time,  # None is the partition's own limit; submitit's default would be five minutes
+            signal_delay_s=1,  # its signal before the limit, which jobs ignore, must not come before they can
         )
         task = Task(self._out.resolve(), threads)
         try:
