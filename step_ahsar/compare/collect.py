@@ -20,7 +20,6 @@ from step_ahsar.engine import (
     conditions_of,
     counted,
     energies,
-    energies_without_spikes,
     measured_conditions,
     measured_early_exit,
 )
@@ -133,10 +132,11 @@ def _costs(result: dict[str, Any], estimates: Mapping[str, Preset]) -> dict[str,
     if found is None:
         return {"synapses": None}
     stored = result["operations"]
+    spiking, without_spikes = energies(found, estimates)
     return {
         "operations": {kind: stored[kind] for kind in OPERATIONS},
-        "energy": energies(found, estimates),
-        "energy_without_spikes": energies_without_spikes(found, estimates),
+        "energy": spiking,
+        "energy_without_spikes": without_spikes,
         "synapses": {
             layer.name: {"group": layer.group, "spikes": layer.spikes_per_synapse}
             for layer in found.layers

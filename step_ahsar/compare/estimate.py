@@ -77,7 +77,7 @@ def estimate(config: Config, out: str | Path) -> Estimate:
     """
     out = Path(out)
     runs, changed = plan(config, out)
-    there = {here: before for before, here in changed.renamed} if changed else {}
+    there = changed.earlier if changed else {}
     worker, known = Worker(out), _Measured(config)
     found = []
     with limited_threads(threads_of(config.launch)):

@@ -81,6 +81,11 @@ class Changes:
     new: Sequence[str]
     gone: Sequence[str]
 
+    @property
+    def earlier(self) -> dict[str, str]:
+        """The ids there of renamed cells, by their ids here."""
+        return {here: there for there, here in self.renamed}
+
     def lines(self) -> list[str]:
         """One line each, for a person."""
         renamed = [f"{there} is now {here}" for there, here in self.renamed]

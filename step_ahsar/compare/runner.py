@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from os import environ
 from pathlib import Path
@@ -50,19 +51,26 @@ def compare(config: Config, out: str | Path, observer: Observer | None = None) -
     if int(environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a comparison is started in one process; its option --jobs trains several runs at a time")
     out, observer = Path(out), observer or Observer()
-    runs, _ = plan(config, out)
+    runs, changed = plan(config, out)
     worker = Worker(out, observer)
     for run in runs:
         worker.open(run)
-    _check_data(runs, out, worker)
+    _check_data(runs, {} if changed is None else changed.earlier, out, worker)
     with held(out):
         return _compare(config, out, runs, worker, observer)
 
 
-def _check_data(runs: list[PlannedRun], out: Path, worker: Worker) -> None:
-    """Raises UserError if a run has begun with other data than there are now: cells on both could not be compared."""
+def _check_data(runs: list[PlannedRun], earlier: Mapping[str, str], out: Path, worker: Worker) -> None:
+    """Raises UserError if a run has begun with other data than there are now: cells on both could not be compared.
+
+    Args:
+        runs: all runs of the comparison.
+        earlier: the ids under which renamed cells are still on disk, by their ids now.
+        out: the comparison's folder.
+        worker: opens the data.
+    """
     for run in runs:
-        begun = engine.Run(run_path(out, run.cell, run.seed), run.config)
+        begun = engine.Run(run_path(out, earlier.get(run.cell, run.cell), run.seed), run.config)
         try:
             begun.manifest()
         except (UserError, OSError):  # not begun, or damaged, which the run itself will tell

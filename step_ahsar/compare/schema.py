@@ -266,10 +266,11 @@ class RobustnessDifference(_Strict):
 
 
 class BesideTheLine(_Strict):
-    """The judged metric of a regulated cell minus that of the fixed thresholds at as many synaptic operations.
+    """A regulated cell minus the line through fixed thresholds, seed by seed, between two of them.
 
-    Between two thresholds the metric is interpolated along the line of thresholds, seed by seed. `outside` is the
-    number of seeds that have more or fewer operations than every threshold; they are left out.
+    At equal operations the line is the judged metric by synaptic operations, at equal accuracy the metric under
+    corruption by that on the clean test set. `outside` is the number of seeds beyond the ends of the line; they are
+    left out.
     """
 
     difference: Difference

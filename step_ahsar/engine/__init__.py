@@ -15,15 +15,7 @@ from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
 from step_ahsar.engine.probe import Cost, probe
-from step_ahsar.engine.record import (
-    OPERATIONS,
-    counted,
-    energies,
-    energies_without_spikes,
-    git_commit,
-    hardware,
-    versions,
-)
+from step_ahsar.engine.record import OPERATIONS, counted, energies, git_commit, hardware, versions
 from step_ahsar.engine.run import METRICS, RESULT, InUse, Run, is_vacant
 from step_ahsar.engine.train import read_result, train
 
@@ -41,7 +33,6 @@ __all__ = [
     "conditions_of",
     "counted",
     "energies",
-    "energies_without_spikes",
     "evaluate",
     "export",
     "export_model",

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from step_ahsar import ranks
 from step_ahsar.config import Config
 from step_ahsar.data import Batches, derive_seed, seeded
 from step_ahsar.engine.device import move
 from step_ahsar.engine.state import TrainingState
+from step_ahsar.neurons.norms import BATCH_NORMS
 from step_ahsar.passes import without_traces
 from step_ahsar.tasks import Task
 
@@ -74,7 +74,7 @@ def recalibrate_norms(state: TrainingState, task: Task, batches: Batches, config
     if number == 0:
         return
     model, accelerator = state.judged, state.accelerator
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS) and module.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     averages = [buffer for norm in norms for buffer in norm.buffers()]
     with without_traces(model, averages), seeded(config.seed, "recalibrate", epoch):

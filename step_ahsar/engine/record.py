@@ -119,7 +119,7 @@ def result(
         "dead_fraction": last.dead_fraction,
         "neurons": {name: asdict(found) for name, found in last.neurons.items()},
         "operations": None if last.operations is None else _stored(last.operations),
-        "energy": None if last.operations is None else energies(last.operations, presets),
+        "energy": None if last.operations is None else energies(last.operations, presets)[0],
     }
 
 
@@ -130,16 +130,17 @@ def _stored(found: Operations) -> dict[str, Any]:
     return totals | {"time_steps": found.time_steps, "samples": found.samples, "layers": layers}
 
 
-def energies(found: Operations, presets: Mapping[str, Preset]) -> dict[str, float]:
-    """The energy of a sample by preset, in µJ."""
-    return {name: 1e-6 * energy(found, preset).spiking for name, preset in presets.items()}
+def energies(found: Operations, presets: Mapping[str, Preset]) -> tuple[dict[str, float], dict[str, float]]:
+    """The energy of a sample by preset, in µJ.
 
-
-def energies_without_spikes(found: Operations, presets: Mapping[str, Preset]) -> dict[str, float]:
-    """The energy of networks of the same shape without spikes, in µJ: "PRESET.relu" and "PRESET.quantised"."""
+    Returns:
+        That of the spiking network, and those of networks of the same shape without spikes, by "PRESET.relu" and
+        "PRESET.quantised".
+    """
     estimates = {name: energy(found, preset) for name, preset in presets.items()}
     relu = {f"{name}.relu": 1e-6 * each.relu for name, each in estimates.items()}
-    return relu | {f"{name}.quantised": 1e-6 * each.quantised for name, each in estimates.items()}
+    quantised = {f"{name}.quantised": 1e-6 * each.quantised for name, each in estimates.items()}
+    return {name: 1e-6 * each.spiking for name, each in estimates.items()}, relu | quantised
 
 
 def counted(result: dict[str, Any]) -> Operations | None:

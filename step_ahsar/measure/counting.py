@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +20,9 @@ from step_ahsar import internals, ranks
 from step_ahsar.ahsar.finding import find_layers
 from step_ahsar.ahsar.grouping import default_group
 from step_ahsar.errors import UserError
+from step_ahsar.measure.reading import fan_of, outer, per_axis, reading_of
 from step_ahsar.neurons import SpikingNeuron
+from step_ahsar.neurons.norms import BATCH_NORMS
 
 
 class Uncountable(UserError):
@@ -49,8 +50,8 @@ class LayerOperations:
         outputs: the number of values that are computed.
         weights: the number of the layer's weights, without biases; 0 if it has none.
         steps: the number of time steps at which it is computed, as a mean over its multiply-accumulates. It is 1 for a
-            first layer that reads the same image at every time step, and behind the mean over time, however many places
-            it is computed at there, as a detection head on its levels.
+            first layer that reads the same image at every time step. Behind the mean over time it is 1, too, also for a
+            detection head that runs on several levels.
         updates: membranes that are updated; 0 unless it is a neuron.
         spikes: spikes that are emitted; 0 unless it is a neuron.
     """
@@ -343,7 +344,7 @@ class OperationMeter:
             if getattr(module, "step_mode", "m") == "s":  # SpikingJelly's, which is called for each time step
                 self._single_steps[name] = steps = self._single_steps.get(name, 0) + 1
             self._steps = max(self._steps, steps)
-            read = _read(out, [self._neurons[name].spike_value], None, known=True)
+            read = reading_of(out, [self._neurons[name].spike_value], None, known=True)
             size = out.numel()
             count = _Count("neuron", None, False, 0, 0.0, [read.nonzero], [size], size, 0, size, read.total)
             self._add((name, "neuron", 1), count)
@@ -376,16 +377,16 @@ class OperationMeter:
         x, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
         kernel, sizes = weight.shape[2:], x.shape[2:]
         fans = [
-            _fan(*each, bool(transposed))
+            fan_of(*each, bool(transposed))
             for each in zip(
                 *(sizes, out.shape[2:], kernel),
-                *(_each(setting, len(kernel)) for setting in (stride, padding, dilation)),
+                *(per_axis(setting, len(kernel)) for setting in (stride, padding, dilation)),
                 strict=True,
             )
         ]
-        fan = _outer(fans).to(x.device)  # [*S]: the positions of the output that each position of the input reaches
+        fan = outer(fans).to(x.device)  # [*S]: the positions of the output that each position of the input reaches
         channels = out.shape[1] // groups
-        read = _read(x, self._spike_values, (0, 1))
+        read = reading_of(x, self._spike_values, (0, 1))
         reached = (read.amounts * fan).sum().item() * channels
         macs = int(fan.sum()) * x.shape[0] * x.shape[1] * channels
         sizes = [x.numel()], out.numel(), weight.numel()
@@ -399,11 +400,11 @@ class OperationMeter:
         is_weight = [self._is_weight(a), self._is_weight(b) or isinstance(module, nn.Linear)]
         if any(is_weight):
             x, meets = (b, a.shape[-2]) if is_weight[0] else (a, b.shape[-1])
-            read = _read(x, self._spike_values, None)
+            read = reading_of(x, self._spike_values, None)
             sizes = [x.numel()], out.numel(), (a if is_weight[0] else b).numel()
             calls = Counter({self._axes(x): macs})
             return _Count("linear", calls, read.analog, macs, read.total * meets, [read.nonzero], *sizes)
-        reads = [_read(x, self._spike_values, axis) for x, axis in ((a, -2), (b, -1))]  # amounts [..., k] each
+        reads = [reading_of(x, self._spike_values, axis) for x, axis in ((a, -2), (b, -1))]  # amounts [..., k] each
         present = [(x != 0).sum(axis) for x, axis in ((a, -2), (b, -1))]
         # Each spike meets the values of the other operand that are not 0. If both are spikes, those that are fewer.
         ways = [reads[i].amounts * present[1 - i] for i in (0, 1) if not reads[i].analog]
@@ -420,7 +421,7 @@ class OperationMeter:
             return None
         if any(self._is_weight(x) or self._is_scale(x, out) for x in args[:2]):
             return None
-        reads = [_read(x, self._spike_values, None) for x in args[:2]]
+        reads = [reading_of(x, self._spike_values, None) for x in args[:2]]
         analog = all(read.analog for read in reads)
         products = float(out.count_nonzero()) if analog else 0.0
         sizes = [x.numel() for x in args[:2]]
@@ -431,13 +432,15 @@ class OperationMeter:
         x = args[0]
         if not x.is_floating_point() or self._is_weight(x):
             return None
-        read = _read(x, self._spike_values, None)
+        read = reading_of(x, self._spike_values, None)
         sizes = [x.numel()], out.numel()
         return None if read.analog else _Count("sum", None, False, 0, read.total, [read.nonzero], *sizes)
 
-    def _norm(self, _: nn.Module, args: Sequence[Any], __: Any) -> _Count:
+    def _norm(self, _: nn.Module, args: Sequence[Any], __: Any) -> _Count | None:
         """A norm by the values themselves, which no weight can take up: a square and a scale of each value."""
         x = args[0]
+        if self._is_weight(x):  # a softmax of learnt weights is one of their functions
+            return None
         values = int(x.count_nonzero())
         calls = Counter({self._axes(x): 2 * x.numel()})
         return _Count("norm", calls, True, 2 * x.numel(), 2.0 * values, [values], [x.numel()], x.numel())
@@ -457,12 +460,15 @@ class OperationMeter:
         return len(values) > 1 and not _is_detector(module)
 
     def _axes(self, x: Tensor) -> _Axes:
-        """Those in front of the channels of ``x``, or of the module's input, of which ``x`` may be a flat view."""
+        """The number of samples, then the axes in front of the channels.
+
+        These are the axes of the module's input if ``x`` has as many values, since it may be a flat view of it.
+        """
         call = self._calls[-1]
         front = tuple(call.inputs if call.inputs.numel() == x.numel() else x.shape)[:-1]
         if any(_is_detector(each.module) for each in self._calls):
             front = (*front, 0)  # boxes are no time steps
-        return (self._size, *front)
+        return (self._size, *(front or (1,)))
 
     def _is_scale(self, x: Tensor, out: Tensor) -> bool:
         """Whether an operand of an element-wise product is the same for all samples, as a running rate [h, 1, 1] is."""
@@ -474,7 +480,7 @@ class OperationMeter:
 
 # Modules inside of which nothing is counted: norms in evaluation are part of the weights before them, and what a
 # parametrisation computes depends on weights alone.
-_QUIET = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, ParametrizationList)
+_QUIET = (*BATCH_NORMS, ParametrizationList)
 
 _COUNTED: dict[str, _Counting] = {
     "aten::convolution": OperationMeter._convolution,
@@ -515,94 +521,9 @@ _PRODUCTS = {
 _KNOWN_LIBRARIES = ("aten::", "prim::", "prims::", "torchvision::", "profiler::")
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How often the values of a tensor count.
-
-    Args:
-        amounts: the number of spikes along some axes, or of values that are not 0 if ``analog``.
-        total: the sum of the amounts.
-        nonzero: the number of values that are not 0.
-        analog: whether they are real numbers, not whole numbers of spikes.
-    """
-
-    amounts: Tensor
-    total: float
-    nonzero: int
-    analog: bool
-
-
-def _read(
-    x: Tensor, spike_values: Sequence[float], axes: int | tuple[int, ...] | None, known: bool = False
-) -> _Reading:
-    """The reading of ``x``.
-
-    Args:
-        x: any tensor.
-        spike_values: the values that a spike may have.
-        axes: those that are summed over in the amounts; None = all.
-        known: whether ``x`` is known to be made of spikes of the first value.
-    """
-    exact = torch.float32 if x.device.type == "mps" else torch.float64
-    if not x.numel():
-        return _Reading(x.sum(axes, dtype=exact), 0.0, 0, False)
-    lowest, highest = (bound.item() for bound in x.aminmax())
-    value = spike_values[0] if known else _spike_value(x, spike_values)
-    if value is None:
-        amounts = (x != 0).sum(axes).to(exact)
-        return _Reading(amounts, total := amounts.sum().item(), int(total), True)
-    size = x if lowest >= 0 else x.abs()
-    first = tuple(range(x.ndim - 1)) if axes is None else axes
-    sums = size.sum(first)
-    # Sums of whole numbers are exact in fp32 up to 2^24, and faster than in fp64.
-    if not (x.dtype == torch.float32 and value == 1 and max(highest, -lowest) * x.numel() < 2**24 * sums.numel()):
-        sums = size.sum(first, dtype=exact)
-    amounts = sums.to(exact) if value == 1 else (sums.to(exact) / value).round()
-    total = amounts.sum().item()
-    nonzero = int(total) if lowest >= 0 and highest <= value else int(x.count_nonzero())
-    return _Reading(amounts, total, nonzero, False)
-
-
-def _spike_value(x: Tensor, spike_values: Sequence[float]) -> float | None:
-    """The value of one spike, if ``x`` is made of whole numbers of spikes; None if it is made of real numbers."""
-    for value in spike_values:
-        if value == 1:
-            if not x.frac().any():
-                return value
-        elif not ((x / value).frac().sub_(0.5).abs_() < 0.499).any():  # 1/3 and sums of it are not exact
-            return value
-    return None
-
-
 def _is_detector(module: nn.Module) -> bool:
     """Whether what the module itself computes is about boxes. Its layers are modules of their own."""
     kinds = [kind for each in (module, *module.children()) for kind in type(each).__mro__]
     return any(
         kind.__module__.startswith(("torchvision.models.detection", "torchvision.ops.poolers")) for kind in kinds
     )
-
-
-def _each(setting: Sequence[int], number: int) -> list[int]:
-    return list(setting) * number if len(setting) == 1 else list(setting)
-
-
-@lru_cache(maxsize=1024)
-def _fan(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int, transposed: bool) -> Tensor:
-    """For each position of an input along one axis the number of positions of the output that it reaches, [size]."""
-    fan = torch.zeros(size, dtype=torch.float64)
-    for k in range(kernel):
-        for i in range(out if not transposed else size):
-            there = i * stride - padding + k * dilation
-            if transposed and 0 <= there < out:
-                fan[i] += 1
-            elif not transposed and 0 <= there < size:
-                fan[there] += 1
-    return fan
-
-
-def _outer(fans: Sequence[Tensor]) -> Tensor:
-    """The product of [n], [m], ... to [n, m, ...]."""
-    fan = fans[0]
-    for each in fans[1:]:
-        fan = fan[..., None] * each
-    return fan

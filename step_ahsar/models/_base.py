@@ -16,6 +16,7 @@ from step_ahsar import internals
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.layers import ATTENTIONS, Blueprint, GainNeuron, PatchEmbedding
 from step_ahsar.neurons import NORMS, neuron_kind, own_parameters
+from step_ahsar.neurons.norms import BATCH_NORMS
 
 STEMS = ("conv", "patch")
 
@@ -333,8 +334,7 @@ class SpikingTransformer(nn.Module):
 @contextmanager
 def _norms_kept(module: nn.Module) -> Iterator[None]:
     """Batch norms do not update their running averages inside: a recomputation must not count a batch twice."""
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    norms = [m for m in module.modules() if isinstance(m, kinds)]
+    norms = [m for m in module.modules() if isinstance(m, BATCH_NORMS)]
     saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, tracked) in zip(norms, saved, strict=True):
         norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -106,18 +106,20 @@ def _cfg(args: dict[str, Any], first_conv: str, stride: int, extra: dict[str, An
 
 def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        if pretrained and not _sources(kwargs):
+        sources = _sources(kwargs)
+        if pretrained and not sources:
             raise UserError(
                 f"no weights are published for {name!r}; leave out pretrained=True, or name a file of your own with "
                 "pretrained_cfg_overlay={'file': ...}"
             )
-        if pretrained and (file := _sources(kwargs).get("file")) and not Path(file).is_file():
+        if pretrained and (file := sources.get("file")) and not Path(file).is_file():
             raise UserError(f"weights for {name!r}: there is no file {str(file)!r}")
         kwargs = {**args, **_without_neutral(name, kwargs)}
         channels_first = "NCL" if kwargs.get("ndim") == 1 else "NCHW"
         every_level = {"out_indices": None, "feature_cls": "getter", "output_fmt": channels_first}
+        fit = partial(fitted, others=_every_model)
         return build_model_with_cfg(
-            model, name, pretrained, feature_cfg=every_level, pretrained_filter_fn=_fitted, **kwargs
+            model, name, pretrained, feature_cfg=every_level, pretrained_filter_fn=fit, **kwargs
         )
 
     create.__name__ = create.__qualname__ = name
@@ -125,11 +127,6 @@ def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Cal
     create.__doc__ = f"The variant {name!r} of :class:`{model.__name__}`. Keyword arguments replace the variant's own."
     setattr(sys.modules[model.__module__], name, create)
     return create
-
-
-def _fitted(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    assert isinstance(model, SpikingTransformer)
-    return fitted(state_dict, model, _every_model)
 
 
 @cache

@@ -105,16 +105,15 @@ def _misfits(given: Shapes, own: Shapes, adapted: tuple[str, ...] = ()) -> list[
 
 def _advice(state_dict: StateDict, others: Iterable[tuple[str, str, Shapes]]) -> str:
     """Which models the weights fit."""
-    weights = {
-        key: shape for key, shape in shapes(state_dict).items() if not _NEURON.search(key) and key[:5] != "head."
-    }
+    weights = _weights(shapes(state_dict))
+    pattern = _pattern(weights)
     fitting: list[str] = []
     alike: list[str] = []
     for name, family, of_model in others:
-        own = {key: shape for key, shape in of_model.items() if key[:5] != "head."}
+        own = _weights(of_model)
         if not _misfits(weights, own):
             fitting.append(name)
-        elif _pattern(weights) == _pattern(own) and family not in alike:
+        elif _pattern(own) == pattern and family not in alike:
             alike.append(family)
     if fitting:
         return f"They fit {shortened(fitting)}, if neuron, norm and classes are those that they were trained with"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from step_ahsar.errors import UserError
 from step_ahsar.registry import Registry
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BATCH_NORM: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d  # or a subclass

@@ -69,8 +69,8 @@ def _tables(summary: Summary) -> list[Rows]:
 def _run(cell: dict[str, Any], seed: dict[str, Any]) -> dict[str, Any]:
     best = seed["best"] or {"epoch": None, "metrics": {}}
     named = {"metric": seed["metrics"], "best": best["metrics"], "rate": seed["firing_rate"]}
-    named |= {"operations": seed["operations"], "robustness": seed["robustness"]}
-    named |= {"energy_uj": {**(seed["energy"] or {}), **(seed["energy_without_spikes"] or {})}}
+    energies = {**(seed["energy"] or {}), **(seed["energy_without_spikes"] or {})}
+    named |= {"operations": seed["operations"], "energy_uj": energies, "robustness": seed["robustness"]}
     tested = {name: row["metrics"] for name, row in (seed["conditions"] or {}).items() if row["metrics"]}
     named |= {"condition": {name: metrics[cell["metric"]] for name, metrics in tested.items()}}
     return {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
     theme = Theme(cells)
     started = [cell for cell in cells if any(seed["epochs"] for seed in cell["seeds"])]
     ended = [cell for cell in cells if cell["n"]]
+    # Accuracies on different data say nothing about each other.
+    by_place = _grouped(ended, lambda cell: (cell["metric"], text.place(cell)))
     limits = plots.layer_limits(started)
     pictures = pictures or {}
     environment = Environment(
@@ -102,7 +105,7 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         metric=text.common_metric(cells),
         chosen=text.chosen_on(cells),
         models=[list(group) for _, group in groupby(cells, key=_place)],
-        further=[(same, names) for same in plots.by_metric(ended) if (names := _further(same))],
+        further=[(same, names) for same in _grouped(ended, itemgetter("metric")) if (names := _further(same))],
         pictures=[(cell, [_inline(path) for path in paths]) for cell in cells if (paths := pictures.get(cell["id"]))],
         light=Markup(theme.variables(dark=False)),
         dark=Markup(theme.variables(dark=True)),
@@ -111,26 +114,24 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         commands=text.commands(summary),
         configs=[(part["name"], _yaml(part["config"])) for part in manifest["parts"]]
         or [(None, _yaml(manifest["config"]))],
-        curves=[(same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _by_model(started)],
-        rates=[(same, Markup(plots.metric_against_rate(same, theme))) for same in _by_place(ended) if len(same) > 1],
+        curves=[
+            (same, Markup(plots.training_curves(same, manifest["target"], theme))) for same in _grouped(started, _place)
+        ],
+        rates=[(same, Markup(plots.metric_against_rate(same, theme))) for same in by_place if len(same) > 1],
         costs=[
             (same, Markup(plot))
-            for same in _by_place(ended)
+            for same in by_place
             if len(same) > 1 and (plot := plots.metric_against_cost(same, theme))
         ],
         robust=[
             (same, text.scores(same), _kinds(same), [Markup(row) for row in rows])
-            for same in _by_place(ended)
+            for same in by_place
             if (rows := plots.metric_under_conditions(same, theme))
         ],
-        exits=[
-            (same, _criteria(same), Markup(plot))
-            for same in _by_place(ended)
-            if (plot := plots.early_exits(same, theme))
-        ],
+        exits=[(same, _criteria(same), Markup(plot)) for same in by_place if (plot := plots.early_exits(same, theme))],
         thresholds=[
             (same, Markup(plot))
-            for same in _by_place(ended)
+            for same in by_place
             if (plot := plots.against_threshold(same, manifest["target"], theme))
         ],
         activity=[(cell, Markup(plot)) for cell in ended if (plot := plots.activity_by_depth(cell, theme))],
@@ -172,20 +173,12 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     return [*folders, *facts, ("git commit", manifest["git_commit"] or "none")]
 
 
-def _by_model(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Groups the cells by model, task and data set, in the order of their first cells."""
-    models: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _grouped(cells: list[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> list[list[dict[str, Any]]]:
+    """Groups the cells by a key, in the order of their first cells."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
     for cell in cells:
-        models.setdefault(_place(cell), []).append(cell)
-    return list(models.values())
-
-
-def _by_place(cells: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Groups the cells by metric, task and data set: accuracies on different data say nothing about each other."""
-    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in cells:
-        places.setdefault((cell["metric"], text.place(cell)), []).append(cell)
-    return list(places.values())
+        groups.setdefault(key(cell), []).append(cell)
+    return list(groups.values())
 
 
 def _place(cell: dict[str, Any]) -> tuple[str, str]:

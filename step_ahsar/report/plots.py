@@ -25,14 +25,6 @@ def groups_of(cells: Sequence[Cell]) -> list[str]:
     return [group for group in _GROUPS if group in seen] + sorted(seen - set(_GROUPS))
 
 
-def by_metric(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Groups the cells by the metric that they are judged by, because a plot has one axis for it."""
-    metrics: dict[str, list[Cell]] = {}
-    for cell in cells:
-        metrics.setdefault(cell["metric"], []).append(cell)
-    return list(metrics.values())
-
-
 def families(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Groups of cells that differ in their threshold alone, in its order. Cells with an unknown one are left out."""
     known = [cell for cell in cells if cell["threshold"] is not None]

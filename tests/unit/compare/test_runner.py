@@ -385,6 +385,8 @@ def test_data_that_have_changed_since_a_run_began_are_refused(training, tmp_path
     np.savez(file, x=x, y=y, classes=["dog", "cat"])
     with pytest.raises(UserError, match=r"the classes of dataset 'series' in .* now they are dog, cat"):
         compare(config(*of_series, more), tmp_path / "out")
+    with pytest.raises(UserError, match="the classes of dataset"):  # also of a cell that has another name now
+        compare(config(*of_series, more.replace("id: a", "id: c")), tmp_path / "out")
     x[-1] += 1
     np.savez(file, x=x, y=y, classes=["cat", "dog"])
     with pytest.raises(UserError, match=r"dataset 'series' in .* is not what .*/a/0 was trained on"):

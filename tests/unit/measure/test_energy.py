@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from step_ahsar.engine import energies_without_spikes
+from step_ahsar.engine import energies
 from step_ahsar.errors import UserError
 from step_ahsar.measure import PRESETS, LayerOperations, Operations, Preset, energy, like, operations, presets
 from step_ahsar.measure.estimating import break_even
@@ -31,7 +31,8 @@ def test_published_figures(macs, synaptic, published, tolerance):
 
 def test_summaries_have_what_networks_without_spikes_would_need():
     found = Operations((layer(macs=100.0, analog=True, steps=1), layer(macs=400.0, synaptic=30.0)), 4, 1)
-    kept = energies_without_spikes(found, PRESETS)
+    spiking, kept = energies(found, PRESETS)
+    assert spiking == {preset: pytest.approx(1e-6 * energy(found, preset).spiking) for preset in PRESETS}
     assert list(kept) == [f"{preset}.{kind}" for kind in ("relu", "quantised") for preset in PRESETS]
     for preset in PRESETS:
         expected = energy(found, preset)

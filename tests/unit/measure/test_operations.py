@@ -223,6 +223,16 @@ def test_what_is_the_same_for_all_samples_is_a_scale():
     assert (gate.kind, gate.macs) == ("mask", 4 * 15)
 
 
+def test_a_softmax_of_values_without_samples():
+    [layer] = operations(Function(lambda m, x: x[0].sum(0).softmax(0)), [torch.rand(2, 3, 8)]).layers
+    assert (layer.kind, layer.macs, layer.steps) == ("norm", 8, 1)
+
+
+def test_a_softmax_of_weights_is_no_operation():
+    model = Function(lambda m, x: m.fc.bias.softmax(0) + x, fc=nn.Linear(2, 8))
+    assert not operations(model, [torch.rand(2, 3, 8)]).layers
+
+
 def test_a_batch_norm_by_running_averages_is_part_of_the_weights():
     average = torch.zeros(3), torch.ones(3)
     assert not operations(Function(lambda m, x: F.batch_norm(x, *average)), [torch.rand(2, 3, 8)]).layers
