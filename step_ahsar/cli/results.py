@@ -17,6 +17,7 @@ from step_ahsar.cli.progress import duration
 from step_ahsar.compare import Estimate
 from step_ahsar.measure import Operations, Preset, energy
 from step_ahsar.measure.estimating import break_even
+from step_ahsar.measure.firing import SHARES, Distribution
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
 from step_ahsar.robustness import CLEAN, scores
@@ -39,6 +40,8 @@ def print_evaluation(run: Path, found: dict[str, Any], console: Console) -> None
     _print_rest(found, console)
     if found["operations"] is not None:
         _print_operations(found["operations"], found["presets"], console)
+        console.print()
+        print_wide(_activity(found["neurons"]), console)
 
 
 def print_conditions(
@@ -148,6 +151,8 @@ def _print_operations(found: Operations, presets: Mapping[str, Preset], console:
         table.add_row(layer.name, layer.kind, layer.group or "", rates, inputs, macs, synaptic, spikes, updates)
     console.print()
     print_wide(table, console)
+    console.print()
+    print_wide(_groups(found), console)
     times = f"computed at each of {found.time_steps} time steps"
     repeated = (
         "" if found.macs_repeated == found.macs else f" ({found.macs_repeated:,.0f} with the first layer {times})"
@@ -166,6 +171,28 @@ def _print_operations(found: Operations, presets: Mapping[str, Preset], console:
         f"Estimates of {len(presets)} conventions, not to be mixed. At {found.time_steps} time steps compute-fp32 lets "
         f"every layer with an input rate below {below:.2f} win over ReLU" + (": all of them." if below >= 1 else "."),
     )
+
+
+def _groups(found: Operations) -> Table:
+    """The operations of each group of layers for one sample."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("group", "MACs of real numbers", "synaptic operations", "updates", "spikes"):
+        table.add_column(name, justify="left" if name == "group" else "right", no_wrap=True)
+    for group, sums in found.groups().items():
+        table.add_row(group, *(f"{value:,.0f}" if value else "" for value in sums))
+    return table
+
+
+def _activity(neurons: dict[str, Distribution]) -> Table:
+    """How the firing rates of each layer's neurons are distributed."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shares = (f"{100 * share:g} %" for share in SHARES)
+    for name in ("neurons", "group", *shares, "silent, %", "saturated, %"):
+        table.add_column(name, justify="left" if name in ("neurons", "group") else "right", no_wrap=True)
+    for name, layer in neurons.items():
+        rates = (f"{rate:.3f}" for rate in layer.quantiles)
+        table.add_row(name, layer.group or "", *rates, f"{100 * layer.dead:.1f}", f"{100 * layer.saturated:.1f}")
+    return table
 
 
 def _energies(found: Operations, presets: Mapping[str, Preset]) -> Table:

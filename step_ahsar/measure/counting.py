@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,14 @@ class LayerOperations:
             product element by element), "sum" (also a mean or an average pool), "norm" (of a kind that no weight can
             take up), or "neuron".
         group: "stem", "attention", "mlp", "head", or None.
-        macs: multiply-accumulates of the same layer if all inputs counted. Padding is no input.
+        macs: multiply-accumulates of the same layer if all inputs counted. Padding is no input. Of a neuron: those of
+            matrix products inside of it, such as a parallel neuron's over time steps.
         synaptic_operations: for each input that is not 0 the number of weights that it meets. Spikes count by their
             value: 3 spikes at once are 3, and so are 3 that were added up. Of a product of tensors: for each spike the
             number of values that it meets and that are not 0. Of a sum: the spikes. Masks add nothing and have none.
         rates: the share of the inputs that are not 0; of both operands if there are two; of the outputs of a neuron.
-        analog: whether the inputs are real numbers, so that the layer multiplies. With spikes it only adds.
+        analog: whether the inputs are real numbers, so that the layer multiplies. With spikes it only adds. Of a
+            neuron: whether there are matrix products inside of it.
         inputs: the number of values, those that are 0 included; of both operands if there are two; of the outputs of a
             neuron.
         outputs: the number of values that are computed.
@@ -77,6 +79,15 @@ class LayerOperations:
         A weight that a convolution uses at several places is as many synapses.
         """
         return None if self.analog or not self.macs else self.synaptic_operations * self.steps / self.macs
+
+
+class GroupOperations(NamedTuple):
+    """Sums over the layers of a group, for one sample; the fields are those of :class:`Operations`."""
+
+    macs: float
+    synaptic_operations: float
+    updates: float
+    spikes: float
 
 
 @dataclass(frozen=True)
@@ -113,12 +124,27 @@ class Operations:
     @property
     def dense_macs(self) -> float:
         """Multiply-accumulates of a network of the same shape without spikes, which is computed once."""
-        return sum(layer.macs / layer.steps for layer in self.layers)
+        return sum(layer.macs / layer.steps for layer in self.layers if layer.kind != "neuron")
 
     @property
     def updates(self) -> float:
         """Membranes that are updated."""
         return sum(layer.updates for layer in self.layers)
+
+    def groups(self) -> dict[str, GroupOperations]:
+        """Operations by group, in the order in which they are computed. Layers without a group are in "other"."""
+        found: dict[str, list[LayerOperations]] = {}
+        for layer in self.layers:
+            found.setdefault(layer.group or "other", []).append(layer)
+        return {
+            group: GroupOperations(
+                sum(layer.macs for layer in layers if layer.analog),
+                sum(layer.synaptic_operations for layer in layers if not layer.analog),
+                sum(layer.updates for layer in layers),
+                sum(layer.spikes for layer in layers),
+            )
+            for group, layers in found.items()
+        }
 
 
 def operations(model: nn.Module, batches: Iterable[Tensor], *, batch_axis: int = 0) -> Operations:
@@ -216,7 +242,8 @@ class OperationMeter:
         self._watch = internals.OperatorWatch(self._count)
         self._hooks: list[Any] = []
         self._calls: list[_Call] = []
-        self._quiet = 0  # depth inside of modules whose products are not counted
+        self._off = 0  # depth inside of modules whose products are not counted
+        self._inside: list[int] = []  # multiply-accumulates so far of each neuron that is being computed
         self._counts: dict[_Key, _Count] = {}
         steps = {getattr(model.get_submodule(name), "step_mode", "m") for name in self._neurons}
         self._is_single_step = "s" in steps  # SpikingJelly's neurons may be called for each time step
@@ -224,10 +251,16 @@ class OperationMeter:
         self._samples, self._size, self._steps = 0, 0, 1
 
     def __enter__(self) -> OperationMeter:
-        quiet = {self._model.get_submodule(name) for name in self._neurons}
-        quiet |= {module for module in self._model.modules() if isinstance(module, _QUIET)}
+        neurons = {self._model.get_submodule(name) for name in self._neurons}
+        before: Callable[..., None]
+        after: Callable[..., None]
         for module in self._model.modules():
-            before, after = (self._pause, self._resume) if module in quiet else (self._enter, self._leave)
+            if module in neurons:
+                before, after = self._enter_neuron, self._leave_neuron
+            elif isinstance(module, _QUIET):
+                before, after = self._pause, self._resume
+            else:
+                before, after = self._enter, self._leave
             self._hooks.append(module.register_forward_pre_hook(before))
             self._hooks.append(module.register_forward_hook(after, always_call=True))
         tensors = (*self._model.parameters(), *self._model.buffers())
@@ -243,7 +276,8 @@ class OperationMeter:
     def batch(self, size: int) -> Iterator[None]:
         """Counts what runs in the block as the work for ``size`` samples."""
         self._samples, self._size = self._samples + size, size
-        self._calls, self._quiet, self._single_steps = [_Call("", self._model, torch.Size())], 0, dict[str, int]()
+        self._calls, self._single_steps = [_Call("", self._model, torch.Size())], dict[str, int]()
+        self._off, self._inside = 0, []
         self._watch.start()
         try:
             yield
@@ -328,35 +362,48 @@ class OperationMeter:
         while len(self._calls) > 1 and self._calls.pop().module is not module:
             pass  # modules in which an error was raised
 
-    def _pause(self, module: nn.Module, _: object) -> None:
-        """A neuron, a norm or a parametrisation starts."""
-        self._quiet += 1
-        if self._quiet == 1 and self._size:
-            self._watch.stop()
+    def _pause(self, *_: object) -> None:
+        """A norm or a parametrisation starts."""
+        self._off += 1
+        self._watch.stop()
 
-    def _resume(self, module: nn.Module, _: object, out: Any) -> None:
-        self._quiet -= 1
-        if not self._size:
+    def _resume(self, *_: object) -> None:
+        self._off -= 1
+        if self._size and not self._off:
+            self._watch.start()
+
+    def _enter_neuron(self, *_: object) -> None:
+        self._inside.append(0)
+
+    def _leave_neuron(self, module: nn.Module, _: object, out: Any) -> None:
+        macs = self._inside.pop()
+        if not self._size or not isinstance(out, Tensor):
             return
         name = self._names[id(module)]
-        if name in self._neurons and isinstance(out, Tensor):
-            steps = len(out)
-            if getattr(module, "step_mode", "m") == "s":  # SpikingJelly's, which is called for each time step
-                self._single_steps[name] = steps = self._single_steps.get(name, 0) + 1
-            self._steps = max(self._steps, steps)
-            read = reading_of(out, [self._neurons[name].spike_value], None, known=True)
-            size = out.numel()
-            count = _Count("neuron", None, False, 0, 0.0, [read.nonzero], [size], size, 0, size, read.total)
-            self._add((name, "neuron", 1), count)
-        if not self._quiet:
+        steps = len(out)
+        if getattr(module, "step_mode", "m") == "s":  # SpikingJelly's, which is called for each time step
+            self._single_steps[name] = steps = self._single_steps.get(name, 0) + 1
+        self._steps = max(self._steps, steps)
+        self._watch.stop()
+        read = reading_of(out, [self._neurons[name].spike_value], None, known=True)
+        if not self._off:
             self._watch.start()
+        size = out.numel()
+        count = _Count("neuron", None, macs > 0, macs, float(macs), [read.nonzero], [size], size, 0, size, read.total)
+        self._add((name, "neuron", 1), count)
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
     def _count(self, operator: str, args: Sequence[Any], out: Any) -> None:
         """An operator has run."""
-        call = self._calls[-1]
         counting = _COUNTED.get(operator)
+        if self._inside:  # a neuron: what it does to single values is its update
+            if counting is OperationMeter._matmul:
+                self._inside[-1] += out.numel() * args[-2].shape[-1]
+            elif counting is OperationMeter._convolution:
+                self._inside[-1] += out.numel() * args[1][0].numel()
+            return
+        call = self._calls[-1]
         if counting is None:
             refused = any(part in operator for part in _REFUSED) and "upsample" not in operator
             refused |= operator in _PRODUCTS and self._multiplies(call.module, args)

@@ -184,10 +184,11 @@ def _spiking(layer: LayerOperations, costs: Preset) -> float:
 
 
 def _neuron(layer: LayerOperations, costs: Preset) -> float:
-    """Energy of membranes that leak, take up their input, and are reset."""
+    """Energy of membranes that leak, take up their input, and are reset, and of matrix products inside of a neuron."""
+    products = layer.macs * (costs.multiply + costs.add)
     if not costs.neurons:
-        return 0.0
-    computation = layer.updates * (costs.multiply + costs.add) + layer.spikes * costs.add
+        return products
+    computation = products + layer.updates * (costs.multiply + costs.add) + layer.spikes * costs.add
     access = 2 * layer.updates * costs.word(layer.updates / layer.steps * _WORD)
     moved = 2 * layer.updates * costs.bits + layer.outputs
     return computation + access + moved * costs.per_bit

@@ -44,7 +44,8 @@ def run_pass(
     if not static[0].compiled or device.type in _broken or not compiler_available(device):
         return function(*static, x, *args)
     try:
-        return _compiled(function, static, len(x), x.dtype, device.type)(x, *args)
+        with internals.unwatched():  # else the operators of the graph would run one by one
+            return _compiled(function, static, len(x), x.dtype, device.type)(x, *args)
     except Exception as error:
         if not internals.is_compiler_error(error):
             raise

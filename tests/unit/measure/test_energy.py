@@ -1,5 +1,7 @@
 """Energy: published figures from their published operations, hand arithmetic of each preset, and what must hold."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +55,17 @@ def test_compute_by_hand():
     int8 = energy(Operations((first, neuron, second), 4, 1), "compute-int8")
     assert int8.spiking == pytest.approx(23.0 + 0.9)
     assert int8.quantised == pytest.approx((0.03 + 0.2 * 3 / 8) * 200)
+
+
+def test_products_inside_of_a_neuron_multiply():
+    neuron = layer("neuron", 100.0, 100.0, analog=True, updates=40.0, spikes=10.0, rates=(0.25,), inputs=(40.0,))
+    found = Operations((neuron,), 4, 1)
+    assert energy(found, "compute-fp32").spiking == pytest.approx(100 * 4.6)
+    assert energy(found, "compute-fp32").relu == 0
+    plain = replace(neuron, macs=0.0, analog=False)
+    for preset, mac in (("traffic", 4.6), ("memory", 3.2)):
+        without = energy(Operations((plain,), 4, 1), preset).spiking
+        assert energy(found, preset).spiking == pytest.approx(without + 100 * mac)
 
 
 def test_traffic_by_hand():

@@ -1,5 +1,7 @@
 """Counted operations: by hand, by brute force, against SpikingJelly's counter, and what they do not depend on."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -347,6 +349,53 @@ def test_the_mean_over_all_samples_however_they_are_batched():
         assert one.synaptic_operations == pytest.approx(other.synaptic_operations)
         assert one.rates == pytest.approx(other.rates)
         assert (one.macs, one.steps, one.updates) == (other.macs, other.steps, other.updates)
+
+
+class Currents(nn.Module):
+    """A linear layer [T, B, L, 3] -> [T, B, L, 5], and a neuron whose channels are the last but one axis."""
+
+    def __init__(self, neuron):
+        super().__init__()
+        self.fc, self.neuron = nn.Linear(3, 5), neuron
+
+    def forward(self, x):
+        return self.neuron(self.fc(x).transpose(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "options", "macs"),
+    [
+        ("lif", "torch", {}, 0),
+        ("psn", "torch", {"time_steps": 4}, 4 * 4 * 10),  # [T, T] @ [T, C L]
+        ("masked_psn", "torch", {"time_steps": 4}, 4 * 4 * 10),
+        ("sliding_psn", "torch", {}, 4 * 4 * 10),
+        ("hdlif", "torch", {"time_steps": 4, "channels": 5}, 4 * 4 * 5 * 2),  # 4 experts, T C inputs each, L positions
+        ("psn", "spikingjelly", {"time_steps": 4}, 4 * 4 * 10),
+    ],
+)
+@pytest.mark.parametrize("compiled", ["0", "1"])
+def test_matrix_products_inside_of_a_neuron(monkeypatch, name, backend, options, macs, compiled):
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", compiled)
+    model = Currents(create_neuron(name, backend=backend, **options))
+    found = operations(model, [torch.rand(4, 3, 2, 3)], batch_axis=1)
+    dense = 4 * 2 * 15
+    neuron = found.layers[1]
+    assert [layer.kind for layer in found.layers] == ["linear", "neuron"]
+    assert (neuron.macs, neuron.analog, neuron.updates) == (macs, macs > 0, 40)
+    assert (found.macs, found.synaptic_operations, found.dense_macs) == (dense + macs, 0, dense / 4)
+
+
+def test_groups_add_up():
+    found = operations(Small(4), [torch.rand(5, 2, 7)])
+    layers = [
+        replace(layer, group=group) for layer, group in zip(found.layers, ["stem", "stem", "mlp", None], strict=True)
+    ]
+    groups = replace(found, layers=tuple(layers)).groups()
+    assert list(groups) == ["stem", "mlp", "other"]
+    conv, neuron, fc, head = found.layers
+    assert groups["stem"] == (conv.macs, 0, neuron.updates, neuron.spikes)
+    assert groups["mlp"] == (0, fc.synaptic_operations, 0, 0)
+    assert groups["other"] == (head.macs, 0, 0, 0)
 
 
 def test_compiled_neurons_are_counted_alike(monkeypatch):
