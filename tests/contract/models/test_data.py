@@ -59,6 +59,9 @@ WITH_11_CLASSES = {
     "sdt_dvs_2_256": 2_566_923,
     "maxformer_dvs_2_256": 1_455_883,
 }
+WITH_3_CHANNELS = {
+    "spikingresformer_dvs_6_192": 2_709_830,  # the public code adds the sum of both polarities
+}
 WITH_100_CLASSES = {
     "spikingformer_4_384": 9_354_772,
     "sdt_2_512": 10_279_588,
@@ -105,7 +108,8 @@ def test_parameter_counts_are_the_published_ones(name: str, published: tuple[flo
     ("name", "options", "measured"),
     [(name, {}, count) for name, count in MEASURED.items()]
     + [(name, {"num_classes": 11}, count) for name, count in WITH_11_CLASSES.items()]
-    + [(name, {"num_classes": 100}, count) for name, count in WITH_100_CLASSES.items()],
+    + [(name, {"num_classes": 100}, count) for name, count in WITH_100_CLASSES.items()]
+    + [(name, {"in_chans": 3}, count) for name, count in WITH_3_CHANNELS.items()],
 )
 def test_parameter_counts_are_those_of_the_public_code(name: str, options: dict[str, int], measured: int) -> None:
     with torch.device("meta"):
