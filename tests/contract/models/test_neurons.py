@@ -9,10 +9,10 @@ import torch
 from step_ahsar.errors import UserError
 from step_ahsar.layers import SpikingConv
 from step_ahsar.neurons import NORMS, list_backends, list_neurons, own_parameters
-from tests.contract.models.zoo import ONE_EACH, create, inputs, lively
+from tests.contract.models.zoo import FOR_MANY_CASES, create, inputs, lively
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", FOR_MANY_CASES)
 @pytest.mark.parametrize("norm", sorted(NORMS))
 def test_norms(name: str, norm: str) -> None:
     """Fused with its neuron or not, a norm gives the same; tdBN starts at the thresholds; TEBN is bound to T."""
@@ -41,7 +41,7 @@ def test_norms(name: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("backend", sorted(set(list_backends()) - {"torch"}))
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", FOR_MANY_CASES)
 @torch.no_grad()
 def test_any_backend_gives_the_same_logits(name: str, backend: str) -> None:
     """In exact arithmetic; snnTorch and sinabs decay membranes by another rounding, which fp64 and tau 2 hide."""
@@ -67,7 +67,7 @@ def test_any_neuron_of_any_backend(neuron: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("neuron", sorted(list_neurons()))
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", FOR_MANY_CASES)
 def test_any_neuron_trains(name: str, neuron: str) -> None:
     model = create(name, neuron=neuron, threshold=None).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

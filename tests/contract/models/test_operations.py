@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from step_ahsar.ahsar import fold
 from step_ahsar.measure import operations
-from tests.contract.models.zoo import FAMILIES, ONE_EACH, SMALL, inputs, lively, neurons
+from tests.contract.models.zoo import FAMILIES, FOR_MANY_CASES, SMALL, inputs, lively, neurons
 
 WEIGHTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 MIXERS = {"swformer": "product"} | dict.fromkeys(("qkformer", "sdt"), "sum")  # what the attention of a family computes
@@ -47,7 +47,7 @@ def test_every_layer_is_counted(name: str) -> None:
     assert found.macs_repeated == pytest.approx(found.macs + 2 * first.macs)
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", FOR_MANY_CASES)
 def test_folding_changes_no_operation(name: str) -> None:
     model = lively(name, neuron="ahsar")
     draw = torch.Generator().manual_seed(0)
@@ -58,7 +58,7 @@ def test_folding_changes_no_operation(name: str) -> None:
     assert operations(fold(model), [x]) == operations(model, [x])
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", FOR_MANY_CASES)
 def test_quantised_weights_are_as_many(name: str) -> None:
     x = inputs(lively(name))
     plain, quantised = (operations(lively(name, weight_bits=bits), [x]) for bits in (32, 4))

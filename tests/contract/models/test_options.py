@@ -20,7 +20,7 @@ from step_ahsar.layers import (
 )
 from step_ahsar.layers.fixed import FixedSpikes
 from step_ahsar.models import model_arguments
-from tests.contract.models.zoo import FAMILIES, ONE_EACH, SMALL, create, inputs, lively
+from tests.contract.models.zoo import FAMILIES, FOR_MANY_CASES, SMALL, create, inputs, lively
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -64,7 +64,7 @@ def test_options_of_the_gradient_change_the_gradient(name: str) -> None:
     assert torch.equal(gradient(), gradient(**published))
 
 
-@pytest.mark.parametrize("name", ONE_EACH)
+@pytest.mark.parametrize("name", FOR_MANY_CASES)
 def test_ablations_leave_out_what_they_say(name: str) -> None:
     """A stem of patches has one convolution; without attention none is left; random attention has no product."""
 

@@ -1,5 +1,6 @@
 """The models of the zoo, and small ones made for the tests: lively, and in float64."""
 
+import os
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,10 @@ fill, small, describe = golden_script["fill"], golden_script["small"], golden_sc
 ALL = list_models()
 SMALL = [name for name in ALL if small(name)]
 FAMILIES = {name: family for family in golden_script["FAMILIES"] for name in list_models(family)}
-# For tests with many cases: of each family the small model for images, or for events where it has none.
-ONE_EACH = [name for name in SMALL if not any(f"_{form}_" in name for form in ("imagenet", "dvs", "seq"))] + [
-    "tim_dvs_2_64"
-]
+_ONE_EACH = [name for name in SMALL if not any(f"_{form}_" in name for form in ("imagenet", "dvs", "seq"))]
+# For tests with many cases: of each family the small model for images, or for events where it has none. Set
+# STEP_AHSAR_ALL_MODELS=1 for all small models.
+FOR_MANY_CASES = SMALL if os.environ.get("STEP_AHSAR_ALL_MODELS") else [*_ONE_EACH, "tim_dvs_2_64"]
 
 
 def create(name: str, **options: Any) -> SpikingTransformer:
