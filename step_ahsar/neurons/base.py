@@ -114,7 +114,7 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
     scales_with_input: ClassVar[bool] = False
     # Options of its base classes that it does not take.
     without: ClassVar[tuple[str, ...]] = ()
-    precise = ("threshold_scale", "observed")
+    precise: ClassVar[tuple[str, ...]] = ("threshold_scale", "observed")
 
     threshold_scale: Tensor | None
     before_training: Callable[["SpikingNeuron"], bool] | None = None

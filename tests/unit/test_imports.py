@@ -22,7 +22,7 @@ ALLOWED = {
     "passes": set(),
     "ranks": {"errors"},
     "registry": {"errors"},
-    "neurons": {"errors", "internals", "registry"},
+    "neurons": {"errors", "internals", "ranks", "registry"},
     "layers": {"errors", "internals", "ranks", "neurons"},
     "models": {"errors", "internals", "paths", "neurons", "layers"},
     "libraries": {"errors", "neurons", "layers", "models"},

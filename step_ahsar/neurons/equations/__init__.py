@@ -28,6 +28,7 @@ from step_ahsar.neurons.equations.leaky import (
     lif_step,
     ltmd_step,
     plif_step,
+    trsg_step,
 )
 from step_ahsar.neurons.equations.parallel import masked_psn_weight, psn_step, sliding_psn_weight
 from step_ahsar.neurons.equations.reset import Fire, Reset, hard_reset, soft_reset
@@ -60,4 +61,5 @@ __all__ = [
     "soft_reset",
     "ternary_if_step",
     "ternary_lif_step",
+    "trsg_step",
 ]

@@ -99,3 +99,13 @@ def ltmd_step(
     v = v * decay + x
     s = fire(v - threshold)
     return s, reset(v, s, threshold)
+
+
+def trsg_step(x: Tensor, v: Tensor, *, threshold: Tensor, w: Tensor, fire: Fire, reset: Reset) -> tuple[Tensor, Tensor]:
+    r"""PLIF that fires, and has its surrogate, on the relative membrane (TrSG, WACV 2026, arXiv 2511.08708).
+
+    .. math:: v \leftarrow v + (x - v) \sigma(w), \quad s = H(v / \theta - 1), \quad v \leftarrow \mathrm{reset}(v, s)
+    """
+    v = v + (x - v) * w.sigmoid()
+    s = fire(v / threshold - 1)
+    return s, reset(v, s, threshold)

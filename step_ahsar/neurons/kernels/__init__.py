@@ -6,7 +6,7 @@
 """
 
 from step_ahsar.neurons.kernels.compiling import compiler_available
-from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, State, Step, heaviside
+from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, State, Step, heaviside, working_dtype
 from step_ahsar.neurons.kernels.multi_step import multi_step
 from step_ahsar.neurons.kernels.normed import can_fuse, normed_multi_step
 
@@ -20,4 +20,5 @@ __all__ = [
     "heaviside",
     "multi_step",
     "normed_multi_step",
+    "working_dtype",
 ]

@@ -1,6 +1,6 @@
 """The project's own neurons: step equations that run through the fused kernels."""
 
-from step_ahsar.neurons.torch.adaptive import LTMD, Rouser
+from step_ahsar.neurons.torch.adaptive import DSATGO, LTMD, Rouser, TrSG
 from step_ahsar.neurons.torch.base import RESETS, TorchNeuron, check_tau
 from step_ahsar.neurons.torch.excitable import EIF, QIF, HodgkinHuxley, Izhikevich
 from step_ahsar.neurons.torch.gated import GLIF, HDLIF
@@ -12,6 +12,7 @@ from step_ahsar.neurons.torch.ternary import TernaryIF, TernaryLIF
 __all__ = [
     "CLIF",
     "CUBALIF",
+    "DSATGO",
     "EIF",
     "GLIF",
     "HDLIF",
@@ -34,5 +35,6 @@ __all__ = [
     "TernaryIF",
     "TernaryLIF",
     "TorchNeuron",
+    "TrSG",
     "check_tau",
 ]

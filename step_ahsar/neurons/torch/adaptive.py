@@ -1,4 +1,7 @@
-"""Neurons that learn their threshold with the weights. They are alternatives to AHSAR, which can scale them as well."""
+"""Neurons that find their threshold themselves: it is learnt with the weights, or follows the membranes of the layer.
+
+They are alternatives to AHSAR, which can scale them as well.
+"""
 
 import math
 from typing import Any
@@ -6,10 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from step_ahsar import internals, ranks
 from step_ahsar.neurons import equations
+from step_ahsar.neurons.base import scalar
+from step_ahsar.neurons.kernels import working_dtype
 from step_ahsar.neurons.registry import register_neuron
+from step_ahsar.neurons.surrogate import spike
 from step_ahsar.neurons.torch.base import TorchNeuron, check_size, check_tau
-from step_ahsar.neurons.torch.leaky import LIF
+from step_ahsar.neurons.torch.leaky import LIF, PLIF
 
 
 @register_neuron("rouser", backend="torch")
@@ -83,3 +90,123 @@ class LTMD(TorchNeuron):
     def scaled_threshold(self, x: Tensor) -> Tensor:
         """The learnt threshold, 0-d, times ``threshold_scale``."""
         return super().scaled_threshold(x) * (self.k.tanh() / math.tanh(0.5))
+
+
+@register_neuron("trsg", backend="torch")
+class TrSG(PLIF):
+    r"""Threshold-robust surrogate gradient (WACV 2026, arXiv 2511.08708): threshold and time constant are learnt.
+
+    From the paper and the authors' code: :func:`equations.trsg_step` with :math:`\theta = \mathrm{softplus}(k)`, one k
+    for the layer, and a straight-through gradient: the derivative of a spike by :math:`v / \theta` is 1 where
+    :math:`|v / \theta - 1| < 1/2`, and 0 elsewhere.
+
+    The paper multiplies spikes by :math:`\theta`, and divides that factor out of the next weights for inference. Here
+    spikes are 1, as in every neuron, and the next weights have the factor from the start: spikes and gradients of
+    membranes are those of the paper. The gradient of :math:`\theta` lacks the part that scales the next layer's input,
+    which a norm behind that layer cancels. The paper's other proposal, MP-Init, starts membranes at a running average;
+    here they start at rest.
+
+    Args:
+        threshold: the initial threshold.
+        surrogate: name of the surrogate.
+        detach_reset: no gradient through the spikes in the reset.
+        options: tau and alpha of :class:`PLIF`. The reset is soft.
+    """
+
+    step = staticmethod(equations.trsg_step)
+    without = ("reset",)
+
+    def __init__(
+        self, *, threshold: float = 2.0, surrogate: str = "rectangle", detach_reset: bool = False, **options: Any
+    ) -> None:
+        super().__init__(threshold=threshold, surrogate=surrogate, reset="soft", detach_reset=detach_reset, **options)
+        # softplus(k) = threshold, written so that large thresholds do not overflow
+        self.k = nn.Parameter(torch.tensor(self.threshold + math.log(-math.expm1(-self.threshold))))
+
+    def scaled_threshold(self, x: Tensor) -> Tensor:
+        """The learnt threshold, 0-d, times ``threshold_scale``."""
+        theta = nn.functional.softplus(self.k)
+        return theta if self.threshold_scale is None else theta * self.threshold_scale
+
+    def multiply_threshold(self, scale: Tensor) -> None:
+        """Multiplies the learnt threshold by ``scale``, 0-d."""
+        theta = nn.functional.softplus(self.k) * scale
+        self.k.copy_(theta + torch.log(-torch.expm1(-theta)))
+
+
+@register_neuron("ds_atgo", backend="torch")
+class DSATGO(TorchNeuron):
+    r"""Thresholds and surrogate widths from the membranes of the layer (DS-ATGO, AAAI 2026, arXiv 2511.13050).
+
+    From the paper and the authors' code: the membrane of :func:`equations.ltmd_step` with a decay of 0.2. In each time
+    step of training, with the mean :math:`\mu` and the standard deviation :math:`\sigma` of the layer's membranes over
+    the batch,
+
+    .. math:: \theta = f\, (\mu + \sigma), \quad w = 1 + \tanh(\sigma - 1),
+
+    and the surrogate, a rectangle, is w wide. No gradient goes through :math:`\theta` and w. In eval mode both follow
+    from running averages of :math:`\mu + \sigma` and :math:`\sigma`, which begin at 1 and take a tenth of each batch.
+    Statistics are those of all ranks. Since they stand between the time steps, this neuron runs step by step and is
+    slower than the others.
+
+    Args:
+        threshold: f, the factor that controls the firing rate; the paper's is 1 in every layer.
+        time_steps: T, >= 1.
+        tau: membrane time constant in time steps, > 1; 1.25 is the decay of 0.2.
+        surrogate: name of the surrogate.
+        detach_reset: no gradient through the reset.
+        options: alpha and reset of :class:`TorchNeuron`.
+
+    Attributes:
+        level: the running averages of mean plus deviation in each time step, [T].
+        spread: the running averages of the deviation, [T].
+    """
+
+    fuses_norm = False
+    precise = (*TorchNeuron.precise, "level", "spread")
+    momentum = 0.1
+
+    level: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        *,
+        time_steps: int | None = None,
+        tau: float = 1.25,
+        surrogate: str = "rectangle",
+        detach_reset: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(surrogate=surrogate, detach_reset=detach_reset, **options)
+        self.time_steps = steps = check_size(time_steps, self.name, "time_steps")
+        self.tau = check_tau(tau, self.name)
+        self.register_buffer("level", torch.ones(steps))
+        self.register_buffer("spread", torch.ones(steps))
+
+    def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Spikes of ``x: [T, B, ...]``."""
+        factor, alpha, decay = self.scaled_threshold(x), scalar(self.alpha, x), 1 - 1 / self.tau
+        reset = equations.hard_reset if self.reset == "hard" else equations.soft_reset
+        spikes, v = [], torch.zeros_like(x[0], dtype=working_dtype(x.dtype))
+        for t, current in enumerate(x.to(v.dtype)):
+            v = v * decay + current
+            level, spread = self._statistics(v.detach(), t)
+            theta, width = factor * level, 1 + torch.tanh(spread - 1)
+            s = spike((v - theta) / width, alpha, self.surrogate)
+            v = reset(v, s.detach() if self.detach_reset else s, theta)
+            spikes.append(s)
+        return torch.stack(spikes).to(x.dtype), None
+
+    def _statistics(self, v: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Mean plus deviation, and deviation, of the membranes at step t in training; in eval mode the averages."""
+        if not self.training:
+            return self.level[t], self.spread[t]
+        number = ranks.total(v.new_tensor(v.numel()))
+        mean = ranks.total(v.sum()) / number
+        spread = (ranks.total((v - mean).square().sum()) / (number - 1).clamp(min=1)).sqrt()
+        # A recomputed forward pass, as under activation checkpointing, averages nothing a second time.
+        if torch.compiler.is_compiling() or not internals.in_backward():
+            for average, new in ((self.level, mean + spread), (self.spread, spread)):
+                average[t] += self.momentum * (new - average[t])
+        return mean + spread, spread

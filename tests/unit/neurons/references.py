@@ -220,3 +220,29 @@ def ltmd(x, n):
         return o, u, o
 
     return over_time(x, [0.0, 0.0], step)
+
+
+def trsg(x, n):
+    """With the paper's factor divided out of the spikes again, see the neuron's docstring."""
+    theta = torch.log(1 + torch.exp(n.k))
+
+    def step(t, x, v):
+        v = v + (x - v) / (1 + torch.exp(-n.w))
+        u = torch.clamp(v / theta - 0.5, 0, 1)
+        fixed = torch.floor(u + 0.5).detach()
+        s = fixed + (u - u.detach())
+        return s, v - theta * s
+
+    return over_time(x, [0.0], step)
+
+
+def ds_atgo(x, n):
+    def step(t, x, v):
+        v = 0.2 * v + x
+        deviation, mean = (each.detach() for each in torch.std_mean(v, correction=1 if v.numel() > 1 else 0))
+        theta = mean + deviation
+        width = 1 - torch.tanh(1 - deviation) if deviation <= 1 else 1 + torch.tanh(deviation - 1)
+        s = Spike.apply((v - theta) / width, "rectangle")
+        return s, v * (1 - s)
+
+    return over_time(x, [0.0], step)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from torch.utils.checkpoint import checkpoint
 
+from step_ahsar import ranks
 from step_ahsar.neurons import create_neuron, equations, list_neurons, neuron_kind
 from step_ahsar.neurons.kernels import heaviside
 
@@ -279,3 +281,62 @@ def test_where_learnt_thresholds_start():
     assert create_neuron("rouser", threshold=0.7, channels=3).scaled_threshold(x).shape == (3, 1)
     assert create_neuron("ltmd").scaled_threshold(x).item() == pytest.approx(math.tanh(0.5))
     assert create_neuron("ltmd", threshold=2.0).scaled_threshold(x).item() == pytest.approx(2.0)
+    assert create_neuron("trsg").scaled_threshold(x).item() == pytest.approx(2.0)
+    assert create_neuron("trsg", threshold=100.0).scaled_threshold(x).item() == pytest.approx(100.0)
+
+
+def test_trsg_with_a_norm_behind_learns_as_with_the_papers_factor():
+    """The paper multiplies spikes by the threshold. A norm behind the next layer cancels that, in gradients too."""
+    neuron, x = create("trsg"), draw(4, 8, 6).requires_grad_()
+    weight, target = draw(5, 6, seed=1), draw(4, 8, 5, seed=2)
+    theta = neuron.scaled_threshold(x)
+    found = []
+    for spikes in (neuron(x), theta * neuron(x)):
+        y = (spikes @ weight.T).flatten(0, 1)
+        normed = (y - y.mean(0)) / y.std(0)
+        found.append(torch.autograd.grad((normed.view_as(target) * target).sum(), [x, neuron.k, neuron.w]))
+    assert found[0][1] != 0
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+# -- thresholds that follow the membranes ------------------------------------------------------------------------------
+
+
+def test_ds_atgo_by_hand():
+    neuron = create_neuron("ds_atgo", time_steps=2, surrogate="rectangle")
+    x = torch.tensor([[[0.0], [2.0]], [[1.0], [1.0]]], requires_grad=True)  # [T, B, C]
+    # Step 1: membranes 0 and 2, mean 1, deviation sqrt(2): nobody reaches 2.41, and the width is 1 + tanh(0.41) = 1.39,
+    # so that a membrane passes gradients within 0.7 of the threshold. Step 2: membranes 1 and 1.4, mean 1.2, deviation
+    # 0.28: nobody reaches 1.48, the width is 1 + tanh(-0.72) = 0.385. The reset of the membrane of 2 loses 2 ds.
+    spikes = neuron(x)
+    assert not spikes.any()
+    (gradient,) = torch.autograd.grad(spikes.sum(), x)
+    deviation = math.sqrt(2)
+    first, second = (1 / (1 + math.tanh(each - 1)) for each in (deviation, 0.2 * deviation))
+    expected = [[[0.0], [first + 0.2 * (1 - 2 * first) * second]], [[0.0], [second]]]
+    torch.testing.assert_close(gradient, torch.tensor(expected))
+    level = [0.9 + 0.1 * (1 + deviation), 0.9 + 0.1 * (1.2 + 0.2 * deviation)]
+    torch.testing.assert_close(neuron.level, torch.tensor(level))
+    torch.testing.assert_close(neuron.spread, torch.tensor([0.9 + 0.1 * deviation, 0.9 + 0.02 * deviation]))
+    above = torch.tensor([[[1.15], [1.13]], [[0.0], [0.0]]])
+    assert neuron.eval()(above).flatten().tolist() == [1, 0, 0, 0]
+    assert neuron.level.tolist() == pytest.approx(level)
+
+
+def test_ds_atgo_on_several_processes_has_the_threshold_of_the_joined_batch(monkeypatch):
+    neuron, x = create("ds_atgo"), draw(4, 5, 3)
+    joined = neuron(torch.cat([x, x], 1))
+    level = neuron.level.clone()
+    monkeypatch.setattr(ranks, "total", lambda value: 2 * value)  # as if another process had the same inputs
+    other = create("ds_atgo")
+    assert torch.equal(other(x), joined[:, :5])
+    torch.testing.assert_close(other.level, level)
+
+
+def test_ds_atgo_averages_once_where_activations_are_recomputed():
+    neuron, x = create("ds_atgo"), draw(4, 5, 3).requires_grad_()
+    checkpoint(neuron, x, use_reentrant=False).sum().backward()
+    level = neuron.level.clone()
+    twin = create("ds_atgo")
+    twin(x)
+    assert torch.equal(twin.level, level)

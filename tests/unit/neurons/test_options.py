@@ -11,6 +11,7 @@ COMMON = {"threshold", "surrogate", "alpha", "reset", "detach_reset"}
 OWN = {
     "clif": COMMON - {"reset", "detach_reset"} | {"tau"},
     "cubalif": COMMON | {"current_decay", "voltage_decay"},
+    "ds_atgo": COMMON | {"time_steps", "tau"},
     "eif": COMMON - {"reset"} | {"tau", "v_rest", "v_reset", "delta_t", "theta_rh"},
     "glif": COMMON - {"reset", "detach_reset"} | {"time_steps", "channels", "tau"},
     "hdlif": COMMON - {"reset"} | {"time_steps", "channels", "tau"},
@@ -27,6 +28,7 @@ OWN = {
     "sliding_psn": {"threshold", "surrogate", "alpha", "order"},
     "ternary_if": COMMON,
     "ternary_lif": COMMON | {"tau"},
+    "trsg": COMMON - {"reset"} | {"tau"},
 }
 
 
@@ -52,6 +54,8 @@ def test_all_are_listed():
         ("glif", {"time_steps": 4, "channels": 0}, "needs channels, an integer >= 1, got 0"),
         ("glif", {"time_steps": 4, "reset": "soft"}, "unknown option of neuron 'glif' on backend 'torch': 'reset'"),
         ("hdlif", {"time_steps": 4}, "neuron 'hdlif' needs channels"),
+        ("ds_atgo", {}, "neuron 'ds_atgo' needs time_steps"),
+        ("trsg", {"reset": "hard"}, "'reset'"),
         ("rouser", {"channels": True}, "needs channels, an integer >= 1, got True"),
         ("ilif", {"max_count": 0}, "needs max_count, an integer >= 1, got 0"),
         ("ilif", {"surrogate": "atan"}, "'surrogate'"),
@@ -68,8 +72,9 @@ def test_all_are_listed():
         ("hodgkin_huxley", {"dt": float("nan")}, "dt must be > 0, got nan"),
         *(
             (name, {"tau": 1.0}, r"tau must be > 1, got 1.0")
-            for name in ("klif", "clif", "eif", "ilif", "rouser", "ltmd", "ternary_lif")
+            for name in ("klif", "clif", "eif", "ilif", "rouser", "ltmd", "ternary_lif", "trsg")
         ),
+        ("ds_atgo", {"time_steps": 4, "tau": 1.0}, "tau must be > 1"),
         ("glif", {"time_steps": 4, "tau": 1.0}, "tau must be > 1"),
         ("hdlif", {"time_steps": 4, "channels": 2, "tau": 1.0}, "tau must be > 1"),
     ],
