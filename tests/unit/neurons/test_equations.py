@@ -318,8 +318,8 @@ def test_ds_atgo_by_hand():
     level = [0.9 + 0.1 * (1 + deviation), 0.9 + 0.1 * (1.2 + 0.2 * deviation)]
     torch.testing.assert_close(neuron.level, torch.tensor(level))
     torch.testing.assert_close(neuron.spread, torch.tensor([0.9 + 0.1 * deviation, 0.9 + 0.02 * deviation]))
-    above = torch.tensor([[[1.15], [1.13]], [[0.0], [0.0]]])
-    assert neuron.eval()(above).flatten().tolist() == [1, 0, 0, 0]
+    x = torch.tensor([[[1.15], [1.13]], [[0.0], [0.85]]])  # thresholds 1.14 and 1.048, the last membrane 1.076
+    assert neuron.eval()(x).flatten().tolist() == [1, 0, 0, 1]
     assert neuron.level.tolist() == pytest.approx(level)
 
 
