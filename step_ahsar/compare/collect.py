@@ -131,10 +131,9 @@ def _costs(result: dict[str, Any], estimates: Mapping[str, Preset]) -> dict[str,
     found = counted(result)
     if found is None:
         return {"synapses": None}
-    stored = result["operations"]
     spiking, without_spikes = energies(found, estimates)
     return {
-        "operations": {kind: stored[kind] for kind in OPERATIONS},
+        "operations": {kind: getattr(found, kind) for kind in OPERATIONS},
         "energy": spiking,
         "energy_without_spikes": without_spikes,
         "synapses": {

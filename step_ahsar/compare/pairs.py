@@ -19,6 +19,8 @@ _REGULATION = ("model.base", "ahsar.")
 # Cells that differ in one of these are no pair unless it is asked for: their metrics are of other data.
 _INCOMPARABLE = ("task", "data.name", "data.root")
 _THRESHOLDS = ("model.threshold", "model.attn_threshold")
+_PENALTY = "train.rate_penalty."
+_BUDGET = _PENALTY + "budget"  # none is no penalty
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Pair:
         factor: the dotted key in which they differ.
         chosen_from: the cells among which the control is to be the best in validation, ``control`` being one of them;
             empty if there was no choice.
-        differs: settings besides the factor that differ, {key: (value of the cell, value of the control)}: thresholds,
-            if the control was chosen.
+        differs: settings besides the factor that differ, {key: (value of the cell, value of the control)}: thresholds
+            and a penalty, if the control was chosen.
     """
 
     cell: Cell
@@ -54,8 +56,8 @@ def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> lis
     """The pairs of a comparison, factor by factor.
 
     Cells that differ in nothing but the factor are compared with one control: for a regulated cell that with the neuron
-    that it regulates, otherwise the first plain one of them. A regulated cell is also compared with the best of its
-    controls at several thresholds, chosen in validation.
+    that it regulates, otherwise the first plain one of them. A cell that is regulated, or whose firing rate is
+    penalised, is also compared with the best of its controls at several thresholds, chosen in validation.
 
     Args:
         cells: entries of `cells` of a summary, whose `settings` are all in which they differ.
@@ -68,7 +70,7 @@ def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> lis
         rest = [key for key in keys if key != factor and not (factor == NEURON and key.startswith(_REGULATION))]
         for same in _alike(cells, rest):
             pairs += [Pair(cell, control, factor) for cell in same if (control := _control(cell, same, factor))]
-    best = _best_controls(cells, keys) if NEURON in factors else []
+    best = [pair for pair in _best_controls(cells, keys) if pair.factor in factors]
     chosen = {(pair.cell["id"], pair.control["id"]) for pair in best}  # told once, as the best
     pairs = [pair for pair in pairs if (pair.cell["id"], pair.control["id"]) not in chosen] + best
     # Cells of different tasks have no metric in common.
@@ -134,16 +136,22 @@ def _control(cell: Cell, same: Sequence[Cell], factor: str) -> Cell | None:
 
 
 def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
-    """Every regulated cell, and the best of its controls at several thresholds."""
+    """Every cell that is regulated or penalised, and the best of its controls at several thresholds."""
     pairs = []
-    rest = [key for key in keys if not key.startswith((NEURON, *_REGULATION)) and key not in _THRESHOLDS]
-    for same in _alike(cells, rest):
+    free = (NEURON, *_REGULATION, _PENALTY, *_THRESHOLDS)
+    for same in _alike(cells, [key for key in keys if not key.startswith(free)]):
+        plain = [cell for cell in same if not (cell["regulated"] or _penalised(cell))]
         for cell in same:
-            candidates = [each for each in same if not each["regulated"] and each["neuron"] == cell["base"]]
-            if cell["regulated"] and len(candidates) > 1:
+            factor = NEURON if cell["regulated"] else _BUDGET
+            candidates = [each for each in plain if each["neuron"] == (cell["base"] or cell["neuron"])]
+            if cell not in plain and len(candidates) > 1:
                 best = max(candidates, key=_validated)
-                pairs.append(Pair(cell, best, NEURON, candidates, _thresholds(cell, best)))
+                pairs.append(Pair(cell, best, factor, candidates, _besides(cell, best, factor)))
     return pairs
+
+
+def _penalised(cell: Cell) -> bool:
+    return cell["settings"].get(_BUDGET) is not None
 
 
 def _validated(cell: Cell) -> float:
@@ -153,6 +161,8 @@ def _validated(cell: Cell) -> float:
     return -1.0 if value is None else value  # behind every cell that has a result
 
 
-def _thresholds(cell: Cell, control: Cell) -> dict[str, tuple[Any, Any]]:
+def _besides(cell: Cell, control: Cell, factor: str) -> dict[str, tuple[Any, Any]]:
+    """Thresholds, and a penalty that is not the factor, in which a cell differs from a control that was chosen."""
     ours, theirs = cell["settings"], control["settings"]
-    return {key: (ours.get(key), theirs.get(key)) for key in _THRESHOLDS if ours.get(key) != theirs.get(key)}
+    keys = [key for key in (*_THRESHOLDS, _BUDGET) if key != factor]
+    return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}

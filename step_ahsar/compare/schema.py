@@ -268,9 +268,9 @@ class RobustnessDifference(_Strict):
 class BesideTheLine(_Strict):
     """A regulated cell minus the line through fixed thresholds, seed by seed, between two of them.
 
-    At equal operations the line is the judged metric by synaptic operations, at equal accuracy the metric under
-    corruption by that on the clean test set. `outside` is the number of seeds beyond the ends of the line; they are
-    left out.
+    At equal rate the line is the judged metric by spikes per neuron and time step, at equal operations by synaptic
+    operations; at equal accuracy it is the metric under corruption by that on the clean test set. `outside` is the
+    number of seeds beyond the ends of the line; they are left out.
     """
 
     difference: Difference
@@ -297,6 +297,7 @@ class Comparison(_Strict):
     area_difference: Difference
     epochs_ratio: EpochsRatio
     robustness: dict[str, RobustnessDifference] | None = None
+    equal_rate: BesideTheLine | None = None
     equal_operations: BesideTheLine | None = None
     equal_accuracy: BesideTheLine | None = None
 

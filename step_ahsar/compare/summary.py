@@ -175,7 +175,7 @@ def _comparisons(pairs: list[Pair], margin: float) -> list[dict[str, Any]]:
     for factor in dict.fromkeys(pair.factor for pair in pairs):
         of_factor = [each for each in found if each["factor"] == factor]
         _correct([each["test"] for each in of_factor])
-        for line in ("equal_operations", "equal_accuracy"):
+        for line in LINES:
             _correct([each[line]["test"] for each in of_factor if each[line]])
         for score in ROBUSTNESS:
             tested = [each["robustness"] for each in of_factor if score in (each["robustness"] or ())]
@@ -210,8 +210,7 @@ def _compare(pair: Pair, margin: float) -> dict[str, Any]:
         },
         "area_difference": _difference(areas),
         "robustness": _robustness(paired, margin),
-        "equal_operations": _beside_the_line(pair, [a for a, _ in paired], _operations_and_metric, margin),
-        "equal_accuracy": _beside_the_line(pair, [a for a, _ in paired], _metric_and_corrupted, margin),
+        **{name: _beside_the_line(pair, [a for a, _ in paired], point, margin) for name, point in LINES.items()},
         "epochs_ratio": {
             "values": [ratio.value for ratio in ratios],
             "bounds": [ratio.bound for ratio in ratios],
@@ -266,9 +265,23 @@ def _operations_and_metric(seed: dict[str, Any], metric: str) -> _Point | None:
     return (counted["synaptic_operations"], seed["metrics"][metric]) if counted else None
 
 
+def _rate_and_metric(seed: dict[str, Any], metric: str) -> _Point | None:
+    counted = seed.get("operations") or {}
+    known = "spikes" in counted and counted["updates"] > 0  # earlier versions did not keep the spikes
+    return (counted["spikes"] / counted["updates"], seed["metrics"][metric]) if known else None
+
+
 def _metric_and_corrupted(seed: dict[str, Any], metric: str) -> _Point | None:
     corrupted = (seed.get("robustness") or {}).get("corrupted")
     return None if corrupted is None else (seed["metrics"][metric], corrupted)
+
+
+# What a regulated cell is compared at, and how a run is placed beside the line of fixed thresholds.
+LINES: dict[str, Callable[[dict[str, Any], str], _Point | None]] = {
+    "equal_rate": _rate_and_metric,
+    "equal_operations": _operations_and_metric,
+    "equal_accuracy": _metric_and_corrupted,
+}
 
 
 def _test(values: list[float], margin: float) -> dict[str, Any]:

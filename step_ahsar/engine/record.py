@@ -24,7 +24,7 @@ from step_ahsar.measure import LayerOperations, Operations, Preset, energy
 from step_ahsar.tasks import Task
 
 # The totals of operations that a result holds.
-OPERATIONS = ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates")
+OPERATIONS = ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates", "spikes")
 
 _LIBRARIES = ("timm", "numpy", "torchvision", "torchmetrics", "accelerate", "scikit-learn")
 

@@ -131,6 +131,11 @@ class Operations:
         """Membranes that are updated."""
         return sum(layer.updates for layer in self.layers)
 
+    @property
+    def spikes(self) -> float:
+        """Spikes that are emitted. Divided by the updates they are the model's mean firing rate."""
+        return sum(layer.spikes for layer in self.layers)
+
     def groups(self) -> dict[str, GroupOperations]:
         """Operations by group, in the order in which they are computed. Layers without a group are in "other"."""
         found: dict[str, list[LayerOperations]] = {}

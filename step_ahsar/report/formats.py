@@ -59,6 +59,7 @@ def _tables(summary: Summary) -> list[Rows]:
         _operations,
         _without_spikes,
         _at_equal_operations,
+        _at_equal_rate,
         _robustness,
         _at_equal_accuracy,
         _early_exit,
@@ -150,6 +151,10 @@ def _without_spikes(summary: Summary) -> Rows:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]} ({len(names)} cells)"
+
+
+def _at_equal_rate(summary: Summary) -> Rows:
+    return _beside_the_line(summary, "equal_rate", "at equal firing rate")
 
 
 def _at_equal_operations(summary: Summary) -> Rows:

@@ -89,7 +89,8 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         cells=cells,
         comparisons=summary["comparisons"],
         equal={
-            line: text.beside_the_line(summary["comparisons"], line) for line in ("equal_operations", "equal_accuracy")
+            line: text.beside_the_line(summary["comparisons"], line)
+            for line in ("equal_operations", "equal_rate", "equal_accuracy")
         },
         copies=[("Markdown", as_markdown(summary)), ("LaTeX", as_latex(summary))],
         script=Markup(_resource("page.js")),

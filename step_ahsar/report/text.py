@@ -264,7 +264,7 @@ def beside_the_line(comparisons: Sequence[dict[str, Any]], line: str) -> list[tu
 
     Args:
         comparisons: the pairs.
-        line: equal_operations or equal_accuracy.
+        line: equal_rate, equal_operations or equal_accuracy.
     """
     rows: list[tuple[str, ...]] = []
     for each in comparisons:

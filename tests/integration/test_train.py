@@ -190,7 +190,7 @@ def test_evaluating_gives_what_training_measured(finished):
     assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
     assert found["operations"] is None
     counted = evaluate(out, "last", operations=True)["operations"]
-    for kind in ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates"):
+    for kind in ("macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates", "spikes"):
         assert result["operations"][kind] == getattr(counted, kind)
     assert engine.counted(result) == engine.counted(read_result(out)) == counted
     assert result["neurons"] == {name: asdict(each) for name, each in found["neurons"].items()}

@@ -148,3 +148,27 @@ def test_data_sets_are_no_factor_unless_they_are_asked_for():
     found = {"a": {}, "b": {"data.name": "digits_events"}, "ahsar": AHSAR}
     assert pairs(found) == [("ahsar", "a", NEURON)]
     assert pairs(found, ["data.name"]) == [("b", "a", "data.name")]
+
+
+def test_a_penalised_cell_is_compared_with_the_best_fixed_threshold():
+    penalty = {"train.rate_penalty.budget": 0.02}
+    grid = {
+        "lif-1": {},
+        "lif-2": {"model.threshold": 2.0},
+        "penalty": penalty,
+        "penalty-2": penalty | {"model.threshold": 2.0},
+        "both": AHSAR | penalty,
+    }
+    validated = {"lif-2": 0.9, "penalty": 0.95}
+    others = {"model.threshold": (None, 2.0)}
+    assert best(grid, validated) == [
+        ("penalty", "lif-2", ["lif-1", "lif-2"], others),
+        ("penalty-2", "lif-2", ["lif-1", "lif-2"], {}),
+        ("both", "lif-2", ["lif-1", "lif-2"], others | {"train.rate_penalty.budget": (0.02, None)}),
+    ]
+    factors = {pair.cell["id"]: pair.factor for pair in pairs_of(cells(grid)) if pair.chosen_from}
+    budget = "train.rate_penalty.budget"
+    assert factors == {"penalty": budget, "penalty-2": budget, "both": NEURON}
+    assert all(pair.factor == NEURON for pair in pairs_of(cells(grid), [NEURON]))
+    alike = {name: values | penalty for name, values in grid.items() if name.startswith("lif")}
+    assert best(alike | {"ahsar": AHSAR | penalty}, {})  # a penalty that all cells have is no difference

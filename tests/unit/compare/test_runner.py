@@ -202,7 +202,8 @@ def test_a_changed_comparison_keeps_its_runs(training, tmp_path):
 
 def test_energy_is_estimated_anew_for_runs_that_are_there(training, tmp_path):
     [seed, *_] = compare(config(), tmp_path)["cells"][0]["seeds"]
-    assert set(seed["operations"]) == {"macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates"}
+    kinds = {"macs", "macs_repeated", "synaptic_operations", "dense_macs", "updates", "spikes"}
+    assert set(seed["operations"]) == kinds
     assert set(seed["energy"]) == set(PRESETS)
     assert seed["energy"]["compute-fp32"] == pytest.approx(9e-6)
     assert seed["synapses"] == {"block.fc": {"group": "mlp", "spikes": 1.0}}

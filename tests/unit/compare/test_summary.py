@@ -224,6 +224,26 @@ def test_at_equal_operations_a_regulated_cell_is_beside_the_line_of_thresholds()
     assert found["outside"] == 2  # seed 0 has the thresholds 1 and 2 alone
 
 
+def test_at_equal_rates_a_regulated_cell_is_beside_the_line_of_thresholds():
+    """The rate is that of all neurons: spikes divided by updates. Operations may tell another story."""
+
+    def fired(seed, acc1, operations, spikes, updates=1000.0):
+        found = costly(seed, acc1, operations)
+        return found | {"operations": found["operations"] | {"spikes": spikes, "updates": updates}}
+
+    at = [
+        cell(f"at-{t}", [fired(0, acc1, operations, spikes)], threshold=t)
+        for t, acc1, operations, spikes in ((0.5, 0.8, 400.0, 200.0), (1.0, 0.6, 200.0, 100.0))
+    ]
+    ours = cell("ours", [fired(0, 0.75, 250.0, 300.0, updates=2000.0)], "ahsar", threshold=1.0)
+    [pair] = [pair for pair in summarise(MANIFEST, [ours, *at])["comparisons"] if pair["chosen_from"]]
+    assert pair["equal_rate"]["difference"]["values"] == pytest.approx([0.75 - 0.7])
+    assert pair["equal_operations"]["difference"]["values"] == pytest.approx([0.75 - 0.65])
+    del at[0]["seeds"][0]["operations"]["spikes"]  # a summary of an earlier version
+    [pair] = [pair for pair in summarise(MANIFEST, [ours, *at])["comparisons"] if pair["chosen_from"]]
+    assert pair["equal_rate"]["outside"] == 1
+
+
 def under(seed, clean, corrupted):
     values = {"clean": clean, "jpeg:1": corrupted}
     none = {"firing_rate": None, "dead_fraction": None, "error": None}

@@ -55,6 +55,7 @@ def _seed(seed: int, neuron: str, threshold: float, speed: float, epochs: int) -
         "operations": {
             "macs": 9e3, "macs_repeated": 36e3, "synaptic_operations": 1e7 * sum(last["firing_rate"].values()),
             "dense_macs": 123456e6, "updates": 4.5e6,
+            "spikes": 1.5e6 * sum(last["firing_rate"].values()),
         },
         "energy": {"compute-fp32": 9 * sum(last["firing_rate"].values()), "memory": 700.0},
         "energy_without_spikes": dict.fromkeys(

@@ -29,7 +29,7 @@ def test_markdown_has_a_line_for_each_cell_and_pair(failed_summary):
 def test_what_else_was_measured_has_tables_of_its_own(summary):
     tables = {found[0][0]: found for part in as_markdown(summary).split("\n\n") if (found := rows(part))}
     names = ["cell", "paired over seeds", "of one sample", "the same shape without spikes", "at equal operations"]
-    names += ["robustness", "corrupted, at equal clean accuracy", "early exit"]
+    names += ["at equal firing rate", "robustness", "corrupted, at equal clean accuracy", "early exit"]
     assert list(tables) == names
     for found in tables.values():
         assert len({len(row) for row in found}) == 1

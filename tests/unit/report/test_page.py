@@ -205,6 +205,10 @@ def test_regulated_cells_stand_beside_the_thresholds_at_equal_operations(summary
         line = "spikformer-lif-0.5, spikformer-lif-1, spikformer-lif-2"
         assert f"{cell}{line}{text.difference(each['difference'])}" in said
     assert "Seeds with more or fewer operations than every threshold are left out." in said
+    assert "At equal firing rate" in said
+    rows = text.beside_the_line(summary["comparisons"], "equal_rate")
+    assert [row[0] for row in rows] == sorted(found)
+    assert all(said.count("".join(row[:3])) >= 1 for row in rows)
     outside = copy.deepcopy(summary["comparisons"])
     for pair in outside:
         if pair["equal_operations"]:
