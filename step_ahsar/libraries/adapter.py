@@ -38,7 +38,7 @@ class LibraryNeuron(TorchNeuron):
 
     module: ClassVar[str]
     node_class: ClassVar[str]
-    fixed: ClassVar[Mapping[str, object]] = {}
+    fixed: ClassVar[Mapping[str, object]] = {"surrogate_scale": None}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

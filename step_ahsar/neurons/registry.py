@@ -103,7 +103,7 @@ def create_neuron(name: str, backend: str = "torch", *, group: str | None = None
         UserError: a name, backend or option that is not known, or a value out of range.
 
     >>> create_neuron("lif", threshold=0.5, tau=2.0)
-    LIF(threshold=0.5, tau=2.0, surrogate='sigmoid', alpha=4.0, reset='hard', detach_reset=True)
+    LIF(threshold=0.5, tau=2.0, surrogate='sigmoid', alpha=4.0, reset='hard', detach_reset=True, surrogate_scale=None)
     """
     if group is not None and group not in GROUPS:
         raise unknown("group", group, GROUPS)

@@ -49,6 +49,7 @@ _SURROGATES: dict[str, tuple[Surrogate, float]] = {
     "rectangle": (rectangle, 1.0),
     "triangle": (triangle, 0.3),
 }
+FIXED_WIDTH = ("triangle",)  # those of which alpha is only the height
 
 
 def heaviside(u: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ OTHER = {  # another value of every option, which must show
     "dt": 0.5,
     "order": 3,
     "masking": 0.5,
+    "surrogate_scale": "theta",
 }
 
 
@@ -58,7 +59,10 @@ def path(request, monkeypatch):
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "1" if request.param == "compiled" else "0")
 
 
-GIVEN = {"tau_w": {"a": 0.5}}  # options without which another one has nothing to act on
+GIVEN = {
+    "tau_w": {"a": 0.5},
+    "surrogate_scale": {"threshold": 0.7},
+}  # without which an option changes nothing
 SIZES = ("time_steps", "channels")  # options that say what the input is
 
 
@@ -203,7 +207,7 @@ def test_every_option_reaches_the_neuron(name, backend):
         for value in other(neuron, option):
             other_spikes, other_gradient = result(make(name, backend, x, **given, **{option: value}), x)
             changed = not torch.equal(spikes, other_spikes), not torch.equal(gradient, other_gradient)
-            if option in ("surrogate", "alpha", "detach_reset"):
+            if option in ("surrogate", "alpha", "detach_reset", "surrogate_scale"):
                 assert changed == (False, True), f"{option}={value}: spikes stay, gradients change"
             else:
                 assert changed == (True, True), f"{option}={value} changes nothing"

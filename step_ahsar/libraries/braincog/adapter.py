@@ -33,7 +33,7 @@ class BrainCogNeuron(NodeNeuron):
     """A node of BrainCog. Its reset is hard and detached."""
 
     module = "braincog.base.node.node"
-    fixed: ClassVar = {"reset": "hard", "detach_reset": True}
+    fixed: ClassVar = {**NodeNeuron.fixed, "reset": "hard", "detach_reset": True}
 
     @classmethod
     def library(cls) -> ModuleType:

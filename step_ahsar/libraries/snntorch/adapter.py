@@ -29,7 +29,7 @@ class SnnTorchNeuron(NodeNeuron):
 
     module = "snntorch"
     node_class = "Leaky"
-    fixed: ClassVar = {"reset": "hard"}
+    fixed: ClassVar = {**NodeNeuron.fixed, "reset": "hard"}
 
     def make_node(self) -> nn.Module:
         """The node. Its beta and threshold are set in each call."""

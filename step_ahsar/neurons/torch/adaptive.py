@@ -34,6 +34,8 @@ class Rouser(LIF):
         options: those of :class:`LIF`; ``threshold`` is the initial threshold.
     """
 
+    without = ("surrogate_scale",)
+
     def __init__(self, *, channels: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.channels = None if channels is None else check_size(channels, self.name, "channels")
@@ -68,6 +70,7 @@ class LTMD(TorchNeuron):
     """
 
     step = staticmethod(equations.ltmd_step)
+    without = ("surrogate_scale",)
 
     def __init__(
         self,
@@ -114,7 +117,7 @@ class TrSG(PLIF):
     """
 
     step = staticmethod(equations.trsg_step)
-    without = ("reset",)
+    without = ("reset", "surrogate_scale")
 
     def __init__(
         self, *, threshold: float = 2.0, surrogate: str = "rectangle", detach_reset: bool = False, **options: Any
@@ -163,6 +166,7 @@ class DSATGO(TorchNeuron):
     """
 
     fuses_norm = False
+    without = ("surrogate_scale",)
     precise = (*TorchNeuron.precise, "level", "spread")
     momentum = 0.1
 

@@ -11,7 +11,7 @@ from step_ahsar.errors import UserError, unknown
 from step_ahsar.neurons.base import SpikingNeuron, scalar
 from step_ahsar.neurons.kernels import UNROLL, Dynamics, State, multi_step
 from step_ahsar.neurons.kernels.normed import can_fuse, normed_multi_step
-from step_ahsar.neurons.surrogate import resolve_alpha
+from step_ahsar.neurons.surrogate import FIXED_WIDTH, resolve_alpha
 
 RESETS = ("hard", "soft")
 Step = Callable[..., tuple[Tensor, ...]]
@@ -28,6 +28,8 @@ class TorchNeuron(SpikingNeuron):
         alpha: the surrogate's parameter, > 0; None takes the surrogate's default.
         reset: after a spike the membrane goes to 0 ("hard") or loses the threshold ("soft").
         detach_reset: no gradient through the reset.
+        surrogate_scale: what the surrogate acts on: None for the membrane minus the threshold, "theta" for that divided
+            by the threshold, so that the surrogate's width follows the threshold (alpha is divided by it).
         group: the layers that it is regulated and reported with.
 
     Attributes:
@@ -64,6 +66,7 @@ class TorchNeuron(SpikingNeuron):
         alpha: float | None = None,
         reset: str = "hard",
         detach_reset: bool = True,
+        surrogate_scale: str | None = None,
         group: str | None = None,
     ) -> None:
         super().__init__(threshold, group)
@@ -71,6 +74,21 @@ class TorchNeuron(SpikingNeuron):
             raise unknown("reset", reset, RESETS)
         self.surrogate, self.alpha = surrogate, resolve_alpha(surrogate, alpha)
         self.reset, self.detach_reset = reset, detach_reset
+        self.surrogate_scale = self._checked_scale(surrogate_scale)
+
+    def _checked_scale(self, value: str | None) -> str | None:
+        if value not in (None, "theta"):
+            raise UserError(f"surrogate_scale must be null or theta, got {value!r} (neuron {self.name!r})")
+        if value and "surrogate_scale" in self.without:
+            raise UserError(f"neuron {self.name!r} has no surrogate_scale: its threshold or surrogate is of its own")
+        if value and self.surrogate in FIXED_WIDTH:
+            raise UserError(f"surrogate_scale={value}: the width of surrogate {self.surrogate!r} does not follow alpha")
+        return value
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The surrogate's parameter alpha, 0-d, on x's device; divided by the threshold with ``surrogate_scale``."""
+        alpha = scalar(self.alpha, x)
+        return alpha if self.surrogate_scale is None else alpha / self.scaled_threshold(x)
 
     def step_parameters(self, x: Tensor) -> dict[str, Tensor]:
         """The step equation's parameters, on x's device; see :func:`step_ahsar.neurons.kernels.multi_step`."""
@@ -99,7 +117,7 @@ class TorchNeuron(SpikingNeuron):
     def simulate_normed(self, x: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor | None]:
         """Norm and neuron in one pass if the norm is a plain batch norm, else one after the other."""
         if self.fuses_norm and len(x) <= self.unroll_steps and can_fuse(norm, x):
-            return normed_multi_step(self._dynamics(), x, norm, self.step_parameters(x), scalar(self.alpha, x))
+            return normed_multi_step(self._dynamics(), x, norm, self.step_parameters(x), self.slope(x))
         return super().simulate_normed(x, norm)
 
     def stream(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -123,7 +141,7 @@ class TorchNeuron(SpikingNeuron):
         )
 
     def _run(self, x: Tensor, state: State | None, keep_state: bool) -> tuple[Tensor, Tensor, State]:
-        return multi_step(self._dynamics(), x, self.step_parameters(x), scalar(self.alpha, x), state, keep_state)
+        return multi_step(self._dynamics(), x, self.step_parameters(x), self.slope(x), state, keep_state)
 
 
 # -- checks of options: each returns the value, or raises UserError ----------------------------------------------------

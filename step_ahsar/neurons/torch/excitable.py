@@ -121,7 +121,7 @@ class HodgkinHuxley(TorchNeuron):
     step = staticmethod(equations.hodgkin_huxley_step)
     rest: tuple[float, ...] = equations.HH_REST
     unroll_steps, compiled = 1, False  # one time step alone is a long program
-    without = ("reset", "detach_reset")
+    without = ("reset", "detach_reset", "surrogate_scale")
 
     def __init__(self, *, current: float = 20.0, dt: float = 1.0, **options: Any) -> None:
         super().__init__(reset="hard", detach_reset=True, **options)

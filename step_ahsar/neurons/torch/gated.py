@@ -31,7 +31,7 @@ class GLIF(TorchNeuron):
 
     step = staticmethod(equations.glif_step)
     rest: tuple[float, ...] = (0.0, 0.0)
-    without = ("reset", "detach_reset")
+    without = ("reset", "detach_reset", "surrogate_scale")
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class HDLIF(TorchNeuron):
 
     step = staticmethod(equations.hdlif_step)
     rest: tuple[float, ...] = equations.HDLIF_REST
-    without = ("reset",)
+    without = ("reset", "surrogate_scale")
     scales_with_input = False
     fuses_norm = False  # the gates need the norm's output
 

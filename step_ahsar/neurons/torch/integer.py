@@ -21,7 +21,7 @@ class ILIF(TorchNeuron):
     """
 
     step = staticmethod(equations.ilif_step)
-    without = ("surrogate", "alpha", "reset")
+    without = ("surrogate", "alpha", "reset", "surrogate_scale")
 
     def __init__(self, *, max_count: int = 4, tau: float = 4 / 3, **options: Any) -> None:
         super().__init__(surrogate="rectangle", alpha=None, reset="soft", **options)

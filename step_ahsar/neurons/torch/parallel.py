@@ -29,7 +29,7 @@ class ParallelNeuron(TorchNeuron):
     step = staticmethod(equations.psn_step)
     rest: tuple[float, ...] = ()
     fuses_norm = False  # the matrix product stands between norm and neuron
-    without = ("reset", "detach_reset")
+    without = ("reset", "detach_reset", "surrogate_scale")
 
     bias: nn.Parameter
 

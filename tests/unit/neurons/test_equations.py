@@ -258,6 +258,30 @@ def test_hodgkin_huxley_takes_any_input():
     assert x.grad.isfinite().all()
 
 
+# -- surrogates whose width follows the threshold ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["if", "lif", "plif", "klif", "cubalif", "ternary_lif"])
+@pytest.mark.parametrize("normed", [False, True])
+def test_with_surrogates_on_relative_membranes_only_the_relative_input_counts(name, normed):
+    """Input and threshold times 4 give these neurons the same spikes, and a quarter of the gradient."""
+    found = []
+    for scale in (1.0, 4.0):
+        neuron = create_neuron(name, threshold=0.5, surrogate_scale="theta").double()
+        neuron.start_regulation()
+        neuron.threshold_scale.fill_(scale)
+        norm = torch.nn.BatchNorm1d(3).double() if normed else None
+        if normed:
+            torch.nn.init.constant_(norm.weight, scale)
+        x = (draw(4, 8, 3) if normed else draw(4, 8, 3) * scale).requires_grad_()
+        spikes = neuron(x, norm)
+        (gradient,) = torch.autograd.grad((spikes * draw(4, 8, 3, seed=1)).sum(), x)
+        found.append((spikes, gradient if normed else gradient * scale))
+    assert found[0][0].any()
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
 # -- thresholds that are learnt ----------------------------------------------------------------------------------------
 
 

@@ -7,28 +7,29 @@ from step_ahsar.errors import UserError
 from step_ahsar.neurons import create_neuron, list_neurons, neuron_kind
 from step_ahsar.neurons.torch import HodgkinHuxley
 
-COMMON = {"threshold", "surrogate", "alpha", "reset", "detach_reset"}
+COMMON = {"threshold", "surrogate", "alpha", "reset", "detach_reset", "surrogate_scale"}
+OTHER_THRESHOLDS = COMMON - {"surrogate_scale"}  # whose threshold or surrogate is of their own
 OWN = {
     "clif": COMMON - {"reset", "detach_reset"} | {"tau"},
     "cubalif": COMMON | {"current_decay", "voltage_decay"},
-    "ds_atgo": COMMON | {"time_steps", "tau"},
+    "ds_atgo": OTHER_THRESHOLDS | {"time_steps", "tau"},
     "eif": COMMON - {"reset"} | {"tau", "v_rest", "v_reset", "delta_t", "theta_rh"},
-    "glif": COMMON - {"reset", "detach_reset"} | {"time_steps", "channels", "tau"},
-    "hdlif": COMMON - {"reset"} | {"time_steps", "channels", "tau"},
-    "hodgkin_huxley": COMMON - {"reset", "detach_reset"} | {"current", "dt"},
+    "glif": OTHER_THRESHOLDS - {"reset", "detach_reset"} | {"time_steps", "channels", "tau"},
+    "hdlif": OTHER_THRESHOLDS - {"reset"} | {"time_steps", "channels", "tau"},
+    "hodgkin_huxley": OTHER_THRESHOLDS - {"reset", "detach_reset"} | {"current", "dt"},
     "ilif": {"threshold", "detach_reset", "max_count", "tau"},
     "izhikevich": COMMON - {"reset"} | {"tau", "v_rest", "v_reset", "a0", "v_c", "tau_w", "a", "b"},
     "klif": COMMON | {"tau"},
-    "ltmd": COMMON | {"tau"},
+    "ltmd": OTHER_THRESHOLDS | {"tau"},
     "masked_psn": {"threshold", "surrogate", "alpha", "time_steps", "order", "masking"},
     "nilif": {"threshold", "detach_reset", "max_count", "tau"},
     "psn": {"threshold", "surrogate", "alpha", "time_steps"},
     "qif": COMMON - {"reset"} | {"tau", "v_rest", "v_reset", "a0", "v_c"},
-    "rouser": COMMON | {"channels", "tau"},
+    "rouser": OTHER_THRESHOLDS | {"channels", "tau"},
     "sliding_psn": {"threshold", "surrogate", "alpha", "order"},
     "ternary_if": COMMON,
     "ternary_lif": COMMON | {"tau"},
-    "trsg": COMMON - {"reset"} | {"tau"},
+    "trsg": OTHER_THRESHOLDS - {"reset"} | {"tau"},
 }
 
 
@@ -56,6 +57,9 @@ def test_all_are_listed():
         ("hdlif", {"time_steps": 4}, "neuron 'hdlif' needs channels"),
         ("ds_atgo", {}, "neuron 'ds_atgo' needs time_steps"),
         ("trsg", {"reset": "hard"}, "'reset'"),
+        ("lif", {"surrogate_scale": "v"}, "surrogate_scale must be null or theta, got 'v' \\(neuron 'lif'\\)"),
+        ("if", {"surrogate_scale": "theta", "surrogate": "triangle"}, "width of surrogate 'triangle' does not follow"),
+        ("rouser", {"surrogate_scale": "theta"}, "'surrogate_scale'"),
         ("rouser", {"channels": True}, "needs channels, an integer >= 1, got True"),
         ("ilif", {"max_count": 0}, "needs max_count, an integer >= 1, got 0"),
         ("ilif", {"surrogate": "atan"}, "'surrogate'"),
@@ -88,6 +92,8 @@ def test_bad_values(name, options, message):
 def test_what_a_neuron_is_without_is_no_argument_either():
     with pytest.raises(TypeError, match="reset"):
         HodgkinHuxley(reset="soft")
+    with pytest.raises(UserError, match="neuron 'hodgkin_huxley' has no surrogate_scale"):
+        HodgkinHuxley(surrogate_scale="theta")
 
 
 @pytest.mark.parametrize("name", sorted({*OWN, "if", "lif", "plif"}))
