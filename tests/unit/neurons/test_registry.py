@@ -19,7 +19,8 @@ def test_lists():
     assert {"if", "lif", "plif", "ahsar"} <= set(list_neurons("torch"))
     assert "torch" in list_backends()
     assert set(list_backends()) >= {"torch", *list_libraries()}
-    assert list(neuron_kind("if").options) == ["threshold", "surrogate", "alpha", "reset", "detach_reset"]
+    common = ["threshold", "surrogate", "alpha", "reset", "detach_reset", "surrogate_scale"]
+    assert list(neuron_kind("if").options) == common
     assert set(neuron_kind("lif").options) == {*neuron_kind("if").options, "tau"}
 
 
