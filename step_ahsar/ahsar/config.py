@@ -30,6 +30,10 @@ class AHSARConfig:
         gamma_min: smallest gain that the slow loop sets.
         gamma_max: largest gain that the slow loop sets.
         mu: speed of the slow loop per epoch; 0 keeps the gain constant.
+        centre: what a deviation is from: the "band", or the mean rate of the group's "layers", so that the fast loop
+            only balances them.
+        gain: where the gain acts: in the "exponent", where it widens and narrows the scales, or on the "threshold",
+            as a factor of all thresholds of the group, which the slow loop moves towards the band.
         calibrate: mean firing rate, in spikes per neuron and time step, to which the first batch sets the thresholds
             before training, whatever they were given as; None trains from the given ones.
         calibrate_per: what shares one factor of the calibration, and one mean rate: the whole "model", each "group", or
@@ -55,6 +59,8 @@ class AHSARConfig:
     gamma_min: float = 0.5
     gamma_max: float = 2.0
     mu: float = 0.05
+    centre: Literal["band", "layers"] = "band"
+    gain: Literal["exponent", "threshold"] = "exponent"
     calibrate: float | None = None
     calibrate_per: Literal["model", "group", "layer"] = "model"
     budget: float | Mapping[str, float] | None = None
@@ -88,8 +94,18 @@ class AHSARConfig:
         for group, share in self.shares.items():
             if not 0 < share < math.inf:
                 raise UserError(f"ahsar.shares.{group} must be > 0, got {share}")
-        if self.calibrate_per not in ("model", "group", "layer"):
-            raise UserError(f"ahsar.calibrate_per must be model, group or layer, got {self.calibrate_per!r}")
+        for name, choice, known in (
+            ("calibrate_per", self.calibrate_per, ("model", "group", "layer")),
+            ("centre", self.centre, ("band", "layers")),
+            ("gain", self.gain, ("exponent", "threshold")),
+        ):
+            if choice not in known:
+                raise UserError(f"ahsar.{name} must be {', '.join(known[:-1])} or {known[-1]}, got {choice!r}")
+        if self.gain == "threshold" and not min(self.gamma, self.gamma_min) > 0:
+            raise UserError(
+                "with ahsar.gain threshold the gain is a factor of thresholds: ahsar.gamma and ahsar.gamma_min must "
+                f"be > 0, got {self.gamma} and {self.gamma_min}"
+            )
         for group, band in self.band.items() if isinstance(self.band, Mapping) else (("", self.band),):
             if len(band) != 2 or not 0 <= band[0] < band[1] <= 1:
                 where = f" of group {group!r}" if group else ""

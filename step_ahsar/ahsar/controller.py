@@ -224,7 +224,7 @@ class Controller:
     def _change(self, by: Tensor) -> None:
         """Adds to the logarithms of the scales, [factors]."""
         scale = (self._written.log() + by[self._unit]).exp()
-        self._h = law.state_of_scale(scale, self._gamma[self._group], self.config.a)
+        self._h = law.state_of_scale(scale, self._gamma[self._group], self.config.a, self.config.gain)
         self._write()
 
     # -- the two loops -----------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Controller:
             change = config.k * law.towards(*self._levels(rate, valid, steps)).clamp(-REACH, REACH)
             self._change(change.nan_to_num())
         else:
-            d = law.deviation(self._rate, self._low, self._high, config.eps)
+            d = self._deviation(valid)
             before = law.nearest_before(valid, self._group)
             moved = law.react(self._h, d, before, config.k, config.leak, config.diffusion)
             self._h = torch.where(valid, moved, self._h)
@@ -290,10 +290,20 @@ class Controller:
                 progress = max(-1.0, min(1.0, (metric - self._best) / max(abs(self._best), 1e-12)))
             self._best = metric if self._best is None else max(self._best, metric)
         config = self.config
-        d = torch.where(self._seen, law.deviation(self._rate, self._low, self._high, config.eps), 0.0)
-        energy = law.mean_by_group(d**2, self._seen, self._group, len(self.groups))
+        if config.gain == "threshold":  # which moves all thresholds, so that it has to know the direction
+            d, power = law.deviation(self._rate, self._low, self._high, config.eps), 1
+        else:
+            d, power = self._deviation(self._seen), 2
+        energy = law.mean_by_group(d**power, self._seen, self._group, len(self.groups))
         self._gamma = law.slow_gain(self._gamma, energy, progress, config.mu, config.gamma_min, config.gamma_max)
         self._write()
+
+    def _deviation(self, counted: Tensor) -> Tensor:
+        """The deviation of each layer from its band, or from the mean running rate of the layers ``counted``, [n]."""
+        low, high = self._low, self._high
+        if self.config.centre == "layers":
+            low = high = law.mean_by_group(self._rate, counted, self._group, len(self.groups))[self._group]
+        return law.deviation(self._rate, low, high, self.config.eps)
 
     def _rates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Firing rates since the last iteration, over all processes; which are valid; neurons times steps. [n] each."""
@@ -305,13 +315,13 @@ class Controller:
         return rate, valid, steps
 
     def _write(self) -> None:
-        self._written = law.threshold_scale(self._h, self._gamma[self._group], self.config.a)
+        self._written = law.threshold_scale(self._h, self._gamma[self._group], self.config.a, self.config.gain)
         internals.copy_all([_scale(layer) for layer in self._layers], list(self._written.unbind()))
 
     def _notice_loaded_scales(self) -> None:
         found = torch.stack([_scale(layer) for layer in self._layers]).to(self._h.device)
         loaded = (found - self._written).abs() > _ROUNDING * self._written
-        state = law.state_of_scale(found, self._gamma[self._group], self.config.a)
+        state = law.state_of_scale(found, self._gamma[self._group], self.config.a, self.config.gain)
         self._h = torch.where(loaded, state, self._h)
         self._written = torch.where(loaded, found, self._written)
 

@@ -66,13 +66,20 @@ def react(h: Tensor, d: Tensor, before: Tensor, k: float, leak: float, diffusion
     return h + k * torch.tanh(d) - leak * h + received - flow
 
 
-def threshold_scale(h: Tensor, gamma: Tensor, a: float) -> Tensor:
-    r"""Threshold scale :math:`s = \exp(a \gamma \tanh h)`, bounded to :math:`[e^{-a \gamma}, e^{a \gamma}]`, [n]."""
+def threshold_scale(h: Tensor, gamma: Tensor, a: float, gain: str = "exponent") -> Tensor:
+    r"""Threshold scale :math:`s = \exp(a \gamma \tanh h)`, bounded to :math:`[e^{-a \gamma}, e^{a \gamma}]`, [n].
+
+    With a gain in the "threshold" it is :math:`\gamma \exp(a \tanh h)` instead.
+    """
+    if gain == "threshold":
+        return gamma * torch.exp(a * torch.tanh(h))
     return torch.exp(a * gamma * torch.tanh(h))
 
 
-def state_of_scale(scale: Tensor, gamma: Tensor, a: float) -> Tensor:
+def state_of_scale(scale: Tensor, gamma: Tensor, a: float, gain: str = "exponent") -> Tensor:
     """Inverse of :func:`threshold_scale`, for layers that have a scale already, [n]."""
+    if gain == "threshold":
+        scale, gamma = scale / gamma, torch.ones_like(gamma)
     ratio = torch.log(scale) / (a * gamma).clamp(min=1e-12)
     return torch.atanh(ratio.clamp(-0.999, 0.999))
 
@@ -141,7 +148,8 @@ def slow_gain(gamma: Tensor, energy: Tensor, progress: float, mu: float, low: fl
 
     Args:
         gamma: gains, [groups].
-        energy: activity energy E of each group, the mean of d squared over its layers, [groups].
+        energy: activity energy E of each group, the mean of d squared over its layers, [groups]; for a gain in the
+            "threshold" the mean of d, which is negative where layers are too silent.
         progress: relative progress p of the validation metric over its best value before, in [-1, 1].
         mu: speed.
         low: smallest gain.

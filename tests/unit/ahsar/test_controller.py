@@ -298,6 +298,42 @@ def test_the_slow_loop_by_hand():
     assert scales(controller) == pytest.approx(scale.tolist())  # the slow loop writes thresholds
 
 
+def test_centred_on_the_layers_the_fast_loop_only_balances_them():
+    """The mean of the two layers of mlp is 0.3: deviations are ln(0.1 / 0.3) and ln(0.5 / 0.3). The stem is alone."""
+    model = Net()
+    config = AHSARConfig(centre="layers", leak=0, diffusion=0, eps=1e-12, eta=1, a=1.0)
+    controller = regulate(model, config=config)
+    observe(model, 0.9, 0.1, 0.5)
+    controller.step()
+    moved = [0.2 * math.tanh(math.log(each / 0.3)) for each in (0.1, 0.5)]
+    assert scales(controller) == pytest.approx([1.0, *(math.exp(math.tanh(h)) for h in moved)], rel=1e-5)
+    controller.epoch_end(0.5)
+    spread = sum(math.log(each / 0.3) ** 2 for each in (0.1, 0.5)) / 2  # its energy is that of these deviations
+    gain = math.exp(0.05 * math.tanh(spread))
+    assert controller.gammas() == pytest.approx({"stem": 1.0, "mlp": gain}, rel=1e-5)
+
+
+def test_a_gain_on_the_threshold_moves_a_whole_group_towards_its_band():
+    """The stem is too active, the layers of mlp are too silent, whatever the fast loop does (k 0)."""
+    model = Net()
+    controller = regulate(model, config=AHSARConfig(gain="threshold", k=0, leak=0, eps=1e-12, eta=1))
+    observe(model, 0.8, 0.1, 0.05)
+    controller.step()
+    assert scales(controller) == [1.0, 1.0, 1.0]
+    controller.epoch_end(0.5)
+    stem = math.exp(0.05 * math.tanh(math.log(0.8 / 0.4)))
+    mlp = math.exp(0.05 * math.tanh((math.log(0.1 / 0.2) + math.log(0.05 / 0.2)) / 2))
+    assert mlp < 1 < stem
+    assert scales(controller) == pytest.approx([stem, mlp, mlp], rel=1e-5)
+    assert controller.gammas() == pytest.approx({"stem": stem, "mlp": mlp}, rel=1e-5)
+    model.load_state_dict(
+        {key: value * 0.9 if key.endswith("_scale") else value for key, value in model.state_dict().items()}
+    )
+    observe(model, 0.3, 0.3, 0.3)
+    controller.step()  # continues from loaded scales
+    assert scales(controller) == pytest.approx([0.9 * stem, 0.9 * mlp, 0.9 * mlp], rel=1e-4)
+
+
 def test_the_gain_has_bounds_and_progress_too():
     config = AHSARConfig(mu=1.0, gamma_min=0.2, gamma_max=1.5)
     controller = regulate(Net(), config=config)

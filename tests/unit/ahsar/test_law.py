@@ -96,11 +96,19 @@ def test_scale_stays_in_its_bounds(h, gamma, a):
     assert ((scale >= 1 / bound) & (scale <= bound)).all()
 
 
+@pytest.mark.parametrize("gain", ["exponent", "threshold"])
 @given(st.floats(-3, 3), st.floats(0.1, 2))
-def test_state_of_scale_inverts(h, gamma):
+def test_state_of_scale_inverts(gain, h, gamma):
     gamma = f64(gamma)
-    scale = law.threshold_scale(f64(h), gamma, 1.0)
-    torch.testing.assert_close(law.state_of_scale(scale, gamma, 1.0), f64(h), rtol=1e-6, atol=1e-6)
+    scale = law.threshold_scale(f64(h), gamma, 1.0, gain)
+    torch.testing.assert_close(law.state_of_scale(scale, gamma, 1.0, gain), f64(h), rtol=1e-6, atol=1e-6)
+
+
+def test_where_the_gain_acts():
+    h, gamma = f64(0.0, 0.0, 1.0), f64(0.5, 2.0, 2.0)
+    up = math.log(4) * math.tanh(1)
+    torch.testing.assert_close(law.threshold_scale(h, gamma, math.log(4)), f64(1, 1, math.exp(2 * up)))
+    torch.testing.assert_close(law.threshold_scale(h, gamma, math.log(4), "threshold"), f64(0.5, 2, 2 * math.exp(up)))
 
 
 @given(st.floats(0.5, 2), st.floats(0, 1e3), st.floats(-1, 1))
@@ -142,6 +150,9 @@ def test_closed_loop_settles_in_the_band_from_any_threshold(theta):
         ({"band": (0.4, 0.2)}, r"ahsar\.band must be \[lo, hi\]"),
         ({"band": {"mlp": (0.2, 1.5)}}, r"ahsar\.band of group 'mlp'"),
         ({"gamma_min": 3.0}, r"ahsar\.gamma_m"),
+        ({"centre": "layer"}, r"ahsar\.centre must be band or layers, got 'layer'"),
+        ({"gain": "both"}, r"ahsar\.gain must be exponent or threshold, got 'both'"),
+        ({"gain": "threshold", "gamma_min": 0.0}, r"ahsar\.gamma_min must be > 0, got 1.0 and 0.0"),
     ],
 )
 def test_constants_out_of_range(constants, message):
