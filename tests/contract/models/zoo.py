@@ -22,8 +22,9 @@ SMALL = [name for name in ALL if small(name)]
 FAMILIES = {name: family for family in golden_script["FAMILIES"] for name in list_models(family)}
 _ONE_EACH = [name for name in SMALL if not any(f"_{form}_" in name for form in ("imagenet", "dvs", "seq"))]
 # For tests with many cases: of each family the small model for images, or for events where it has none. Set
-# STEP_AHSAR_ALL_MODELS=1 for all small models.
-FOR_MANY_CASES = SMALL if os.environ.get("STEP_AHSAR_ALL_MODELS") else [*_ONE_EACH, "tim_dvs_2_64"]
+# STEP_AHSAR_ALL_MODELS=1 for all small models, with every neuron.
+EVERYTHING = bool(os.environ.get("STEP_AHSAR_ALL_MODELS"))
+FOR_MANY_CASES = SMALL if EVERYTHING else [*_ONE_EACH, "tim_dvs_2_64"]
 
 
 def create(name: str, **options: Any) -> SpikingTransformer:
