@@ -290,7 +290,7 @@ class Controller:
                 progress = max(-1.0, min(1.0, (metric - self._best) / max(abs(self._best), 1e-12)))
             self._best = metric if self._best is None else max(self._best, metric)
         config = self.config
-        if config.gain == "threshold":  # which moves all thresholds, so that it has to know the direction
+        if config.gain == "threshold":  # it raises or lowers all thresholds, so the deviations keep their signs
             d, power = law.deviation(self._rate, self._low, self._high, config.eps), 1
         else:
             d, power = self._deviation(self._seen), 2

@@ -140,18 +140,19 @@ def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
     pairs = []
     free = (NEURON, *_REGULATION, _PENALTY, *_THRESHOLDS)
     for same in _alike(cells, [key for key in keys if not key.startswith(free)]):
-        plain = [cell for cell in same if not (cell["regulated"] or _penalised(cell))]
-        for cell in same:
+        plain = [cell for cell in same if not _steered(cell)]
+        for cell in filter(_steered, same):
             factor = NEURON if cell["regulated"] else _BUDGET
             candidates = [each for each in plain if each["neuron"] == (cell["base"] or cell["neuron"])]
-            if cell not in plain and len(candidates) > 1:
+            if len(candidates) > 1:
                 best = max(candidates, key=_validated)
                 pairs.append(Pair(cell, best, factor, candidates, _besides(cell, best, factor)))
     return pairs
 
 
-def _penalised(cell: Cell) -> bool:
-    return cell["settings"].get(_BUDGET) is not None
+def _steered(cell: Cell) -> bool:
+    """Whether something keeps the firing rate: the neuron's thresholds, or a penalty that other cells do not have."""
+    return cell["regulated"] or cell["settings"].get(_BUDGET) is not None
 
 
 def _validated(cell: Cell) -> float:

@@ -266,7 +266,7 @@ class RobustnessDifference(_Strict):
 
 
 class BesideTheLine(_Strict):
-    """A regulated cell minus the line through fixed thresholds, seed by seed, between two of them.
+    """A cell that is regulated or penalised minus the line through fixed thresholds, seed by seed, between two of them.
 
     At equal rate the line is the judged metric by spikes per neuron and time step, at equal operations by synaptic
     operations; at equal accuracy it is the metric under corruption by that on the clean test set. `outside` is the

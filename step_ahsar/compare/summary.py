@@ -235,10 +235,10 @@ def _robustness(paired: list[tuple[dict[str, Any], dict[str, Any]]], margin: flo
 def _beside_the_line(
     pair: Pair, seeds: list[dict[str, Any]], point: Callable[[dict[str, Any], str], _Point | None], margin: float
 ) -> dict[str, Any] | None:
-    """The height of a regulated cell above the line through its fixed thresholds, seed by seed; None without these.
+    """The height of a cell above the line through its fixed thresholds, seed by seed; None without these.
 
     Args:
-        pair: the regulated cell, and the thresholds.
+        pair: the cell, which is regulated or penalised, and the thresholds.
         seeds: the cell's runs.
         point: from a run and the judged metric to its place along the line and its height; None if it was not measured.
         margin: differences that do not matter.
@@ -276,7 +276,7 @@ def _metric_and_corrupted(seed: dict[str, Any], metric: str) -> _Point | None:
     return None if corrupted is None else (seed["metrics"][metric], corrupted)
 
 
-# What a regulated cell is compared at, and how a run is placed beside the line of fixed thresholds.
+# What stands beside the line of fixed thresholds, and how a run is placed along it.
 LINES: dict[str, Callable[[dict[str, Any], str], _Point | None]] = {
     "equal_rate": _rate_and_metric,
     "equal_operations": _operations_and_metric,

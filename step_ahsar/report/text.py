@@ -260,7 +260,7 @@ def epochs_to_target(cell: dict[str, Any], target: float | None) -> str:
 
 
 def beside_the_line(comparisons: Sequence[dict[str, Any]], line: str) -> list[tuple[str, ...]]:
-    """Rows of regulated cells beside their fixed thresholds: cell, thresholds, difference, p (Holm), what it shows.
+    """Rows of cells beside their fixed thresholds: cell, thresholds, difference, p (Holm), what it shows.
 
     Args:
         comparisons: the pairs.

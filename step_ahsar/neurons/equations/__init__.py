@@ -31,12 +31,13 @@ from step_ahsar.neurons.equations.leaky import (
     trsg_step,
 )
 from step_ahsar.neurons.equations.parallel import masked_psn_weight, psn_step, sliding_psn_weight
-from step_ahsar.neurons.equations.reset import Fire, Reset, hard_reset, soft_reset
+from step_ahsar.neurons.equations.reset import RESETS, Fire, Reset, hard_reset, soft_reset
 from step_ahsar.neurons.equations.ternary import ternary_if_step, ternary_lif_step
 
 __all__ = [
     "HDLIF_REST",
     "HH_REST",
+    "RESETS",
     "Fire",
     "Reset",
     "clif_step",

@@ -39,3 +39,6 @@ def soft_reset(
 ) -> Tensor:
     r""":math:`v \leftarrow v - \theta s`: the part of the membrane above the threshold stays."""
     return v - s * threshold
+
+
+RESETS: dict[str, Reset] = {"hard": hard_reset, "soft": soft_reset}

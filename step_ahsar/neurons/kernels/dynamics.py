@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from step_ahsar.neurons import equations
-from step_ahsar.neurons.equations import Fire, Reset
+from step_ahsar.neurons.equations import Fire
 from step_ahsar.neurons.surrogate import get_surrogate, heaviside, spike
 
 UNROLL = 16  # most time steps in one graph; longer runs are split, so that compile time does not grow with T
@@ -96,7 +96,7 @@ class Dynamics:
     ) -> Tensor:
         if self.detach_reset:
             s, fired = s.detach(), None if fired is None else fired.detach()
-        return _RESETS[self.reset](v, s, threshold, v_reset, fired)
+        return equations.RESETS[self.reset](v, s, threshold, v_reset, fired)
 
     def fire(self, alpha: Tensor) -> Fire:
         """The Heaviside step whose derivative is the surrogate."""
@@ -111,9 +111,6 @@ class Dynamics:
             return heaviside(u.detach()) + slope * (u - u.detach())
 
         return fire
-
-
-_RESETS: dict[str, Reset] = {"hard": equations.hard_reset, "soft": equations.soft_reset}
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -123,8 +123,7 @@ class TrSG(PLIF):
         self, *, threshold: float = 2.0, surrogate: str = "rectangle", detach_reset: bool = False, **options: Any
     ) -> None:
         super().__init__(threshold=threshold, surrogate=surrogate, reset="soft", detach_reset=detach_reset, **options)
-        # softplus(k) = threshold, written so that large thresholds do not overflow
-        self.k = nn.Parameter(torch.tensor(self.threshold + math.log(-math.expm1(-self.threshold))))
+        self.k = nn.Parameter(_inverse_softplus(torch.tensor(self.threshold)))
 
     def scaled_threshold(self, x: Tensor) -> Tensor:
         """The learnt threshold, 0-d, times ``threshold_scale``."""
@@ -133,8 +132,12 @@ class TrSG(PLIF):
 
     def multiply_threshold(self, scale: Tensor) -> None:
         """Multiplies the learnt threshold by ``scale``, 0-d."""
-        theta = nn.functional.softplus(self.k) * scale
-        self.k.copy_(theta + torch.log(-torch.expm1(-theta)))
+        self.k.copy_(_inverse_softplus(nn.functional.softplus(self.k) * scale))
+
+
+def _inverse_softplus(y: Tensor) -> Tensor:
+    """K with softplus(k) = y > 0, written so that a large y does not overflow."""
+    return y + torch.log(-torch.expm1(-y))
 
 
 @register_neuron("ds_atgo", backend="torch")
@@ -191,7 +194,7 @@ class DSATGO(TorchNeuron):
     def simulate(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Spikes of ``x: [T, B, ...]``."""
         factor, alpha, decay = self.scaled_threshold(x), scalar(self.alpha, x), 1 - 1 / self.tau
-        reset = equations.hard_reset if self.reset == "hard" else equations.soft_reset
+        reset = equations.RESETS[self.reset]
         spikes, v = [], torch.zeros_like(x[0], dtype=working_dtype(x.dtype))
         for t, current in enumerate(x.to(v.dtype)):
             v = v * decay + current

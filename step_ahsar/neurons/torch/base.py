@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.neurons import equations
 from step_ahsar.neurons.base import SpikingNeuron, scalar
 from step_ahsar.neurons.kernels import UNROLL, Dynamics, State, multi_step
 from step_ahsar.neurons.kernels.normed import can_fuse, normed_multi_step
 from step_ahsar.neurons.surrogate import FIXED_WIDTH, resolve_alpha
 
-RESETS = ("hard", "soft")
+RESETS = tuple(equations.RESETS)
 Step = Callable[..., tuple[Tensor, ...]]
 
 

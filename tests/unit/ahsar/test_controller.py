@@ -311,6 +311,11 @@ def test_centred_on_the_layers_the_fast_loop_only_balances_them():
     spread = sum(math.log(each / 0.3) ** 2 for each in (0.1, 0.5)) / 2  # its energy is that of these deviations
     gain = math.exp(0.05 * math.tanh(spread))
     assert controller.gammas() == pytest.approx({"stem": 1.0, "mlp": gain}, rel=1e-5)
+    other = Net()
+    controller = regulate(other, config=config)
+    observe(other, 0.9, 0.1, None)  # a layer that did not run is no part of the mean
+    controller.step()
+    assert scales(controller) == pytest.approx([1.0, 1.0, 1.0])
 
 
 def test_a_gain_on_the_threshold_moves_a_whole_group_towards_its_band():

@@ -396,6 +396,9 @@ def test_groups_add_up():
     assert groups["stem"] == (conv.macs, 0, neuron.updates, neuron.spikes)
     assert groups["mlp"] == (0, fc.synaptic_operations, 0, 0)
     assert groups["other"] == (head.macs, 0, 0, 0)
+    twice = replace(found, layers=(neuron, neuron))
+    assert (twice.spikes, twice.updates) == (2 * neuron.spikes, 2 * neuron.updates)
+    assert neuron.spikes > 0
 
 
 def test_compiled_neurons_are_counted_alike(monkeypatch):
