@@ -8,6 +8,18 @@ from torch import Tensor, nn
 
 
 @contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Puts the model in eval mode for the block; afterwards every part is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def without_traces(model: nn.Module, kept: Iterable[Tensor]) -> Iterator[None]:
     """Forward passes in the block change no buffer, such as a running average, and draw no random numbers.
 

@@ -19,10 +19,11 @@ class Calibration:
 
     Args:
         names: what each factor is of.
+        most: number of trials after which it ends.
     """
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, names: list[str], most: int = TRIALS) -> None:
+        self.names, self.most = names, most
         n = len(names)
         self.reach = torch.full((n,), REACH, device="cpu")
         self.last = torch.zeros(n, device="cpu")  # sign of the last change
@@ -33,8 +34,8 @@ class Calibration:
     @property
     def done(self) -> bool:
         """Whether every rate is near its target, or no trial is left."""
-        near = (self._error() <= _NEAR) | self.target.isnan()
-        return self.trials >= TRIALS or (self.trials > 0 and bool(near.all()))
+        near = (self.error <= _NEAR) | self.target.isnan()
+        return self.trials >= self.most or (self.trials > 0 and bool(near.all()))
 
     def changes(self, level: Tensor, target: Tensor) -> Tensor:
         """Changes of the logarithms of the thresholds after one trial, [factors].
@@ -47,7 +48,7 @@ class Calibration:
         """
         self.level, self.target = level.cpu(), target.cpu()
         self.trials += 1
-        away = (self._error() > _NEAR) & (self.trials < TRIALS)
+        away = (self.error > _NEAR) & (self.trials < self.most)
         change = torch.where(away, law.towards(self.level, self.target), 0.0)
         # A step too far halves the longest step, so that the search ends, however the rate depends on the threshold. A
         # step in the same direction makes it longer again.
@@ -59,10 +60,11 @@ class Calibration:
 
     def missed(self) -> list[str]:
         """The rates that are far from their targets after the last trial, for people."""
-        rows = zip(self.names, self.level.tolist(), self.target.tolist(), (self._error() > _FAR).tolist(), strict=True)
+        rows = zip(self.names, self.level.tolist(), self.target.tolist(), (self.error > _FAR).tolist(), strict=True)
         return [f"{name} {level:.3g} in place of {target:.3g}" for name, level, target, is_far in rows if is_far]
 
-    def _error(self) -> Tensor:
+    @property
+    def error(self) -> Tensor:
         """Relative differences; nan, which is neither near nor far, where no layer ran or any rate will do."""
         return (self.level - self.target).abs() / self.target
 

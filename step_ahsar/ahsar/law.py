@@ -90,17 +90,19 @@ def towards(rate: Tensor, target: Tensor) -> Tensor:
     A neuron whose input is normal with mean 0 fires where that is above its threshold, so the threshold is proportional
     to the quantile :math:`z(r)` of :math:`1 - r`, and the change is :math:`\ln z(r^*) - \ln z(r)`: minus infinity for a
     silent layer, and infinity for one that fires at half of the steps or more, where this says no more than the sign.
+    It says no more for a target of 1/2 or more.
 
     Args:
         rate: firing rates, [n].
-        target: :math:`r^*`, below 1/2, [n].
+        target: :math:`r^*`, [n].
 
     >>> towards(torch.tensor([0.0, 0.1587, 0.5]), torch.tensor([0.0228])).round(decimals=2)  # 1 and 2 deviations
     tensor([  -inf, 0.6900,    inf])
     """
     # Rates are sums that may be rounded to a little more than 1.
     z, wanted = (-torch.special.ndtri(r.clamp(0, 1)).clamp(max=0) for r in (rate, target))
-    return wanted.log() - z.log()
+    change = torch.where(target >= 0.5, (rate - target).sign() * torch.inf, wanted.log() - z.log())
+    return torch.where(rate == target, 0.0, change)
 
 
 def set_points(budget: float, shares: Tensor, neurons: Tensor, most: float) -> Tensor:

@@ -133,6 +133,12 @@ def evaluate(
             metavar="confidence|entropy", help="Samples leave when they are certain: accuracy against time steps."
         ),
     ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="thresholds|norm", help="Also with thresholds or norms adapted to the test data, without labels."
+        ),
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run that mean corruption errors are relative to.")
     ] = None,
@@ -151,6 +157,8 @@ def evaluate(
     from step_ahsar.errors import UserError
 
     conditions = [*(condition or ()), *(["corruptions"] if corruptions else [])]
+    if adapt is not None:
+        conditions += [f"{each}+{adapt}" for each in conditions or ["clean"]]
     if early_exit is not None:
         if conditions or operations:
             raise UserError("--early-exit is a measurement of its own; leave out --operations and conditions")
@@ -166,7 +174,7 @@ def evaluate(
             print_evaluation(run, found, Console())
         return
     if operations:
-        raise UserError("--operations is for the clean test set; leave out --condition and --corruptions")
+        raise UserError("--operations is for the clean test set; leave out --condition, --corruptions and --adapt")
     with Console(stderr=True, quiet=not is_main()).status("") as status:
 
         def measured(which: Path) -> dict[str, dict[str, Any]]:

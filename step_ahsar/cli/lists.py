@@ -127,7 +127,10 @@ def corruptions() -> None:
 
 @app.command(cls=TorchCommand)
 def conditions() -> None:
-    """Conditions under which trained models are tested, besides corruptions: NAME:VALUE, and what the value is."""
+    """Conditions under which trained models are tested, besides corruptions: NAME:VALUE, and what the value is.
+
+    Behind any of them, a corruption or `clean`: +thresholds or +norm, which are then adapted to the test data.
+    """
     from step_ahsar.robustness import CONDITIONS
 
     _print(["condition", "value"], [[name, kind.values] for name, kind in CONDITIONS.items()])

@@ -20,7 +20,7 @@ from step_ahsar.measure.estimating import break_even
 from step_ahsar.measure.firing import SHARES, Distribution
 from step_ahsar.report import text
 from step_ahsar.report.table import print_wide
-from step_ahsar.robustness import CLEAN, scores
+from step_ahsar.robustness import ADAPTED, CLEAN, scores
 
 _IN_ONE_LINE = 8  # if there are more metrics, those of single classes are printed as a table
 
@@ -79,7 +79,10 @@ def print_conditions(
         "relative_mce": "relative mean corruption error",
         "ece_corrupted": "ECE under corruption",
     }
-    if shown := [f"{what} {100 * summed[name]:.2f} %" for name, what in words.items() if name in summed]:
+    shown = [f"{what} {100 * summed[name]:.2f} %" for name, what in words.items() if name in summed]
+    gains = [(each, summed[f"gain_{each}"]) for each in ADAPTED if f"gain_{each}" in summed]
+    shown += [f"adapting {each} gains {100 * gain:+.2f} points under corruption" for each, gain in gains]
+    if shown:
         _line(console, "; ".join(shown))
 
 

@@ -173,6 +173,14 @@ class Data:
         """Every validation sample of this process once, in order; None if there is no validation part."""
         return None if self.splits.validation is None else self._every("validation")
 
+    def reference_batches(self, most: int) -> Batches:
+        """Up to ``most`` samples of the training part, prepared as in validation: without augmentation or corruption.
+
+        Which ones does not depend on the run's seed. Of several processes each has a block of them.
+        """
+        train = limited(self.splits.train, most, "reference")
+        return replace(self, splits=replace(self.splits, validation=train))._every("validation")
+
     def test_batches(self) -> Batches:
         """Every test sample of this process once, in order."""
         return self._every("test")

@@ -17,6 +17,7 @@ from step_ahsar.config import Config
 from step_ahsar.data import Data, find_dataset, seeded
 from step_ahsar.data.images.transforms import statistics
 from step_ahsar.engine import checkpoint as checkpoints
+from step_ahsar.engine.adapt import adapt, several, use_batch_statistics
 from step_ahsar.engine.checkpoint import Checkpoint
 from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.evaluate import measure
@@ -98,7 +99,8 @@ def measure_conditions(
     for condition in wanted:
         if condition in left:
             assert data is not None
-            row = _measure(config, data, condition, checkpoint, path, accelerator)
+            rates = partial(opened.rates, checkpoint.epoch)
+            row = _measure(config, data, condition, checkpoint, path, rates, accelerator)
             ranks.agreed(partial(opened.add_condition, row))
             known[condition.name] = row
         if on_condition is not None:
@@ -111,7 +113,13 @@ def _known(run: Run, epoch: int) -> dict[str, Row]:
 
 
 def _measure(
-    config: Config, data: Data, condition: Condition, checkpoint: Checkpoint, path: Path, accelerator: Accelerator
+    config: Config,
+    data: Data,
+    condition: Condition,
+    checkpoint: Checkpoint,
+    path: Path,
+    rates: Callable[[], dict[str, float]],
+    accelerator: Accelerator,
 ) -> Row:
     """The record of one condition."""
     row = {"condition": condition.name, "epoch": checkpoint.epoch}
@@ -127,7 +135,12 @@ def _measure(
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in statistics(config.data, data.spec))
             attacker = Attacker(model, mean, std, len(data.classes))
             batches = attacker.batches(batches, condition.attack, condition.size)
-        if condition.of_model:
+        if condition.adapt == "norm":
+            use_batch_statistics(model)
+            batches = several(batches, task)
+        if condition.adapt == "thresholds":
+            adapt(model, task, batches, rates(), accelerator)
+        elif condition.of_model:
             _try(model, task, data)
     except UserError as fault:
         if not condition.of_model:

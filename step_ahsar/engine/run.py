@@ -8,6 +8,7 @@ tensorboard/     the same for TensorBoard, see track.py
 predictions/     pictures of the first test samples after the last epoch, if the task draws
 conditions.jsonl what was measured under other conditions after training, see conditions.py
 early_exit.json  accuracy and cost of samples that leave early, see early_exit.py
+rates.json       firing rates on clean training data, at the last epoch and at the best one, see adapt.py
 result.json      the result, once the run has ended, well or not
 """
 
@@ -33,6 +34,8 @@ _RESULT = ("seed", "status", "error", "epochs", "metrics", "firing_rate", "dead_
 _CONDITION = ("condition", "epoch", "metrics", "firing_rate", "dead_fraction", "error")
 
 _EARLY_EXIT = ("criterion", "epoch", "chosen", "operations", "points")
+
+_RATES = ("epochs",)
 
 METRICS, RESULT, CONDITIONS = "metrics.jsonl", "result.json", "conditions.jsonl"
 
@@ -221,6 +224,21 @@ class Run:
         """Writes what was measured of samples that leave early."""
         with self._writing():
             write_file(self.path / "early_exit.json", sealed(json.dumps(found, indent=1)))
+
+    def rates(self, epoch: int) -> dict[str, float]:
+        """The layers' firing rates on clean training data after an epoch, by name. Raises UserError without them."""
+        kept = self._read_json("rates.json", _RATES)
+        if kept is None or str(epoch) not in kept["epochs"]:
+            raise UserError(
+                f"{self.path} holds no firing rates of epoch {epoch} on clean data, to which thresholds could be "
+                "adapted; they are saved when training ends"
+            )
+        return kept["epochs"][str(epoch)]
+
+    def write_rates(self, epochs: dict[int, dict[str, float]]) -> None:
+        """Writes the layers' firing rates on clean training data after some epochs."""
+        with self._writing():
+            write_file(self.path / "rates.json", sealed(json.dumps({"epochs": epochs}, indent=1)))
 
     def write_pictures(self, pictures: list[Image.Image]) -> None:
         """Writes the pictures of predictions, if there are any."""

@@ -116,7 +116,7 @@ class NodeLayer(Sensor):
 
     def stop_observing(self) -> None:
         """Ends the observation by a controller. The scale stays."""
-        self.observed, self.evaluated = None, False
+        self.observed, self.evaluated, self.watched = None, False, False
 
     def stop_regulation(self) -> None:
         """Removes buffer and hooks."""

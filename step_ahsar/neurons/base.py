@@ -27,6 +27,7 @@ class Sensor:
         spike_value: the value of one spike in the output.
         trained: whether a forward pass in training was counted since the controller last looked.
         evaluated: whether the layer ran in eval mode since the controller last looked.
+        watched: whether every forward pass counts, those in eval mode too: for adaptation at test time.
     """
 
     training: bool
@@ -36,11 +37,12 @@ class Sensor:
     observed: Tensor | None = None
     trained: bool = False
     evaluated: bool = False
+    watched: bool = False
     _counted: bool = False  # whether a forward pass was counted since clear_observed(), other than a recomputation
     _passes: int = 0  # how many were counted since clear_observed(), without those of compiled models
 
     def sense(self, spikes: Tensor, count: Tensor | None = None) -> None:
-        """Counts the spikes of one forward pass in training, if there is a controller.
+        """Counts the spikes of one forward pass in training, or of any if it is watched, if there is a controller.
 
         Args:
             spikes: the layer's output.
@@ -48,9 +50,9 @@ class Sensor:
         """
         if self.observed is None:
             return
-        if not self.training:
+        if not (self.training or self.watched):
             self.evaluated = True
-        elif self._counts():
+        elif self.watched or self._counts():
             self.trained = True
             if count is None:
                 counted = spikes.detach().abs() if self.signed else spikes.detach()
@@ -194,7 +196,7 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
 
     def stop_observing(self) -> None:
         """Ends the observation by a controller. The scale stays."""
-        self.observed, self.evaluated = None, False
+        self.observed, self.evaluated, self.watched = None, False, False
 
     def stop_regulation(self) -> None:
         """Makes the neuron a plain one, without a scale."""

@@ -304,6 +304,8 @@ def early_exits(cells: Sequence[Cell], theme: Theme) -> str | None:
 # Of each kind of condition what it is called, the label of its axis, and whether that is logarithmic.
 _CONDITIONS = {
     "corruption": ("corrupted data", "severity", False),
+    "corruption+thresholds": ("corrupted, thresholds adapted", "severity", False),
+    "corruption+norm": ("corrupted, norms adapted", "severity", False),
     "time_steps": ("time steps", "T", True),
     "threshold": ("thresholds", "factor", True),
     "weight_noise": ("noise on weights", "relative to their deviation", False),
@@ -319,14 +321,16 @@ def _under(cell: Cell) -> _Under:
     found: dict[str, dict[float, list[float]]] = {}
     means = cell["mean"]["conditions"] or {}
     for condition, mean in means.items():
-        name, _, value = condition.partition(":")
-        if value:
-            kind = name if name in _CONDITIONS else "corruption"
+        base, plus, adapted = condition.partition("+")
+        name, _, value = base.partition(":")
+        kind = (name if name in _CONDITIONS else "corruption") + plus + adapted
+        if value and kind in _CONDITIONS:
             found.setdefault(kind, {}).setdefault(float(value), []).append(mean)
     for kind, values in found.items():
-        unchanged = cell["time_steps"] if kind == "time_steps" else _UNCHANGED.get(kind)
-        if unchanged is not None:
-            values.setdefault(unchanged, []).append(means["clean"])
+        name, plus, adapted = kind.partition("+")
+        unchanged = cell["time_steps"] if name == "time_steps" else _UNCHANGED.get(name)
+        if unchanged is not None and (clean := means.get("clean" + plus + adapted)) is not None:
+            values.setdefault(unchanged, []).append(clean)
     return {
         kind: {value: fmean(each) for value, each in sorted(found[kind].items())}
         for kind in _CONDITIONS

@@ -319,6 +319,8 @@ SCORES = {
     "relative_mce": ("relative mCE", "% of the reference"),
     "ece": ("ECE", "clean, %"),
     "ece_corrupted": ("ECE", "corrupted, %"),
+    "gain_thresholds": ("thresholds adapted", "gain, points"),
+    "gain_norm": ("norms adapted", "gain, points"),
 }
 
 

@@ -7,6 +7,7 @@ perturbs images along the gradient, ``scoring.py`` sums the results of a run up.
 
 from step_ahsar.robustness.attacking import Attacker
 from step_ahsar.robustness.conditions import (
+    ADAPTED,
     CLEAN,
     CONDITIONS,
     CORRUPTIONS,
@@ -18,6 +19,7 @@ from step_ahsar.robustness.conditions import (
 from step_ahsar.robustness.scoring import SCORES, scores
 
 __all__ = [
+    "ADAPTED",
     "CLEAN",
     "CONDITIONS",
     "CORRUPTIONS",

@@ -1,10 +1,10 @@
-"""Conditions under which a trained model is tested, by name: ``jpeg:3``, ``time_steps:8``, ``threshold:0.8``."""
+"""Conditions under which a trained model is tested, by name: ``jpeg:3``, ``threshold:0.8``, ``jpeg:3+thresholds``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -18,6 +18,7 @@ from step_ahsar.robustness.perturbing import add_noise, quantise, scale_threshol
 
 CLEAN = "clean"
 CORRUPTIONS = "corruptions"  # stands for every corruption of the data at every severity
+ADAPTED = ("thresholds", "norm")  # what may be adapted to the test data without labels; behind a "+" in a name
 
 Change = Callable[[nn.Module], None]
 
@@ -32,6 +33,7 @@ class Condition:
         change: changes the trained model in place, if it does.
         attack: name of an attack of :mod:`step_ahsar.robustness.attacking`, if it is one.
         size: the largest change of a pixel by the attack, in 1/255.
+        adapt: what of the model is adapted to these data, one of :data:`ADAPTED`; None for nothing.
     """
 
     name: str
@@ -39,11 +41,12 @@ class Condition:
     change: Change | None = None
     attack: str | None = None
     size: float = 0.0
+    adapt: str | None = None
 
     @property
     def of_model(self) -> bool:
-        """Whether it is about the model and not about its data, so that some models do not have it."""
-        return self.change is not None or "model.time_steps" in self.settings
+        """Whether it is about the model and not about its data alone, so that some models do not have it."""
+        return self.change is not None or "model.time_steps" in self.settings or self.adapt is not None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def expand(names: Sequence[str], config: Config, spec: DatasetSpec) -> list[Cond
     """The conditions with these names, after the clean test set, each once.
 
     Args:
-        names: ``NAME:VALUE``, or ``corruptions`` for every corruption of this kind of data at every severity.
+        names: ``NAME:VALUE``, or ``corruptions`` for every corruption of this kind of data at every severity; with
+            ``+thresholds`` or ``+norm`` the model is adapted to the data. ``clean+...`` is the clean test set.
         config: the run's config.
         spec: its data set.
 
@@ -91,22 +95,35 @@ def expand(names: Sequence[str], config: Config, spec: DatasetSpec) -> list[Cond
     """
     found = {CLEAN: Condition(CLEAN)}
     for name in names:
-        for each in _corruptions(spec) if name == CORRUPTIONS else [name]:
-            found.setdefault(each, _condition(each, config, spec))
+        base, plus, adapt = name.partition("+")
+        if plus and adapt not in ADAPTED:
+            raise unknown(f"adaptation in condition {name!r}:", adapt, ADAPTED)
+        for each in _corruptions(spec) if base == CORRUPTIONS else [base]:
+            found.setdefault(each + plus + adapt, _adapted(_condition(each, config, spec), adapt))
     return list(found.values())
 
 
 def evaluations(name: str) -> int:
     """How many evaluations of the test set take as long as measuring a condition, roughly."""
     kind = name.partition(":")[0]
-    # One with its gradient takes about three times as long as one without.
-    return 1 + 3 * ATTACKS[kind].gradients if kind in ATTACKS else 1
+    # One with its gradient takes about three times as long as one without. Adapting thresholds goes through the data,
+    # too, and more than once where they are few.
+    return 1 + 3 * ATTACKS[kind].gradients if kind in ATTACKS else 1 + name.endswith("+thresholds")
 
 
 def check_installed(names: Iterable[str]) -> None:
     """Raises UserError if a library is missing that measuring these conditions needs."""
     if any(name.partition(":")[0] in ATTACKS for name in names):
         check_library()
+
+
+def _adapted(condition: Condition, adapt: str) -> Condition:
+    if not adapt:
+        return condition
+    name = f"{condition.name}+{adapt}"
+    if condition.attack is not None:
+        raise UserError(f"condition {name!r} does not apply: attacks are on the model as it was trained")
+    return replace(condition, name=name, adapt=adapt)
 
 
 def _corruptions(spec: DatasetSpec) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from step_ahsar.robustness.conditions import CLEAN, CONDITIONS
+from step_ahsar.robustness.conditions import ADAPTED, CLEAN, CONDITIONS
 
 # Names of the figures, and what they are.
 SCORES = {
@@ -17,6 +17,8 @@ SCORES = {
     "relative_mce": "the same with what each error exceeds the clean one by",
     "ece": "expected calibration error on the clean test set, 15 bins",
     "ece_corrupted": "the same under corruption: mean over severities, then over corruptions",
+    "gain_thresholds": "what the judged metric under corruption gains where thresholds are adapted to the test data",
+    "gain_norm": "what it gains where norms are",
 }
 
 Conditions = Mapping[str, dict[str, Any]]
@@ -42,6 +44,10 @@ def scores(found: Conditions, metric: str, reference: Conditions | None = None) 
     result |= {"corrupted": mean} | ({"relative": mean / clean} if clean else {})
     if calibrations := _by_corruption(calibration):
         result["ece_corrupted"] = fmean(fmean(each.values()) for each in calibrations.values())
+    for adapt in ADAPTED:
+        adapted = _by_corruption(values, f"+{adapt}")
+        if {kind: levels.keys() for kind, levels in adapted.items()} == {k: v.keys() for k, v in corrupted.items()}:
+            result[f"gain_{adapt}"] = fmean(fmean(each.values()) for each in adapted.values()) - mean
     if reference is not None:
         theirs = _values(reference, metric)
         result |= _corruption_errors(corrupted, clean, _by_corruption(theirs), theirs.get(CLEAN))
@@ -53,11 +59,14 @@ def _values(found: Conditions, metric: str) -> dict[str, float]:
     return {name: row["metrics"][metric] for name, row in found.items() if metric in (row["metrics"] or ())}
 
 
-def _by_corruption(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """The values of each corruption, by severity."""
+def _by_corruption(values: Mapping[str, float], adapted: str = "") -> dict[str, dict[str, float]]:
+    """The values of each corruption, by severity; ``adapted``: the end of their names."""
     found: dict[str, dict[str, float]] = {}
     for name, value in values.items():
-        kind, _, severity = name.partition(":")
+        base, plus, adapt = name.partition("+")
+        kind, _, severity = base.partition(":")
+        if plus + adapt != adapted:
+            continue
         if kind != CLEAN and kind not in CONDITIONS:
             found.setdefault(kind, {})[severity] = value
     return found

@@ -95,6 +95,38 @@ def test_a_model_that_cannot_have_a_condition_says_why(tmp_path):
     assert "time_steps:3: checkpoint" in said
 
 
+def test_thresholds_and_norms_are_adapted_to_the_data(run):
+    rates = engine.Run.existing(run).rates(1)
+    assert set(rates) == set(engine.read_result(run)["epochs"][-1]["layers"])
+    names = ["contrast:5", *(f"{name}+{each}" for name in ("clean", "contrast:5") for each in ("thresholds", "norm"))]
+    found = measure_conditions(run, names)
+    assert list(found) == ["clean", *names]
+    assert all(row["error"] is None for row in found.values())
+    rate = {name: row["firing_rate"] for name, row in found.items()}
+    assert len({json.dumps(each) for each in rate.values()}) == 6
+    stem = [value for name, value in rates.items() if name.startswith("patch_embed")]
+    assert rate["contrast:5+thresholds"]["stem"] == pytest.approx(sum(stem) / len(stem), rel=0.05)
+    assert abs(rate["contrast:5"]["stem"] / rate["contrast:5+thresholds"]["stem"] - 1) > 0.1
+    assert measure_conditions(run, names) == measured_conditions(run) == found
+    said = ok("evaluate", run, "--condition", "contrast:5", "--adapt", "norm")
+    assert [line.split()[0] for line in said.splitlines() if "contrast" in line] == ["contrast:5", "contrast:5+norm"]
+    assert len(measured_conditions(run)) == 6
+
+    wrong = {
+        "contrast:5+weights": "unknown adaptation in condition 'contrast:5+weights': 'weights'",
+        "fgsm:4+norm": "condition 'fgsm:4+norm' does not apply: attacks are on the model as it was trained",
+        "nothing:1+norm": "unknown condition of static data 'nothing'",
+    }
+    for name, why in wrong.items():
+        with pytest.raises(UserError, match=why.replace("+", r"\+")):
+            measure_conditions(run, [name])
+    (run / "rates.json").unlink()
+    assert (
+        "holds no firing rates of epoch 1 on clean data"
+        in measure_conditions(run, ["jpeg:1+thresholds"])["jpeg:1+thresholds"]["error"]
+    )
+
+
 def test_on_the_command_line(run, tmp_path):
     train(tiny(), tmp_path / "other")
     said = ok("evaluate", run, "--condition", "jpeg:5", "--condition", "jpeg:1", "--reference", tmp_path / "other")

@@ -1,0 +1,91 @@
+"""Adapting a trained model to the inputs that it is tested on: by its thresholds, or by the statistics of its norms.
+
+Neither sees a label. For thresholds see :mod:`step_ahsar.ahsar.adapting`. The rival takes the mean and the variance of
+each test batch in place of the norms' running averages (Nado et al., arXiv 2006.10963; Schneider et al., NeurIPS 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from step_ahsar.ahsar.adapting import adapt_thresholds
+from step_ahsar.data import Data
+from step_ahsar.engine.device import move
+from step_ahsar.errors import UserError
+from step_ahsar.measure.firing import FiringRateMeter
+from step_ahsar.neurons.norms import BATCH_NORMS
+from step_ahsar.tasks import Task
+
+_REFERENCE = 1024  # training samples over which rates are measured, at most
+
+
+@torch.no_grad()
+def training_rates(model: nn.Module, data: Data, accelerator: Accelerator) -> dict[str, float]:
+    """The firing rate of each layer on clean training data, by its name; the model is left in eval mode."""
+    model.eval()
+    with FiringRateMeter(model) as meter, accelerator.autocast():
+        for inputs, _ in data.reference_batches(_REFERENCE):
+            model(move(inputs, accelerator.device))
+    meter.join()
+    return {name: layer.rate for name, layer in meter.layers().items()}
+
+
+def adapt(
+    model: nn.Module,
+    task: Task,
+    batches: Iterable[tuple[Tensor, Any]],
+    rates: Mapping[str, float],
+    accelerator: Accelerator,
+) -> None:
+    """Adapts the thresholds of a model to the inputs of the batches."""
+
+    class Inputs:
+        """The inputs alone, on the device, as often as they are gone through."""
+
+        def __iter__(self) -> Iterator[Tensor]:
+            return (move(inputs, accelerator.device) for inputs, _ in batches)
+
+    first = next(iter(Inputs()))
+    with accelerator.autocast():
+        adapt_thresholds(model, Inputs(), rates=rates, batch_axis=task.batch_axis(first))
+
+
+def use_batch_statistics(model: nn.Module) -> None:
+    """Makes every batch norm of a model use the statistics of the batch, in eval mode too.
+
+    The running averages stay as they are.
+
+    Raises:
+        UserError: the model has no batch norm.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
+    if not norms:
+        raise UserError("the model has no batch norm whose statistics could be adapted")
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.register_forward_pre_hook(_train)
+        norm.register_forward_hook(_stop, always_call=True)
+
+
+def _train(norm: nn.Module, _: Any) -> None:
+    norm.training = True
+
+
+def _stop(norm: nn.Module, _: Any, __: Any) -> None:
+    norm.training = False
+
+
+def several(batches: Iterable[tuple[Tensor, Any]], task: Task) -> Iterator[tuple[Tensor, Any]]:
+    """The batches. Raises UserError for one of a single sample, whose statistics say nothing."""
+    for inputs, targets in batches:
+        if inputs.shape[task.batch_axis(inputs)] == 1:
+            raise UserError(
+                "norms cannot be adapted to a batch of 1, whose statistics are those of one sample; take another "
+                "data.batch_size, so that no batch of test data is left with a single one"
+            )
+        yield inputs, targets
