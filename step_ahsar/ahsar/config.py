@@ -41,6 +41,9 @@ class AHSARConfig:
         budget: firing rate of the whole model, in spikes per neuron and time step, each neuron counting alike, that
             thresholds hold from the start of training; or the rate of each group. Then groups are regulated, each by
             one factor on the thresholds of its layers; band, leak and diffusion have no say.
+        budget_ops: synaptic operations of one sample, on the mean, in place of a firing rate. The rate of the whole
+            model, ``Controller.budget``, is then moved until the operations are these: by the training engine, which
+            counts them; the controller cannot.
         shares: by which one budget is divided: relative rates of groups. Those that are not named have the defaults,
             :data:`SHARES`, or 1.
 
@@ -64,6 +67,7 @@ class AHSARConfig:
     calibrate: float | None = None
     calibrate_per: Literal["model", "group", "layer"] = "model"
     budget: float | Mapping[str, float] | None = None
+    budget_ops: float | None = None
     shares: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -87,10 +91,13 @@ class AHSARConfig:
         for name, rate in self._rates().items():
             if rate is None or not 0 < rate <= LOUDEST:
                 raise UserError(f"{name} must be a firing rate above 0 and at most {LOUDEST}, got {rate}")
-        if self.calibrate is not None and self.budget is not None:
-            raise UserError("ahsar.budget calibrates thresholds, too: give it or ahsar.calibrate, not both")
-        if self.gamma == 0 and (self.calibrate or self.budget):
-            raise UserError("ahsar.gamma is 0, which turns regulation off: leave ahsar.calibrate and ahsar.budget null")
+        if self.budget_ops is not None and not 0 < self.budget_ops < math.inf:
+            raise UserError(f"ahsar.budget_ops must be a number of operations > 0, got {self.budget_ops}")
+        given = [key for key in ("calibrate", "budget", "budget_ops") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise UserError(f"ahsar.{given[0]} and ahsar.{given[1]} both set the level of activity: give one of them")
+        if self.gamma == 0 and given:
+            raise UserError(f"ahsar.gamma is 0, which turns regulation off: leave ahsar.{given[0]} null")
         for group, share in self.shares.items():
             if not 0 < share < math.inf:
                 raise UserError(f"ahsar.shares.{group} must be > 0, got {share}")
@@ -114,7 +121,12 @@ class AHSARConfig:
     @property
     def calibrates(self) -> bool:
         """Whether thresholds are calibrated at the start."""
-        return self.calibrate is not None or self.budget is not None
+        return self.calibrate is not None or self.has_budget
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether firing rates of groups are held, in place of the law."""
+        return self.budget is not None or self.budget_ops is not None
 
     def _rates(self) -> dict[str, float | None]:
         """The rates that are asked for, by their keys."""

@@ -23,6 +23,7 @@ _FIXED = ("group", "low", "high", "unit", "asked")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 _ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
 _MANY_STEPS = 100  # steps of optimisers that do not hold the model, while it is trained, before this is said
+_FIRST_RATE = 0.05  # held under a budget of operations, until these are counted
 _SETTLED = 10  # steps after which every layer should have been seen
 
 # The controller of each regulated layer. Copies of a layer are in it only if the controller is copied along.
@@ -75,6 +76,8 @@ class Controller:
             :meth:`epoch_end` before the first step after an evaluation.
 
     Attributes:
+        budget: the firing rate of the whole model that is held now, or those of groups; None without a budget. Under a
+            budget of operations it is moved by whoever counts them.
         skipped: for each layer the number of observed rates that were not finite or not in [0, 1], [n]. They had no
             effect.
         self_made: whether the model created this controller by itself, because nobody had called ``regulate``.
@@ -115,6 +118,7 @@ class Controller:
         self.skipped = torch.zeros(n, dtype=torch.int64)
         self._h = torch.zeros(n)
         self._written = torch.ones(n)  # the scales as this controller left them
+        self.budget = config.budget if config.budget_ops is None else _FIRST_RATE
         self._unit, self._units, self._asked = self._divided()
         self._calibration = self._new_calibration()
         self._notice_loaded_scales()
@@ -183,8 +187,7 @@ class Controller:
 
         The last, [factors], are shares under one budget for the whole model, and nan where no rate was asked for.
         """
-        config = self.config
-        budget = config.budget
+        config, budget = self.config, self.budget
         if budget is None:
             unit, names = {
                 "model": (torch.zeros_like(self._group), ["model"]),
@@ -205,7 +208,7 @@ class Controller:
 
     def _levels(self, rate: Tensor, valid: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """The rates of what shares a factor, nan where no layer ran, and the rates that they are to have, [factors]."""
-        budget, n = self.config.budget, len(self._units)
+        budget, n = self.budget, len(self._units)
         weight = valid * (1 if budget is None else steps)  # of a budget each neuron counts alike
         of_unit = rate.new_zeros(n).index_add_(0, self._unit, weight.to(rate.dtype))
         level = torch.where(of_unit > 0, law.mean_by_group(rate, weight, self._unit, n), torch.nan)
@@ -261,7 +264,7 @@ class Controller:
                 self._change(self._calibration.changes(*self._levels(rate, valid, steps)))
             if self._calibration.done:
                 self._end(self._calibration)
-        elif config.budget is not None:
+        elif config.has_budget:
             change = config.k * law.towards(*self._levels(rate, valid, steps)).clamp(-REACH, REACH)
             self._change(change.nan_to_num())
         else:
@@ -281,7 +284,7 @@ class Controller:
             metric: validation metric, higher is better; None, or a value that is not finite, counts as no progress.
         """
         self._check_in_use()
-        if self._paused or self.config.gamma == 0 or self.config.budget is not None:
+        if self._paused or self.config.gamma == 0 or self.config.has_budget:
             return
         self._notice_loaded_scales()
         progress = 0.0
@@ -472,7 +475,7 @@ class Controller:
         tensors = {name: getattr(self, f"_{name}").clone() for name in _STATE}
         search = None if self._calibration is None else self._calibration.state_dict()
         rest = {"skipped": self.skipped.clone(), "best": self._best, "calibration": search, "names": list(self._names)}
-        return {**tensors, **rest}
+        return {**tensors, **rest, **({} if self.config.budget_ops is None else {"budget": self.budget})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
@@ -481,6 +484,8 @@ class Controller:
         for name in _STATE:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
+        if self.config.budget_ops is not None:
+            self.budget = state["budget"]
         search = state.get("calibration")  # states of earlier releases have none
         self._calibration = None if search is None else self._new_calibration()
         if self._calibration is not None and search is not None:

@@ -164,14 +164,24 @@ class RatePenaltyConfig(_Section):
     budget: Annotated[Positive, Field(lt=1)] | None = Field(
         default=None, description="firing rate, in spikes per neuron and time step, above which the loss is raised"
     )
+    budget_ops: Positive | None = Field(
+        default=None, description="in place of budget: synaptic operations of a sample above which the loss is raised"
+    )
     weight: NotNegative = Field(default=0.0, description="weight of the penalty in the first step")
     gain: NotNegative = Field(
         default=0.3, description="change of the weight per step and relative excess over the budget; 0 = constant"
     )
     most: Positive = Field(default=200.0, description="largest weight")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a penalty."""
+        return self.budget is not None or self.budget_ops is not None
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.budget is not None and self.budget_ops is not None:
+            raise UserError("train.rate_penalty.budget and train.rate_penalty.budget_ops both set a budget: give one")
         if self.weight > self.most:
             raise UserError(
                 f"train.rate_penalty.weight must be <= train.rate_penalty.most, got {self.weight:g} > {self.most:g}"

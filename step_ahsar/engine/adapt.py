@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from step_ahsar.ahsar.adapting import adapt_thresholds
 from step_ahsar.data import Data
@@ -55,29 +56,29 @@ def adapt(
         adapt_thresholds(model, Inputs(), rates=rates, batch_axis=task.batch_axis(first))
 
 
-def use_batch_statistics(model: nn.Module) -> None:
+def use_batch_statistics(model: nn.Module) -> list[RemovableHandle]:
     """Makes every batch norm of a model use the statistics of the batch, in eval mode too.
 
     The running averages stay as they are.
 
-    Raises:
-        UserError: the model has no batch norm.
+    Returns:
+        Hooks, without which all is as before; none if the model has no batch norm.
     """
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS)]
-    if not norms:
-        raise UserError("the model has no batch norm whose statistics could be adapted")
-    for norm in norms:
-        norm.momentum = 0.0
-        norm.register_forward_pre_hook(_train)
-        norm.register_forward_hook(_stop, always_call=True)
+    return [hook for norm in norms for hook in _with_batch_statistics(norm)]
 
 
-def _train(norm: nn.Module, _: Any) -> None:
-    norm.training = True
+def _with_batch_statistics(norm: nn.Module) -> tuple[RemovableHandle, RemovableHandle]:
+    before: list[Any] = []
 
+    def train(_: nn.Module, __: Any) -> None:
+        before.append((norm.training, norm.momentum))
+        norm.training, norm.momentum = True, 0.0  # type: ignore[assignment]  # a momentum of 0 keeps the averages
 
-def _stop(norm: nn.Module, _: Any, __: Any) -> None:
-    norm.training = False
+    def stop(*_: Any) -> None:
+        norm.training, norm.momentum = before.pop()
+
+    return norm.register_forward_pre_hook(train), norm.register_forward_hook(stop, always_call=True)
 
 
 def several(batches: Iterable[tuple[Tensor, Any]], task: Task) -> Iterator[tuple[Tensor, Any]]:

@@ -136,7 +136,8 @@ def _measure(
             attacker = Attacker(model, mean, std, len(data.classes))
             batches = attacker.batches(batches, condition.attack, condition.size)
         if condition.adapt == "norm":
-            use_batch_statistics(model)
+            if not use_batch_statistics(model):
+                raise UserError("the model has no batch norm whose statistics could be adapted")
             batches = several(batches, task)
         if condition.adapt == "thresholds":
             adapt(model, task, batches, rates(), accelerator)

@@ -15,6 +15,7 @@ from step_ahsar import ranks
 from step_ahsar.config import Config
 from step_ahsar.data import Batches, derive_seed, seeded
 from step_ahsar.engine.device import move
+from step_ahsar.engine.operations_budget import keep_to_budget, start_on_budget
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.neurons.norms import BATCH_NORMS
 from step_ahsar.passes import without_traces
@@ -48,8 +49,13 @@ class EpochResult:
 
 
 def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config) -> None:
-    """Sets thresholds on the first of the batches before training, if the config asks for it."""
-    if state.controller is None or not config.ahsar.calibrates:
+    """Sets thresholds, and the rates of a budget of operations, on the first batch before training, if it is asked for.
+
+    Raises:
+        Uncountable: there is a budget of operations, and the model has some that cannot be counted.
+    """
+    calibrates = state.controller is not None and config.ahsar.calibrates
+    if not (calibrates or config.train.rate_penalty.is_on):
         return
     ((inputs, targets),) = batches.first(1)
     inputs, targets = move(inputs, state.device), move(targets, state.device)
@@ -59,8 +65,22 @@ def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config
         with state.accelerator.autocast():
             task.loss(state.model, inputs, targets)
 
-    with seeded(config.seed, "calibrate"):
+    def set_thresholds() -> None:
+        assert state.controller is not None
         state.controller.calibrate(forward)
+
+    with seeded(config.seed, "calibrate"):
+        if calibrates:
+            set_thresholds()
+        start_on_budget(state, task, inputs, config, set_thresholds if calibrates else None)
+
+
+def follow_operations(state: TrainingState, task: Task, batches: Batches, config: Config) -> None:
+    """Counts operations on the first of the batches and moves the rates that are held, if they have a budget."""
+    if config.ahsar.budget_ops is None and config.train.rate_penalty.budget_ops is None:
+        return
+    ((inputs, _),) = batches.first(1)
+    keep_to_budget(state, task, move(inputs, state.device), config)
 
 
 @torch.no_grad()

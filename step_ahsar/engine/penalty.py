@@ -20,6 +20,8 @@ from step_ahsar import ranks
 from step_ahsar.config import RatePenaltyConfig
 from step_ahsar.neurons import SpikingNeuron
 
+_FIRST_RATE = 0.05  # the budget until operations are counted
+
 
 class RatePenalty:
     """The penalty of one model. It counts the spikes of the forward passes within its block.
@@ -29,14 +31,16 @@ class RatePenalty:
         config: the budget and the constants.
 
     Attributes:
+        budget: b. Under a budget of operations it is moved, see :mod:`step_ahsar.engine.operations_budget`.
         weight: w.
         rate: r of the last step, over all processes, in spikes per neuron and time step; each neuron of the model
             counts alike, and integer spikes are divided by their maximum.
     """
 
     def __init__(self, model: nn.Module, config: RatePenaltyConfig) -> None:
-        assert config.budget is not None, "without a budget there is no penalty"
-        self._budget, self._config = config.budget, config
+        assert config.is_on, "without a budget there is no penalty"
+        self._config = config
+        self.budget = _FIRST_RATE if config.budget is None else config.budget
         self.weight, self.rate = config.weight, 0.0
         self._layers = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -70,19 +74,20 @@ class RatePenalty:
         joined = ranks.mean(rate.detach(), weight=samples)
         self._rates.append(joined)
         # relu(r - b) of the joined batch: of several processes each adds its share of r where all together exceed b.
-        return self.weight * torch.where(joined > self._budget, rate - self._budget, torch.zeros_like(rate))
+        return self.weight * torch.where(joined > self.budget, rate - self.budget, torch.zeros_like(rate))
 
     def step(self) -> None:
         """Moves the weight. To be called once after each step of the optimiser."""
         self.rate = torch.stack(self._rates).mean().item()
         self._rates = []
-        moved = self.weight + self._config.gain * (self.rate / self._budget - 1)
+        moved = self.weight + self._config.gain * (self.rate / self.budget - 1)
         self.weight = min(max(moved, 0.0), self._config.most)
 
     def state_dict(self) -> dict[str, Any]:
         """What training continues from."""
-        return {"weight": self.weight, "rate": self.rate}
+        return {"weight": self.weight, "rate": self.rate, "budget": self.budget}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`."""
         self.weight, self.rate = state["weight"], state["rate"]
+        self.budget = state.get("budget", self.budget)  # states of earlier releases have none

@@ -75,7 +75,7 @@ class TrainingState:
             cooldown_epochs=train.cooldown_epochs,
         )
         ema = ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None
-        penalty = None if train.rate_penalty.budget is None else RatePenalty(model, train.rate_penalty)
+        penalty = RatePenalty(model, train.rate_penalty) if train.rate_penalty.is_on else None
         trained, prepared = accelerator.prepare(model, optimizer)
         memory = PeakMemory(accelerator.device)
         return cls(accelerator, model, trained, controller, prepared, scheduler, ema, penalty, memory)

@@ -23,7 +23,7 @@ from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
 from step_ahsar.engine.checkpoint import Checkpoint
 from step_ahsar.engine.device import create_accelerator
-from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, calibrate, recalibrate_norms, train_epoch
+from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, calibrate, follow_operations, recalibrate_norms, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
@@ -171,6 +171,7 @@ def _train(
                     break
                 began = perf_counter()
                 trained = train_epoch(state, task, batches(epoch), config, epoch, on_step if ranks.is_main() else None)
+                follow_operations(state, task, batches(epoch), config)
                 recalibrate_norms(state, task, batches(epoch), config, epoch)
                 found = measure(state.judged, task, judging, state.accelerator)
                 row = record.epoch_row(epoch, task.metric, trained, found)

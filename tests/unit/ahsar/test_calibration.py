@@ -226,7 +226,7 @@ def test_what_cannot_be_calibrated(recwarn):
         ({"budget": {"mlp": 0.7}}, r"ahsar.budget.mlp must be a firing rate above 0 and at most 0\.45, got 0\.7"),
         ({"budget": {"mlp": None}}, "ahsar.budget.mlp must be a firing rate above 0 and at most 0\\.45, got None"),
         ({"budget": {}}, "ahsar.budget names no group"),
-        ({"budget": 0.1, "calibrate": 0.1}, "ahsar.budget calibrates thresholds, too"),
+        ({"budget": 0.1, "calibrate": 0.1}, "ahsar.calibrate and ahsar.budget both set the level of activity"),
         ({"budget": 0.1, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
         ({"shares": {"mlp": 0.0}}, r"ahsar.shares.mlp must be > 0, got 0\.0"),
         ({"calibrate_per": "block"}, "ahsar.calibrate_per must be model, group or layer, got 'block'"),

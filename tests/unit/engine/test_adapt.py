@@ -47,9 +47,14 @@ def test_norms_in_front_of_neurons_and_those_with_factors_of_steps():
     assert torch.allclose(norm(y), expected, atol=1e-6)
 
 
-def test_a_model_without_norms():
-    with pytest.raises(UserError, match="has no batch norm whose statistics could be adapted"):
-        use_batch_statistics(nn.Linear(2, 2))
+def test_without_the_hooks_all_is_as_before():
+    norm, x = nn.BatchNorm2d(3).eval(), 5 + torch.randn(4, 3, 6, 6)
+    expected = norm(x)
+    for hook in use_batch_statistics(norm):
+        hook.remove()
+    assert torch.equal(norm(x), expected)
+    assert norm.momentum == 0.1
+    assert not use_batch_statistics(nn.Linear(2, 2))
 
 
 def test_a_batch_of_one_sample():
