@@ -34,6 +34,12 @@ class AHSARConfig:
             only balances them.
         gain: where the gain acts: in the "exponent", where it widens and narrows the scales, or on the "threshold",
             as a factor of all thresholds of the group, which the slow loop moves towards the band.
+        rest_after: number of epochs after which all thresholds rest; None to regulate throughout.
+        placebo: a control: deviations are random numbers from [-1, 1], so that thresholds move within the same range,
+            but not towards anything.
+        thresholds_of: folder of a finished run of the same model, with whose last threshold scales training begins; a
+            "{seed}" in it stands for the seed of the run. The training engine reads them; with k, leak and mu 0 they
+            rest.
         calibrate: mean firing rate, in spikes per neuron and time step, to which the first batch sets the thresholds
             before training, whatever they were given as; None trains from the given ones.
         calibrate_per: what shares one factor of the calibration, and one mean rate: the whole "model", each "group", or
@@ -64,6 +70,9 @@ class AHSARConfig:
     mu: float = 0.05
     centre: Literal["band", "layers"] = "band"
     gain: Literal["exponent", "threshold"] = "exponent"
+    rest_after: int | None = None
+    placebo: bool = False
+    thresholds_of: str | None = None
     calibrate: float | None = None
     calibrate_per: Literal["model", "group", "layer"] = "model"
     budget: float | Mapping[str, float] | None = None
@@ -93,11 +102,18 @@ class AHSARConfig:
                 raise UserError(f"{name} must be a firing rate above 0 and at most {LOUDEST}, got {rate}")
         if self.budget_ops is not None and not 0 < self.budget_ops < math.inf:
             raise UserError(f"ahsar.budget_ops must be a number of operations > 0, got {self.budget_ops}")
-        given = [key for key in ("calibrate", "budget", "budget_ops") if getattr(self, key) is not None]
+        levels = ("calibrate", "budget", "budget_ops", "thresholds_of")
+        given = [key for key in levels if getattr(self, key) is not None]
         if len(given) > 1:
             raise UserError(f"ahsar.{given[0]} and ahsar.{given[1]} both set the level of activity: give one of them")
         if self.gamma == 0 and given:
             raise UserError(f"ahsar.gamma is 0, which turns regulation off: leave ahsar.{given[0]} null")
+        if self.rest_after is not None and self.rest_after < 1:
+            raise UserError(f"ahsar.rest_after must be an epoch >= 1, got {self.rest_after}; without updates use k: 0")
+        if self.placebo and self.has_budget:
+            raise UserError(
+                "ahsar.placebo is about the law, and under a budget thresholds follow another: give one of them"
+            )
         for group, share in self.shares.items():
             if not 0 < share < math.inf:
                 raise UserError(f"ahsar.shares.{group} must be > 0, got {share}")

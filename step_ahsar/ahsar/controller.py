@@ -124,7 +124,9 @@ class Controller:
         self._notice_loaded_scales()
         self._best: float | None = None
         self._paused = False
-        self._steps = 0
+        self._steps = self._epochs = 0
+        # All processes have drawn their weights from one seed, and so draw the same numbers here.
+        self._random = torch.Generator("cpu").manual_seed(torch.initial_seed()) if config.placebo else None
         self._epoch_ended = False  # whether the model was evaluated and then trained, since the last step
         self._steps_of_others = 0  # of optimisers that hold no parameter of the model, since the last step
         vars(model)[_KEPT_AS] = self
@@ -264,6 +266,8 @@ class Controller:
                 self._change(self._calibration.changes(*self._levels(rate, valid, steps)))
             if self._calibration.done:
                 self._end(self._calibration)
+        elif self._rests:
+            pass
         elif config.has_budget:
             change = config.k * law.towards(*self._levels(rate, valid, steps)).clamp(-REACH, REACH)
             self._change(change.nan_to_num())
@@ -278,13 +282,16 @@ class Controller:
 
     @torch.no_grad()
     def epoch_end(self, metric: float | None = None) -> None:
-        """The slow loop. Call it once per epoch, after validation. Under a budget it does nothing.
+        """The slow loop. Call it once per epoch, after validation. Under a budget it does nothing but count epochs.
 
         Args:
             metric: validation metric, higher is better; None, or a value that is not finite, counts as no progress.
         """
         self._check_in_use()
-        if self._paused or self.config.gamma == 0 or self.config.has_budget:
+        if self._paused:
+            return
+        self._epochs += 1
+        if self.config.gamma == 0 or self.config.has_budget or self._rests:
             return
         self._notice_loaded_scales()
         progress = 0.0
@@ -293,7 +300,9 @@ class Controller:
                 progress = max(-1.0, min(1.0, (metric - self._best) / max(abs(self._best), 1e-12)))
             self._best = metric if self._best is None else max(self._best, metric)
         config = self.config
-        if config.gain == "threshold":  # it raises or lowers all thresholds, so the deviations keep their signs
+        if (
+            config.gain == "threshold" and not config.placebo
+        ):  # it raises or lowers all thresholds, so the deviations keep their signs
             d, power = law.deviation(self._rate, self._low, self._high, config.eps), 1
         else:
             d, power = self._deviation(self._seen), 2
@@ -303,10 +312,17 @@ class Controller:
 
     def _deviation(self, counted: Tensor) -> Tensor:
         """The deviation of each layer from its band, or from the mean running rate of the layers ``counted``, [n]."""
+        if self._random is not None:
+            return 2 * torch.rand(len(self._h), generator=self._random, device="cpu").to(self._h) - 1
         low, high = self._low, self._high
         if self.config.centre == "layers":
             low = high = law.mean_by_group(self._rate, counted, self._group, len(self.groups))[self._group]
         return law.deviation(self._rate, low, high, self.config.eps)
+
+    @property
+    def _rests(self) -> bool:
+        """Whether thresholds rest because enough epochs have ended."""
+        return self.config.rest_after is not None and self._epochs >= self.config.rest_after
 
     def _rates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Firing rates since the last iteration, over all processes; which are valid; neurons times steps. [n] each."""
@@ -474,8 +490,12 @@ class Controller:
         """The controller's state. The scales are in the model's state dict. A run resumes from both bit for bit."""
         tensors = {name: getattr(self, f"_{name}").clone() for name in _STATE}
         search = None if self._calibration is None else self._calibration.state_dict()
-        rest = {"skipped": self.skipped.clone(), "best": self._best, "calibration": search, "names": list(self._names)}
-        return {**tensors, **rest, **({} if self.config.budget_ops is None else {"budget": self.budget})}
+        rest: dict[str, Any] = {"skipped": self.skipped.clone(), "best": self._best, "names": list(self._names)}
+        rest |= {"calibration": search}
+        rest |= {"epochs": self._epochs} if self.config.rest_after is not None else {}
+        rest |= {"budget": self.budget} if self.config.budget_ops is not None else {}
+        rest |= {"random": self._random.get_state()} if self._random is not None else {}
+        return tensors | rest
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
@@ -484,8 +504,12 @@ class Controller:
         for name in _STATE:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
+        if self.config.rest_after is not None:
+            self._epochs = state["epochs"]
         if self.config.budget_ops is not None:
             self.budget = state["budget"]
+        if self._random is not None:
+            self._random.set_state(state["random"].cpu())
         search = state.get("calibration")  # states of earlier releases have none
         self._calibration = None if search is None else self._new_calibration()
         if self._calibration is not None and search is not None:

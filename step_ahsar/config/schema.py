@@ -167,6 +167,11 @@ class RatePenaltyConfig(_Section):
     budget_ops: Positive | None = Field(
         default=None, description="in place of budget: synaptic operations of a sample above which the loss is raised"
     )
+    band: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = Field(
+        default=None,
+        description="in place of a budget: [lo, hi] of each layer's rate, outside of which the loss is raised, on the "
+        "mean over layers; its weight is constant",
+    )
     weight: NotNegative = Field(default=0.0, description="weight of the penalty in the first step")
     gain: NotNegative = Field(
         default=0.3, description="change of the weight per step and relative excess over the budget; 0 = constant"
@@ -176,12 +181,20 @@ class RatePenaltyConfig(_Section):
     @property
     def is_on(self) -> bool:
         """Whether there is a penalty."""
-        return self.budget is not None or self.budget_ops is not None
+        return bool(self._given)
+
+    @property
+    def _given(self) -> list[str]:
+        return [key for key in ("budget", "budget_ops", "band") if getattr(self, key) is not None]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.budget is not None and self.budget_ops is not None:
-            raise UserError("train.rate_penalty.budget and train.rate_penalty.budget_ops both set a budget: give one")
+        if len(given := self._given) > 1:
+            raise UserError(f"train.rate_penalty.{given[0]} and train.rate_penalty.{given[1]}: give one of them")
+        if self.band is not None and not self.band[0] < self.band[1]:
+            raise UserError(f"train.rate_penalty.band must be [lo, hi] with 0 <= lo < hi <= 1, got {self.band}")
+        if self.band is not None and not self.weight:
+            raise UserError("train.rate_penalty.band has a constant weight: set train.rate_penalty.weight > 0")
         if self.weight > self.most:
             raise UserError(
                 f"train.rate_penalty.weight must be <= train.rate_penalty.most, got {self.weight:g} > {self.most:g}"

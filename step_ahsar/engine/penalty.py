@@ -5,6 +5,10 @@ below it, as the multiplier of a constraint does in dual ascent:
 
     loss + w relu(r - b),    w <- clip(w + gain (r / b - 1), 0, most) after every step
 
+A band in place of a budget is a control of AHSAR: a constant weight draws the rate r_l of each layer into [lo, hi]:
+
+    loss + w mean_l (relu(r_l - hi) + relu(lo - r_l))
+
 AHSAR changes neither loss nor gradients; this changes both, so it is an option of training by itself, for any neuron.
 """
 
@@ -45,11 +49,11 @@ class RatePenalty:
         self._layers = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._spikes: list[Tensor] = []  # of every layer, in the last block
-        self._neurons = 0  # the number of neurons, times time steps and samples, that they are of
+        self._neurons: list[int] = []  # the number of neurons, times time steps and samples, that they are of
         self._rates: list[Tensor] = []  # of the blocks since the last step
 
     def __enter__(self) -> RatePenalty:
-        self._spikes, self._neurons = [], 0
+        self._spikes, self._neurons = [], []
         self._hooks = [layer.register_forward_hook(self._count) for layer in self._layers]
         return self
 
@@ -61,7 +65,7 @@ class RatePenalty:
         assert isinstance(neuron, SpikingNeuron)
         counted = spikes.abs() if neuron.signed else spikes
         self._spikes.append(counted.sum(dtype=torch.promote_types(spikes.dtype, torch.float32)) / neuron.max_spikes)
-        self._neurons += spikes.numel()
+        self._neurons.append(spikes.numel())
 
     def term(self, samples: int) -> Tensor:
         """What is added to the loss of the forward passes in the last block, 0-d.
@@ -69,17 +73,31 @@ class RatePenalty:
         Args:
             samples: the number of this process's samples in them.
         """
-        rate = torch.stack(self._spikes).sum() / self._neurons
-        self._spikes = []
+        spikes = torch.stack(self._spikes)
+        neurons = spikes.new_tensor(self._neurons)
+        self._spikes, self._neurons = [], []
+        rate = spikes.sum() / neurons.sum()
         joined = ranks.mean(rate.detach(), weight=samples)
         self._rates.append(joined)
+        if self._config.band is not None:
+            return self.weight * self._outside(spikes / neurons, samples).mean()
         # relu(r - b) of the joined batch: of several processes each adds its share of r where all together exceed b.
         return self.weight * torch.where(joined > self.budget, rate - self.budget, torch.zeros_like(rate))
 
+    def _outside(self, rates: Tensor, samples: int) -> Tensor:
+        """How far each layer's rate is outside of the band, [layers]."""
+        assert self._config.band is not None
+        low, high = self._config.band
+        joined = ranks.mean(rates.detach(), weight=samples)
+        above = torch.where(joined > high, rates - high, torch.zeros_like(rates))
+        return torch.where(joined < low, low - rates, above)
+
     def step(self) -> None:
-        """Moves the weight. To be called once after each step of the optimiser."""
+        """Moves the weight, unless there is a band. To be called once after each step of the optimiser."""
         self.rate = torch.stack(self._rates).mean().item()
         self._rates = []
+        if self._config.band is not None:
+            return
         moved = self.weight + self._config.gain * (self.rate / self.budget - 1)
         self.weight = min(max(moved, 0.0), self._config.most)
 

@@ -26,6 +26,7 @@ from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, calibrate, follow_operations, recalibrate_norms, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
 from step_ahsar.engine.run import Run
+from step_ahsar.engine.starting import begin_with_thresholds
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.engine.track import check_trackers, tracking
 from step_ahsar.errors import UserError
@@ -164,6 +165,7 @@ def _train(
 
     try:
         if not rows:
+            begin_with_thresholds(state, config)
             calibrate(state, task, batches(1), config)
         with tracking(config, track, run.path, rows, state.accelerator) as trackers:
             for epoch in range(len(rows) + 1, config.train.epochs + 1):

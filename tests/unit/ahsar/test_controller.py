@@ -765,3 +765,85 @@ def test_the_slow_loop_runs_when_training_goes_on_after_an_evaluation():
     once = controller.gammas()["mlp"]
     assert once == gains[2]
     controller.release()
+
+
+# -- controls ----------------------------------------------------------------------------------------------------------
+
+
+def test_thresholds_rest_after_so_many_epochs():
+    model = Net()
+    controller = regulate(model, config=AHSARConfig(rest_after=2))
+    for epoch in range(2):
+        observe(model, 0.9, 0.0, 0.9)
+        before = scales(controller)
+        controller.step()
+        assert all(now != was for now, was in zip(scales(controller), before, strict=True))
+        controller.epoch_end(0.5 + epoch)
+    at_rest, gains = scales(controller), controller.gammas()
+    again = regulate(other := Net(), config=AHSARConfig(rest_after=2))
+    other.load_state_dict(model.state_dict())
+    again.load_state_dict(controller.state_dict())
+    for each, given in ((model, controller), (other, again)):
+        observe(each, 0.9, 0.0, 0.9)
+        given.step()
+        given.epoch_end(0.1)
+        assert scales(given) == pytest.approx(at_rest)
+        assert given.gammas() == gains
+    assert controller.layers()["neurons.1"]["rate"] == 0.0  # rates are still told
+
+
+def test_a_budget_rests_too():
+    controller = regulate(model := Net(), config=AHSARConfig(budget=0.1, rest_after=1))
+    controller.epoch_end(0.1)
+    controller._calibration = None
+    observe(model, 0.9, 0.0, 0.9)
+    controller.step()
+    assert scales(controller) == [1.0, 1.0, 1.0]
+
+
+def test_a_placebo_does_not_look_at_rates():
+    """It moves as far as the law can, and in the same way whatever the layers do."""
+
+    def moved(rates, seed=0, steps=100):
+        model = Net()
+        torch.manual_seed(seed)
+        controller = regulate(model, config=AHSARConfig(placebo=True, leak=0, diffusion=0))
+        trace = []
+        for _ in range(steps):
+            observe(model, *rates)
+            controller.step()
+            trace.append(controller._h.tolist())
+        controller.epoch_end(0.5)
+        return torch.tensor(trace), scales(controller), controller.gammas()
+
+    trace, found, gains = moved((0.3, 0.3, 0.3))
+    assert moved((0.0, 0.9, 0.5))[1:] == (found, gains)
+    assert moved((0.3, 0.3, 0.3), seed=1)[1] != found
+    steps = trace.diff(dim=0)
+    assert steps.abs().max() <= 0.2 * math.tanh(1) + 1e-6
+    assert steps.mean().abs() < 0.03
+    assert len({round(scale, 4) for scale in found}) == 3
+
+
+def test_a_placebo_goes_on_from_its_state():
+    straight, resumed = Net(), Net()
+    config = AHSARConfig(placebo=True)
+    controller, again = regulate(straight, config=config), regulate(resumed, config=config)
+    observe(straight, 0.3, 0.3, 0.3)
+    controller.step()
+    resumed.load_state_dict(straight.state_dict())
+    again.load_state_dict(controller.state_dict())
+    for model, given in ((straight, controller), (resumed, again)):
+        observe(model, 0.3, 0.3, 0.3)
+        given.step()
+    assert scales(again) == scales(controller)
+    assert scales(controller_of(copy.deepcopy(straight))) == scales(controller)
+
+
+def test_controls_that_contradict_each_other():
+    with pytest.raises(UserError, match=r"ahsar.rest_after must be an epoch >= 1, got 0; without updates use k: 0"):
+        AHSARConfig(rest_after=0)
+    with pytest.raises(UserError, match=r"ahsar.placebo is about the law, and under a budget"):
+        AHSARConfig(placebo=True, budget=0.1)
+    with pytest.raises(UserError, match=r"ahsar.calibrate and ahsar.thresholds_of both set"):
+        AHSARConfig(calibrate=0.2, thresholds_of="runs/x")

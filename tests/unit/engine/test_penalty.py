@@ -100,6 +100,38 @@ def test_it_goes_on_from_its_state():
     assert (other.weight, other.rate) == (given.weight, given.rate) == (pytest.approx(11.2), 1.0)
 
 
+def test_a_band_draws_each_layer_into_it():
+    """Rates 0.5, 0.1 and 0.3 of layers of different sizes, band [0.2, 0.4]: (0.1 + 0.1 + 0) / 3, and no steering."""
+    model = nn.ModuleList([Values(), Values(), Values()])
+    inputs = [torch.zeros(1, 1, 10), torch.zeros(1, 1, 100), torch.zeros(1, 1, 10)]
+    for x, number in zip(inputs, (5, 10, 3), strict=True):
+        x[..., :number] = 1.0
+        x.requires_grad_()
+    given = RatePenalty(model, RatePenaltyConfig(band=[0.2, 0.4], weight=2.0))
+    with given:
+        for layer, x in zip(model, inputs, strict=True):
+            layer(x)
+    term = given.term(1)
+    assert term.item() == pytest.approx(2 * 0.2 / 3)
+    term.backward()
+    assert [x.grad.unique().tolist() for x in inputs] == [pytest.approx([g]) for g in (2 / 30, -2 / 300, 0.0)]
+    given.step()
+    assert (given.weight, given.rate) == (2.0, pytest.approx(18 / 120))
+
+
+def test_what_a_band_needs():
+    for options, why in (
+        ({"band": [0.2, 0.4]}, "has a constant weight: set train.rate_penalty.weight > 0"),
+        ({"band": [0.4, 0.2], "weight": 1.0}, "must be .lo, hi. with 0 <= lo < hi <= 1, got .0.4, 0.2."),
+        (
+            {"band": [0.2, 0.4], "budget": 0.1},
+            "train.rate_penalty.budget and train.rate_penalty.band: give one of them",
+        ),
+    ):
+        with pytest.raises(UserError, match=why):
+            Config().with_values({"train.rate_penalty": options})
+
+
 def test_passes_outside_of_the_block_do_not_count():
     given = penalty(layer := Values())
     layer(torch.ones(1, 1, 4))

@@ -1,0 +1,42 @@
+"""Beginning with the thresholds of another run: a control, which tells what they are from how they came about."""
+
+from pathlib import Path
+
+from step_ahsar import ranks
+from step_ahsar.config import Config, differences
+from step_ahsar.engine.run import Run
+from step_ahsar.engine.state import TrainingState
+from step_ahsar.errors import UserError, shortened
+
+
+def begin_with_thresholds(state: TrainingState, config: Config) -> None:
+    """Sets the threshold scales to those of the run that ``ahsar.thresholds_of`` names, if it names one.
+
+    Raises:
+        UserError: there is no such run, it has not ended well, or its model is another one.
+    """
+    if config.ahsar.thresholds_of is None or state.controller is None:
+        return
+    path = Path(config.ahsar.thresholds_of.replace("{seed}", str(config.seed)))
+    scales = ranks.agreed(lambda: _scales(path, config))
+    layers = state.controller.layers()
+    if scales.keys() != layers.keys():
+        raise UserError(f"ahsar.thresholds_of: the regulated layers of {path} are not those of this model")
+    for name, scale in scales.items():
+        state.model.get_submodule(name).threshold_scale.fill_(scale)  # type: ignore[operator]
+
+
+def _scales(path: Path, config: Config) -> dict[str, float]:
+    """The threshold scales of a run after its last epoch, by the layer's name."""
+    try:
+        run = Run.existing(path)
+        result = run.result()
+    except UserError as fault:
+        raise UserError(f"ahsar.thresholds_of: {fault}") from None
+    if result is None or result["status"] != "ok":
+        raise UserError(f"ahsar.thresholds_of: the run in {path} has not ended, or not well")
+    if differing := differences(run.config.to_dict()["model"], config.to_dict()["model"]):
+        what = shortened(differing, limit=3, separator="; ")
+        raise UserError(f"ahsar.thresholds_of: the model of {path} is another one: {what}")
+    layers = result["epochs"][-1]["layers"]
+    return {name: layer["threshold_scale"] for name, layer in layers.items() if layer["threshold_scale"] is not None}

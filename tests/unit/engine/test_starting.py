@@ -1,0 +1,56 @@
+"""Beginning with the thresholds of another run."""
+
+import pytest
+
+from step_ahsar.config import Config
+from step_ahsar.data import open_data
+from step_ahsar.engine import train
+from step_ahsar.engine.device import create_accelerator
+from step_ahsar.engine.starting import begin_with_thresholds
+from step_ahsar.engine.train import prepare
+from step_ahsar.errors import UserError
+
+TINY = {
+    "data.img_size": 8,
+    "data.train_limit": 64,
+    "data.test_limit": 20,
+    "data.batch_size": 32,
+    "model.args": {"dim": 16, "heads": 2, "depth": 1},
+    "model.time_steps": 2,
+    "model.neuron": "ahsar",
+    "train.epochs": 2,
+}
+REST = {"ahsar.k": 0.0, "ahsar.leak": 0.0, "ahsar.mu": 0.0, "ahsar.diffusion": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+
+
+def scales(result):
+    return {name: layer["threshold_scale"] for name, layer in result["epochs"][-1]["layers"].items()}
+
+
+def test_they_are_those_of_the_run_with_the_same_seed(tmp_path):
+    config = Config().with_values(TINY | {"seed": 3})
+    ended = scales(train(config, tmp_path / "first-3"))
+    assert len(set(ended.values())) > 3
+    again = config.with_values({"ahsar.thresholds_of": str(tmp_path / "first-{seed}"), **REST})
+    found = scales(train(again, tmp_path / "second"))
+    assert found == pytest.approx(ended)
+    with pytest.raises(UserError, match=r"ahsar.thresholds_of: .*first-4 holds no run"):
+        train(again.with_values({"seed": 4}), tmp_path / "third")
+    other = again.with_values({"model.time_steps": 3})
+    with pytest.raises(UserError, match=r"the model of .*first-3 is another one: model.time_steps is 2|time_steps"):
+        train(other, tmp_path / "fourth")
+    (tmp_path / "first-3" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"the run in .*first-3 has not ended, or not well"):
+        train(again, tmp_path / "fifth")
+
+
+def test_without_a_run_nothing_is_changed():
+    config = Config().with_values(TINY)
+    _, state = prepare(config, open_data(config), create_accelerator(None))
+    begin_with_thresholds(state, config)
+    assert {layer["threshold_scale"] for layer in state.controller.layers().values()} == {1.0}
