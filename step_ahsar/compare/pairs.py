@@ -20,7 +20,7 @@ _REGULATION = ("model.base", "ahsar.")
 _INCOMPARABLE = ("task", "data.name", "data.root")
 _THRESHOLDS = ("model.threshold", "model.attn_threshold")
 _PENALTY = "train.rate_penalty."
-_BUDGET = _PENALTY + "budget"  # none is no penalty
+_BUDGETS = tuple(_PENALTY + key for key in ("budget", "budget_ops", "band"))  # where all are none there is no penalty
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Pair:
     Args:
         cell: an entry of `cells` of a summary.
         control: another one.
-        factor: the dotted key in which they differ.
+        factor: the dotted key in which they differ, or the section.
         chosen_from: the cells among which the control is to be the best in validation, ``control`` being one of them;
             empty if there was no choice.
         differs: settings besides the factor that differ, {key: (value of the cell, value of the control)}: thresholds
@@ -61,13 +61,15 @@ def pairs_of(cells: Sequence[Cell], factors: Sequence[str] | None = None) -> lis
 
     Args:
         cells: entries of `cells` of a summary, whose `settings` are all in which they differ.
-        factors: dotted keys; None for every key in which cells differ, but for the task and the data set.
+        factors: dotted keys, or sections such as ``ahsar.shares``, whose keys are one factor; None for every key in
+            which cells differ, but for the task and the data set.
     """
     keys = list(dict.fromkeys(key for cell in cells for key in cell["settings"]))
     factors = [key for key in keys if key not in _INCOMPARABLE] if factors is None else factors
     pairs = []
     for factor in factors:
-        rest = [key for key in keys if key != factor and not (factor == NEURON and key.startswith(_REGULATION))]
+        others = [key for key in keys if not _is_of(key, factor)]
+        rest = [key for key in others if not (factor == NEURON and key.startswith(_REGULATION))]
         for same in _alike(cells, rest):
             pairs += [Pair(cell, control, factor) for cell in same if (control := _control(cell, same, factor))]
     best = [pair for pair in _best_controls(cells, keys) if pair.factor in factors]
@@ -105,18 +107,28 @@ def unpaired(cells: Sequence[Cell], pairs: Iterable[Pair]) -> list[str]:
 def check_factors(cells: Sequence[Cell], factors: Sequence[str]) -> None:
     """Raises UserError for a factor in which no two cells differ, or in which none differ alone."""
     for factor in factors:
-        having = [cell for cell in cells if factor in cell["settings"]]
+        having = [cell for cell in cells if _values(cell, factor)]
         if not having:
             raise unknown("factor in compare.pairs", factor, {key for cell in cells for key in cell["settings"]})
         if not pairs_of(cells, [factor]):
             first = having[0]
-            other = next(cell for cell in having if cell["settings"][factor] != first["settings"][factor])
+            other = next(cell for cell in having if _values(cell, factor) != _values(first, factor))
             besides = [key for key in first["settings"] if first["settings"][key] != other["settings"].get(key)]
-            besides.remove(factor)
+            besides = [key for key in besides if not _is_of(key, factor)]
             raise UserError(
                 f"compare.pairs: no two cells differ in {factor} alone: {first['id']!r} and {other['id']!r} also "
                 f"differ in {shortened(besides)}"
             )
+
+
+def _is_of(key: str, factor: str) -> bool:
+    """Whether a dotted key is the factor, or in the section that is one."""
+    return key == factor or key.startswith(f"{factor}.")
+
+
+def _values(cell: Cell, factor: str) -> dict[str, Any]:
+    """A cell's values of a factor, by key."""
+    return {key: value for key, value in cell["settings"].items() if _is_of(key, factor)}
 
 
 def _alike(cells: Sequence[Cell], keys: Sequence[str]) -> list[list[Cell]]:
@@ -132,7 +144,7 @@ def _control(cell: Cell, same: Sequence[Cell], factor: str) -> Cell | None:
     plain = [each for each in same if not each["regulated"]]
     own = [each for each in plain if each["neuron"] == cell["base"]]
     control = (own or plain or list(same))[0]
-    return control if control["settings"].get(factor) != cell["settings"].get(factor) else None
+    return control if _values(control, factor) != _values(cell, factor) else None
 
 
 def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
@@ -142,7 +154,7 @@ def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
     for same in _alike(cells, [key for key in keys if not key.startswith(free)]):
         plain = [cell for cell in same if not _steered(cell)]
         for cell in filter(_steered, same):
-            factor = NEURON if cell["regulated"] else _BUDGET
+            factor = NEURON if cell["regulated"] else next(key for key in _BUDGETS if cell["settings"].get(key))
             candidates = [each for each in plain if each["neuron"] == (cell["base"] or cell["neuron"])]
             if len(candidates) > 1:
                 best = max(candidates, key=_validated)
@@ -152,7 +164,7 @@ def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
 
 def _steered(cell: Cell) -> bool:
     """Whether something keeps the firing rate: the neuron's thresholds, or a penalty that other cells do not have."""
-    return cell["regulated"] or cell["settings"].get(_BUDGET) is not None
+    return cell["regulated"] or any(cell["settings"].get(key) is not None for key in _BUDGETS)
 
 
 def _validated(cell: Cell) -> float:
@@ -165,5 +177,5 @@ def _validated(cell: Cell) -> float:
 def _besides(cell: Cell, control: Cell, factor: str) -> dict[str, tuple[Any, Any]]:
     """Thresholds, and a penalty that is not the factor, in which a cell differs from a control that was chosen."""
     ours, theirs = cell["settings"], control["settings"]
-    keys = [key for key in (*_THRESHOLDS, _BUDGET) if key != factor]
+    keys = [key for key in (*_THRESHOLDS, *_BUDGETS) if key != factor]
     return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}

@@ -98,11 +98,16 @@ def chosen_on(cells: Sequence[dict[str, Any]]) -> str:
 def differs(pair: dict[str, Any]) -> str:
     """The settings in which a pair differs: 'neuron', or 'neuron, threshold (2, 0.5)'."""
     besides = [
-        f"{key.rpartition('.')[2]} ({', '.join('default' if v is None else f'{v:g}' for v in values)})"
-        for key, values in pair["differs"].items()
+        f"{key.rpartition('.')[2]} ({', '.join(map(_setting, values))})" for key, values in pair["differs"].items()
     ]
     section, _, key = pair["factor"].rpartition(".")
     return ", ".join([section if key == "name" else key, *besides])
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "default"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def control(pair: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from step_ahsar.compare.pairs import NEURON, described, pairs_of, unpaired
+from step_ahsar.compare.pairs import NEURON, check_factors, described, pairs_of, unpaired
 from step_ahsar.config import Config
+from step_ahsar.errors import UserError
+from step_ahsar.report.text import differs
 
 AHSAR = {"model.neuron": "ahsar"}
 
@@ -172,3 +174,35 @@ def test_a_penalised_cell_is_compared_with_the_best_fixed_threshold():
     assert all(pair.factor == NEURON for pair in pairs_of(cells(grid), [NEURON]))
     alike = {name: values | penalty for name, values in grid.items() if name.startswith("lif")}
     assert best(alike | {"ahsar": AHSAR | penalty}, {})  # a penalty that all cells have is no difference
+
+
+@pytest.mark.parametrize(
+    ("key", "values"), [("budget_ops", {"budget_ops": 1e6}), ("band", {"band": [0.1, 0.2], "weight": 1.0})]
+)
+def test_other_penalties_are_compared_with_the_best_fixed_threshold_too(key, values):
+    penalty = {f"train.rate_penalty.{name}": value for name, value in values.items()}
+    grid = {"lif-1": {}, "lif-2": {"model.threshold": 2.0}, "penalty": penalty}
+    (found,) = [pair for pair in pairs_of(cells(grid, {"lif-2": 0.9})) if pair.chosen_from]
+    assert (found.cell["id"], found.control["id"], found.factor) == ("penalty", "lif-2", f"train.rate_penalty.{key}")
+    both = pairs_of(cells(grid | {"ahsar": AHSAR | penalty}))
+    (chosen,) = [pair for pair in both if pair.cell["id"] == "ahsar" and pair.chosen_from]
+    text = differs({"factor": chosen.factor, "differs": chosen.differs})
+    assert text == f"neuron, {key} ({'1e+06' if key == 'budget_ops' else '[0.1, 0.2]'}, default)"
+
+
+def test_a_section_is_one_factor():
+    even, odd = (
+        {"ahsar.shares": {"attention": a, "mlp": m}, "ahsar.budget": 0.1, **AHSAR} for a, m in ((1, 1), (2, 3))
+    )
+    default = {"ahsar.budget": 0.1, **AHSAR}
+    other = odd | {"train.lr": 0.5}
+    values = {"default": default, "even": even, "odd": odd, "other": other}
+    expected = [("even", "default", "ahsar.shares"), ("odd", "default", "ahsar.shares")]
+    assert pairs(values, ["ahsar.shares"]) == expected
+    assert pairs(values, ["ahsar.shares.attention"]) == []  # mlp differs, too
+    found = cells({"even": even, "other": other})
+    with pytest.raises(UserError, match=r"no two cells differ in ahsar.shares alone: .* also differ in train.lr"):
+        check_factors(found, ["ahsar.shares"])
+    check_factors(cells(values), ["ahsar.shares"])
+    with pytest.raises(UserError, match=r"unknown factor in compare\.pairs 'ahsar\.share'"):
+        check_factors(found, ["ahsar.share"])
