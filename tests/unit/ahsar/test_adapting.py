@@ -304,6 +304,17 @@ def test_a_stream_that_shifts():
     assert scales(model) == at_rest
 
 
+def test_afterwards_a_controller_counts_training_alone():
+    model = Net()
+    record_rates(model, inputs())
+    adapted(model, inputs(0.6))
+    regulate(model)
+    with torch.no_grad():
+        model.eval()(inputs()[0])
+    assert model.a.observed.tolist() == [0.0, 0.0]
+    assert model.a.evaluated
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,14 @@ def test_what_is_counted_is_what_the_meter_counts_on_a_model_with_the_averages_o
     assert state.model.training
 
 
+def test_counting_is_no_evaluation_for_the_controller():
+    _, task, state, batches = prepared(THRESHOLDS)
+    _counted(state, task, inputs_of(batches))
+    neurons = [module for module in state.model.modules() if hasattr(module, "evaluated")]
+    assert len(neurons) > 3
+    assert not any(neuron.evaluated for neuron in neurons)
+
+
 @pytest.mark.parametrize("asked", [2e4, 4e4])
 def test_training_begins_within_the_budget(asked):
     config, task, state, batches = prepared({**THRESHOLDS, "ahsar.budget_ops": asked})
