@@ -3,19 +3,30 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from step_ahsar.errors import UserError
 
 Band = tuple[float, float]
 
 LOUDEST = 0.45  # the largest firing rate that a calibration or a budget asks for
+# The constants of the first law, which had no calibrated start: it held every layer in a narrow band throughout.
+FIRST_LAW: Mapping[str, Any] = {
+    "band": (0.2, 0.4),
+    "eta": 0.1,
+    "k": 0.2,
+    "leak": 0.005,
+    "diffusion": 0.05,
+    "a": math.log(4.0),
+    "mu": 0.05,
+    "calibrate": None,
+}
 SHARES = {"attention": 0.15, "mlp": 2.5, "stem": 4.0}
 
 
 @dataclass(frozen=True)
 class AHSARConfig:
-    """Constants of the control law. The defaults need no tuning.
+    """Constants of the control law. The defaults, the second law, need no tuning; :data:`FIRST_LAW` has the first ones.
 
     Args:
         band: target firing rates [lo, hi], in spikes per neuron and time step. Inside the band the deviation of a layer
@@ -41,7 +52,8 @@ class AHSARConfig:
             "{seed}" in it stands for the seed of the run. The training engine reads them; with k, leak and mu 0 they
             rest.
         calibrate: mean firing rate, in spikes per neuron and time step, to which the first batch sets the thresholds
-            before training, whatever they were given as; None trains from the given ones.
+            before training, whatever they were given as; None trains from the given ones. A budget or ``thresholds_of``
+            takes its place.
         calibrate_per: what shares one factor of the calibration, and one mean rate: the whole "model", each "group", or
             each "layer".
         budget: firing rate of the whole model, in spikes per neuron and time step, each neuron counting alike, that
@@ -57,23 +69,23 @@ class AHSARConfig:
         UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
     """
 
-    band: Band | Mapping[str, Band] = (0.2, 0.4)
-    eta: float = 0.1
+    band: Band | Mapping[str, Band] = (0.02, 0.6)
+    eta: float = 1.0
     k: float = 0.2
-    leak: float = 0.005
-    diffusion: float = 0.05
-    a: float = math.log(4.0)
+    leak: float = 0.0
+    diffusion: float = 0.0
+    a: float = 2.5
     eps: float = 1e-3
     gamma: float = 1.0
     gamma_min: float = 0.5
     gamma_max: float = 2.0
-    mu: float = 0.05
+    mu: float = 0.0
     centre: Literal["band", "layers"] = "band"
     gain: Literal["exponent", "threshold"] = "exponent"
     rest_after: int | None = None
     placebo: bool = False
     thresholds_of: str | None = None
-    calibrate: float | None = None
+    calibrate: float | None = 0.2
     calibrate_per: Literal["model", "group", "layer"] = "model"
     budget: float | Mapping[str, float] | None = None
     budget_ops: float | None = None
@@ -102,7 +114,7 @@ class AHSARConfig:
                 raise UserError(f"{name} must be a firing rate above 0 and at most {LOUDEST}, got {rate}")
         if self.budget_ops is not None and not 0 < self.budget_ops < math.inf:
             raise UserError(f"ahsar.budget_ops must be a number of operations > 0, got {self.budget_ops}")
-        levels = ("calibrate", "budget", "budget_ops", "thresholds_of")
+        levels = ("budget", "budget_ops", "thresholds_of")
         given = [key for key in levels if getattr(self, key) is not None]
         if len(given) > 1:
             raise UserError(f"ahsar.{given[0]} and ahsar.{given[1]} both set the level of activity: give one of them")
@@ -137,7 +149,13 @@ class AHSARConfig:
     @property
     def calibrates(self) -> bool:
         """Whether thresholds are calibrated at the start."""
-        return self.calibrate is not None or self.has_budget
+        return self.has_budget or self.level is not None
+
+    @property
+    def level(self) -> float | None:
+        """The mean firing rate of the calibrated start; None if there is none, or if a budget takes its place."""
+        off = self.gamma == 0 or self.has_budget or self.thresholds_of is not None
+        return None if off else self.calibrate
 
     @property
     def has_budget(self) -> bool:

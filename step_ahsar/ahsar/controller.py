@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
 from step_ahsar.ahsar.calibration import REACH, TRIALS, Calibration
-from step_ahsar.ahsar.config import LOUDEST, SHARES, AHSARConfig
+from step_ahsar.ahsar.config import FIRST_LAW, LOUDEST, SHARES, AHSARConfig
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.passes import without_traces
@@ -149,7 +149,7 @@ class Controller:
 
     @torch.no_grad()
     def calibrate(self, forward: Callable[[], Any]) -> dict[str, float]:
-        """Sets the thresholds so that the mean firing rate is ``config.calibrate``, or that groups have their budgets.
+        """Sets the thresholds so that the mean firing rate is ``config.level``, or that groups have their budgets.
 
         It takes a few forward passes. Without it the first iterations of training do the same, one change each.
 
@@ -196,7 +196,7 @@ class Controller:
                 "group": (self._group, list(self.groups)),
                 "layer": (torch.arange(len(self._group)), self._names),
             }[config.calibrate_per]
-            return unit, names, torch.full((len(names),), config.calibrate or torch.nan)
+            return unit, names, torch.full((len(names),), config.level or torch.nan)
         own = budget if isinstance(budget, Mapping) else {}
         for key, groups in (("budget", own), ("shares", config.shares.keys() - SHARES.keys())):
             if unknown := [group for group in groups if group not in self.groups]:
@@ -491,7 +491,7 @@ class Controller:
         tensors = {name: getattr(self, f"_{name}").clone() for name in _STATE}
         search = None if self._calibration is None else self._calibration.state_dict()
         rest: dict[str, Any] = {"skipped": self.skipped.clone(), "best": self._best, "names": list(self._names)}
-        rest |= {"calibration": search}
+        rest |= {"calibration": search, "bounds": [self.config.a, self.config.gain]}
         rest |= {"epochs": self._epochs} if self.config.rest_after is not None else {}
         rest |= {"budget": self.budget} if self.config.budget_ops is not None else {}
         rest |= {"random": self._random.get_state()} if self._random is not None else {}
@@ -501,6 +501,7 @@ class Controller:
         """Restores a :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
         if state["names"] != self._names:
             raise ValueError(f"the state belongs to other layers: {state['names'][:3]}..., not {self._names[:3]}...")
+        self._check_bounds(state)
         for name in _STATE:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
@@ -518,6 +519,24 @@ class Controller:
             setattr(self, f"_{name}", getattr(self, f"_{name}").to(self._h.device))
         with torch.no_grad():
             self._write()
+
+    @torch.no_grad()
+    def _check_bounds(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError if the state means other thresholds under this controller's constants."""
+        a, gain = self.config.a, self.config.gain
+        own = [a, gain]
+        if "bounds" in state:
+            saved = state["bounds"]
+        else:  # earlier releases did not write them; then the model's scales, if they are loaded already, tell
+            gamma = state["gamma"][self._group.cpu()]
+            meant = law.threshold_scale(state["h"].cpu(), gamma.cpu(), a, gain)
+            found = torch.stack([_scale(layer) for layer in self._layers]).cpu()
+            saved = own if torch.allclose(meant, found, rtol=_ROUNDING) else [FIRST_LAW["a"], "exponent"]
+        if saved != own:
+            raise ValueError(
+                f"the state was saved under ahsar.a {saved[0]:.4g} and gain {saved[1]}, and this controller has "
+                f"{a:.4g} and {gain}, under which its thresholds would be others; use the constants of its run"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_hook": None, "_finalizer": None, "_model": self._model()}

@@ -100,7 +100,7 @@ def test_version():
 
 
 def test_validate():
-    assert ok("validate", "quickstart") == "valid: a comparison of 7 cells x 3 seeds\n"
+    assert ok("validate", "quickstart") == "valid: a comparison of 8 cells x 3 seeds\n"
     assert ok("validate", "quickstart", "compare=null", "train.epochs=3") == "valid: one run of 3 epochs\n"
 
 

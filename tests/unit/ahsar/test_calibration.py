@@ -13,10 +13,11 @@ from torch import nn
 import step_ahsar.models  # noqa: F401  (registers the models)
 from step_ahsar.ahsar import AHSARConfig, controller_of, regulate
 from step_ahsar.ahsar.calibration import TRIALS, Calibration
+from step_ahsar.ahsar.config import FIRST_LAW
 from step_ahsar.ahsar.law import set_points, towards
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import create_neuron, list_neurons
-from tests.unit.ahsar.test_controller import Net, batch, train
+from tests.unit.ahsar.test_controller import Net, batch, observe, train
 
 WIDE = {"a": 3.0, "leak": 0.0, "k": 0.0}
 
@@ -202,7 +203,7 @@ def test_it_may_be_repeated():
 def test_what_cannot_be_calibrated(recwarn):
     model = Net().train()
     with pytest.raises(UserError, match="no firing rate to calibrate to; set calibrate or budget"):
-        regulate(model).calibrate(forward_of(model))
+        regulate(model, config=config(None)).calibrate(forward_of(model))
     controller_of(model).release()
     controller = regulate(model, config=config())
     model.eval()
@@ -221,12 +222,11 @@ def test_what_cannot_be_calibrated(recwarn):
     ("options", "words"),
     [
         ({"calibrate": 0.5}, r"ahsar.calibrate must be a firing rate above 0 and at most 0\.45, got 0\.5"),
-        ({"calibrate": 0.2, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
         ({"budget": 0.0}, r"ahsar.budget must be a firing rate above 0 and at most 0\.45, got 0\.0"),
         ({"budget": {"mlp": 0.7}}, r"ahsar.budget.mlp must be a firing rate above 0 and at most 0\.45, got 0\.7"),
         ({"budget": {"mlp": None}}, "ahsar.budget.mlp must be a firing rate above 0 and at most 0\\.45, got None"),
         ({"budget": {}}, "ahsar.budget names no group"),
-        ({"budget": 0.1, "calibrate": 0.1}, "ahsar.calibrate and ahsar.budget both set the level of activity"),
+        ({"budget": 0.1, "budget_ops": 1e6}, "ahsar.budget and ahsar.budget_ops both set the level of activity"),
         ({"budget": 0.1, "gamma": 0.0, "gamma_min": 0.0}, "ahsar.gamma is 0"),
         ({"shares": {"mlp": 0.0}}, r"ahsar.shares.mlp must be > 0, got 0\.0"),
         ({"calibrate_per": "block"}, "ahsar.calibrate_per must be model, group or layer, got 'block'"),
@@ -407,6 +407,83 @@ def test_a_budget_is_held_while_weights_change():
     before = scales(controller)
     controller.epoch_end(0.5)
     assert scales(controller) == before  # the slow loop does nothing
+
+
+# -- the start that is the default -------------------------------------------------------------------------------------
+
+
+def test_the_default_is_a_calibrated_start_and_then_rest():
+    model = Net(threshold=3.0).train()
+    controller = regulate(model)
+    reached = controller.calibrate(forward_of(model))
+    assert reached == {"model": pytest.approx(0.2, rel=0.02)}
+    at_rest = scales(controller)
+    assert max(at_rest) == pytest.approx(min(at_rest))  # one factor for the whole model
+    train(model, controller, steps=20)
+    assert scales(controller) == at_rest
+    controller.epoch_end(0.5)
+    assert scales(controller) == at_rest
+
+
+def test_a_budget_or_the_thresholds_of_a_run_take_its_place():
+    assert AHSARConfig().level == 0.2
+    for options in (
+        {"budget": 0.1},
+        {"budget_ops": 1e6},
+        {"thresholds_of": "runs/x"},
+        {"gamma": 0.0, "gamma_min": 0.0},
+    ):
+        assert AHSARConfig(**options).level is None
+    assert not AHSARConfig(thresholds_of="runs/x").calibrates
+    assert not AHSARConfig(gamma=0.0, gamma_min=0.0).calibrates
+    assert AHSARConfig(budget_ops=1e6).calibrates
+
+
+def test_a_layer_far_outside_comes_back_within_ten_iterations_and_not_too_far():
+    """Its rate is the normal distribution's tail; the others are within the guard's band and do not move."""
+    low, high = AHSARConfig().band
+    for start, edge in ((5.0, low), (-0.9, high)):
+        controller = regulate(model := Net(), config=AHSARConfig(calibrate=None))
+        trace = []
+        for _ in range(20):
+            scale = scales(controller)[1]
+            rate = float(norm.sf(start * scale if start > 0 else start + math.log(scale)))
+            trace.append(rate)
+            observe(model, 0.2, rate, 0.2)
+            controller.step()
+        assert scales(controller)[0] == scales(controller)[2] == 1.0
+        near = [0.98 * low <= rate <= 1.02 * high for rate in trace]  # it nears the upper edge in ever smaller steps
+        assert not near[0]
+        assert all(near[10:])
+        assert all(abs(rate - edge) < 0.1 for rate in trace[10:])
+
+
+def test_states_of_the_first_law(tmp_path):
+    """They load under its constants, and are refused under others, where they would mean other thresholds."""
+    first = AHSARConfig(**FIRST_LAW)
+    controller = regulate(model := Net(), config=first)
+    train(model, controller)
+    state = controller.state_dict()
+    del state["bounds"], state["calibration"]  # as the first releases wrote it
+    again = regulate(other := Net(), config=first)
+    other.load_state_dict(model.state_dict())
+    again.load_state_dict(state)
+    assert scales(again) == pytest.approx(scales(controller))
+    second = regulate(third := Net())
+    third.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match=r"saved under ahsar.a 1.386 and gain exponent, and this controller has 2.5"):
+        second.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"saved under ahsar.a 1.386 and gain exponent, and this controller has 2.5"):
+        second.load_state_dict(controller.state_dict())
+    wide = AHSARConfig(budget=0.1)  # an earlier release, too, knew budgets with such bounds
+    controller = regulate(model := Net(), config=wide)
+    train(model, controller)
+    state = controller.state_dict()
+    del state["bounds"]
+    again = regulate(other := Net(), config=wide)
+    other.load_state_dict(model.state_dict())
+    again.load_state_dict(state)
+    assert scales(again) == pytest.approx(scales(controller))
 
 
 # -- over the registry -------------------------------------------------------------------------------------------------

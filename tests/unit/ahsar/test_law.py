@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from step_ahsar.ahsar import AHSARConfig, law
+from step_ahsar.ahsar.config import FIRST_LAW
 from step_ahsar.errors import UserError
 
 finite = st.floats(-50, 50)
@@ -130,7 +131,7 @@ def test_gain_by_hand():
 @given(st.floats(0.05, 20.0))
 def test_closed_loop_settles_in_the_band_from_any_threshold(theta):
     """Layers whose rate falls with the threshold, rate = exp(-threshold): the loop brings them to the band."""
-    config = AHSARConfig(a=math.log(30))
+    config = AHSARConfig(**{**FIRST_LAW, "a": math.log(30)})
     low, high = (f64(edge) for edge in config.band_of("mlp"))
     h, average = f64(0.0), f64(0.0)
     for i in range(400):

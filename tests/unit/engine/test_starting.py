@@ -2,6 +2,7 @@
 
 import pytest
 
+from step_ahsar.ahsar.config import FIRST_LAW
 from step_ahsar.config import Config
 from step_ahsar.data import open_data
 from step_ahsar.engine import train
@@ -20,6 +21,7 @@ TINY = {
     "model.neuron": "ahsar",
     "train.epochs": 2,
 }
+FIRST = {f"ahsar.{name}": value for name, value in FIRST_LAW.items()}  # which moves every layer by itself
 REST = {"ahsar.k": 0.0, "ahsar.leak": 0.0, "ahsar.mu": 0.0, "ahsar.diffusion": 0.0}
 
 
@@ -33,7 +35,7 @@ def scales(result):
 
 
 def test_they_are_those_of_the_run_with_the_same_seed(tmp_path):
-    config = Config().with_values(TINY | {"seed": 3})
+    config = Config().with_values(TINY | FIRST | {"seed": 3})
     ended = scales(train(config, tmp_path / "first-3"))
     assert len(set(ended.values())) > 3
     again = config.with_values({"ahsar.thresholds_of": str(tmp_path / "first-{seed}"), **REST})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from step_ahsar.ahsar import AHSARConfig, controller_of, fold, is_regulated, regulate
+from step_ahsar.ahsar.config import FIRST_LAW
 from step_ahsar.errors import UserError
 from step_ahsar.libraries.braincog.adapter import load_nodes
 from step_ahsar.libraries.regulation import find_layer
@@ -445,7 +446,7 @@ def test_a_silent_layer_comes_alive(name: str, auto: bool) -> None:
     path, node = next(iter(neurons(model).items()))
     attribute = "v_threshold" if hasattr(node, "v_threshold") else "threshold"
     scaled_by_hand(node, attribute, 3.0)
-    controller = regulate(model, auto=auto)
+    controller = regulate(model, auto=auto, config=AHSARConfig(**FIRST_LAW))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     rates = []
     for _ in range(20):
@@ -464,7 +465,7 @@ def test_a_silent_layer_comes_alive(name: str, auto: bool) -> None:
 
 def test_automatic_epochs_and_an_end() -> None:
     model, x = make("snntorch")
-    controller = regulate(model, auto=True, config=AHSARConfig(mu=0.5))
+    controller = regulate(model, auto=True, config=AHSARConfig(**FIRST_LAW | {"mu": 0.5}))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def iteration(net: nn.Module) -> None:
@@ -605,7 +606,7 @@ def test_one_graph_for_every_scale() -> None:
 def test_no_value_leaves_the_device() -> None:
     """The device "meta" has none to give: whoever asked for one would raise."""
     model, x = make("spikformer")
-    controller = regulate(model)
+    controller = regulate(model, config=AHSARConfig(calibrate=None))  # a calibration looks at what it has reached
     logits(model, x).sum().backward()
     controller.step()  # the first step asks whether any layer was seen
     functional.reset_net(model.to("meta"))
