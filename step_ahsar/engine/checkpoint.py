@@ -110,6 +110,8 @@ def load(path: Path, device: torch.device, averaged: bool) -> Checkpoint:
     Raises:
         UserError: it is damaged or incomplete.
     """
+    if device.type == "cpu":  # of a process among several it is "cpu:0", which those who read files do not know
+        device = torch.device("cpu")
     with reading(path):
         _verify(path)
         state = _read_state(path, device)

@@ -55,7 +55,7 @@ def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config
         Uncountable: there is a budget of operations, and the model has some that cannot be counted.
     """
     calibrates = state.controller is not None and config.ahsar.calibrates
-    if not (calibrates or config.train.rate_penalty.is_on):
+    if not (calibrates or config.train.rate_penalty.budget_ops):
         return
     ((inputs, targets),) = batches.first(1)
     inputs, targets = move(inputs, state.device), move(targets, state.device)

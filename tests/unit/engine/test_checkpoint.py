@@ -24,9 +24,10 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_round_trip(tmp_path):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])  # the second is that of a process among several
+def test_round_trip(device, tmp_path):
     path = checkpoints.save(tmp_path, make(3, best=2, ema={"w": torch.zeros(1)}))
-    found = checkpoints.load(path, CPU, averaged=True)
+    found = checkpoints.load(path, torch.device(device), averaged=True)
     assert (found.epoch, found.best) == (3, 2)
     assert torch.equal(found.model["w"], torch.full((3, 2), 3.0))
     assert found.model["n"].dtype == torch.int64
