@@ -6,6 +6,7 @@ import re
 import pytest
 from PIL import Image
 
+from step_ahsar.ahsar.config import FIRST_LAW
 from step_ahsar.compare import Summary
 from step_ahsar.config import load_config
 from step_ahsar.engine import evaluate, train
@@ -36,6 +37,7 @@ def rows(run):
 def test_a_run_trains_draws_evaluates_and_resumes(task, modality, tmp_path):
     head = ["head.spiking=true"] if modality == "event" else ["head.test_flip=true", "head.test_scales=[1.0, 1.5]"]
     config = load_config(f"{task}/{modality}/digits_scenes", [*FEW, *head, "model.neuron=ahsar"])
+    config = config.with_values({f"ahsar.{key}": value for key, value in FIRST_LAW.items()})  # it finds some objects
     result = train(config, tmp_path / "run")
     assert result["metric"] == {"segmentation": "miou", "detection": "map"}[task]
     assert result["threshold_scale"].keys() == {"stem", "attention", "mlp"} | (

@@ -125,6 +125,7 @@ def test_what_a_run_leaves(finished):
         "config.yaml",
         "manifest.json",
         "metrics.jsonl",
+        "rates.json",
         "checkpoints",
         "tensorboard",
         "result.json",
