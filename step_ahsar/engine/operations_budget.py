@@ -20,7 +20,7 @@ from step_ahsar.ahsar.config import LOUDEST
 from step_ahsar.config import Config
 from step_ahsar.engine.adapt import use_batch_statistics
 from step_ahsar.engine.state import TrainingState
-from step_ahsar.measure import OperationMeter
+from step_ahsar.measure import OperationMeter, Operations
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.passes import in_eval_mode, without_traces
 from step_ahsar.tasks import Task
@@ -97,6 +97,6 @@ def _most(model: nn.Module) -> float:
     return next(module.max_spikes for module in model.modules() if isinstance(module, SpikingNeuron))
 
 
-def _neurons(found: Any) -> float:
+def _neurons(found: Operations) -> float:
     """Neurons times time steps."""
     return sum(layer.inputs[0] for layer in found.layers if layer.kind == "neuron")
