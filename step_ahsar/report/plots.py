@@ -304,8 +304,8 @@ def early_exits(cells: Sequence[Cell], theme: Theme) -> str | None:
 # Of each kind of condition what it is called, the label of its axis, and whether that is logarithmic.
 _CONDITIONS = {
     "corruption": ("corrupted data", "severity", False),
-    "corruption+thresholds": ("corrupted, thresholds adapted", "severity", False),
-    "corruption+norm": ("corrupted, norms adapted", "severity", False),
+    "corruption+thresholds": ("thresholds adapted", "severity", False),
+    "corruption+norm": ("norms adapted", "severity", False),
     "time_steps": ("time steps", "T", True),
     "threshold": ("thresholds", "factor", True),
     "weight_noise": ("noise on weights", "relative to their deviation", False),
