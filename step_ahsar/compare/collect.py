@@ -193,9 +193,15 @@ def _cell(known: dict[str, Any], config: Config, runs: list[Run], seeds: list[di
         "chosen_on": config.judged_on,
         "parameters": runs[0].manifest()["parameters"] if runs else None,
         "epochs": config.train.epochs,
-        "band": {group: config.ahsar.band_of(group) for group in groups} if known["regulated"] else None,
+        "band": {group: config.ahsar.band_of(group) for group in groups} if _has_band(known, config) else None,
         "seeds": seeds,
     }
+
+
+def _has_band(known: dict[str, Any], config: Config) -> bool:
+    """Whether layers are led into a band. After a calibrated start it is only a guard, and under a budget nothing."""
+    ahsar = config.ahsar
+    return known["regulated"] and not ahsar.calibrates and ahsar.thresholds_of is None
 
 
 def _manifest(

@@ -42,7 +42,7 @@ def test_every_cell_is_trained_under_every_seed(training, tmp_path):
     plain, regulated = summary["cells"]
     assert (plain["neuron"], plain["regulated"], plain["base"], plain["band"]) == ("lif", False, None, None)
     assert (regulated["neuron"], regulated["regulated"], regulated["base"]) == ("ahsar", True, "lif")
-    assert regulated["band"] == {"mlp": [0.2, 0.4]}
+    assert regulated["band"] is None  # it is calibrated
     assert (plain["settings"], regulated["settings"]) == ({"model.neuron": "lif"}, {"model.neuron": "ahsar"})
     assert plain["chosen_on"] == "validation"
     assert plain["threshold"] == regulated["threshold"] == 1.0

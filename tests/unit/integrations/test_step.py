@@ -203,9 +203,9 @@ def test_the_loop_drives_the_controller(name: str) -> None:
     assert {layer["group"] for layer in layers.values()} == {"stem", "attention", "mlp"}
     assert all(0 <= layer["rate"] <= 1 for layer in layers.values())
     moved = [path for path, layer in layers.items() if layer["threshold_scale"] < 0.9]
-    assert len(moved) > 0.8 * len(layers)  # thresholds of 2 are too high
+    assert len(moved) > 0.8 * len(layers)  # thresholds of 2 are too high, and were calibrated
     assert all(node.threshold_scale.item() == layers[path]["threshold_scale"] for path, node in nodes.items())  # type: ignore[union-attr]
-    assert all(controller.gammas()[group] != 1 for group in controller.groups)  # epochs ended
+    assert controller._epochs == 2  # the third has not ended
     assert [n for n, _ in model.named_parameters()] == [
         n for n, _ in build(name, node=step["LIFNode"]).named_parameters() if "lif" not in n
     ]
