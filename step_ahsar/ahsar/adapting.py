@@ -7,15 +7,15 @@ as they are, so that a model whose norms are folded into its weights can be adap
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from step_ahsar import internals, ranks
-from step_ahsar.ahsar.calibration import TRIALS, Calibration
-from step_ahsar.ahsar.controller import controllers_of
+from step_ahsar.ahsar.calibration import TRIALS, Calibration, relative_error
+from step_ahsar.ahsar.controller import controllers_of, counted
 from step_ahsar.ahsar.finding import Layer, find_layers
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.passes import in_eval_mode
@@ -60,6 +60,7 @@ def record_rates(model: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
     return dict(found)
 
 
+@torch.no_grad()
 def adapt_thresholds(
     model: nn.Module,
     batches: Iterable[Any],
@@ -105,16 +106,11 @@ def adapt_thresholds(
     with in_eval_mode(internals.uncompiled(model)):
         adaptation = Adaptation(model, rates, steps)
         try:
-            ran = True
-            with torch.no_grad():
-                while ran and not adaptation.settled:
-                    ran = False
-                    for inputs in _inputs(batches):
-                        ran = True
-                        model(inputs)
-                        adaptation.step(inputs.shape[batch_axis])
-                        if adaptation.settled:
-                            break
+            for inputs in _rounds(batches):
+                model(inputs)
+                adaptation.step(inputs.shape[batch_axis])
+                if adaptation.settled:
+                    break
         finally:
             adaptation.end()
     reached = adaptation.rates
@@ -208,8 +204,7 @@ class Adaptation:
         level = self._watch.rates()
         self._watch.clear()
         if self._search.done:
-            error = (level - self._target).abs() / self._target
-            if not error.nanmean() > SHIFTED:
+            if not relative_error(level, self._target).nanmean() > SHIFTED:
                 return
             self._search = Calibration(self._search.names, self._steps)
         before = self._moved
@@ -246,8 +241,8 @@ class _Watch:
 
     def rates(self) -> Tensor:
         """Of each layer since it was last cleared, over all processes, [n] on the CPU; nan if it did not run."""
-        observed = ranks.total(torch.stack([_observed(layer) for layer in self._layers.values()])).cpu()
-        return observed[:, 0] / observed[:, 1]
+        spikes, steps = counted(self._layers.values()).cpu().unbind(1)
+        return spikes / steps
 
     def clear(self) -> None:
         for layer in self._layers.values():
@@ -271,12 +266,17 @@ class _Watch:
                 layer.stop_regulation()
 
 
-def _observed(layer: Layer) -> Tensor:
-    assert layer.observed is not None
-    return layer.observed
-
-
-def _inputs(batches: Iterable[Any]) -> Iterable[Tensor]:
+def _inputs(batches: Iterable[Any]) -> Iterator[Tensor]:
     """The inputs of each batch."""
     for batch in batches:
         yield batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def _rounds(batches: Iterable[Any]) -> Iterator[Tensor]:
+    """The inputs of each batch, again and again, until there are none left, as of an iterator that has ended."""
+    ran = True
+    while ran:
+        ran = False
+        for inputs in _inputs(batches):
+            ran = True
+            yield inputs

@@ -14,6 +14,11 @@ _NEAR = 0.02  # relative difference of a rate from its target that is near enoug
 _FAR = 0.1  # relative difference that is worth a warning
 
 
+def relative_error(level: Tensor, target: Tensor) -> Tensor:
+    """Relative differences; nan, which is neither near nor far, where no layer ran or any rate will do."""
+    return (level - target).abs() / target
+
+
 class Calibration:
     """The search for factors. Its state is kept in checkpoints.
 
@@ -34,7 +39,7 @@ class Calibration:
     @property
     def done(self) -> bool:
         """Whether every rate is near its target, or no trial is left."""
-        near = (self.error <= _NEAR) | self.target.isnan()
+        near = (self._error() <= _NEAR) | self.target.isnan()
         return self.trials >= self.most or (self.trials > 0 and bool(near.all()))
 
     def changes(self, level: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +53,7 @@ class Calibration:
         """
         self.level, self.target = level.cpu(), target.cpu()
         self.trials += 1
-        away = (self.error > _NEAR) & (self.trials < self.most)
+        away = (self._error() > _NEAR) & (self.trials < self.most)
         change = torch.where(away, law.towards(self.level, self.target), 0.0)
         # A step too far halves the longest step, so that the search ends, however the rate depends on the threshold. A
         # step in the same direction makes it longer again.
@@ -60,13 +65,11 @@ class Calibration:
 
     def missed(self) -> list[str]:
         """The rates that are far from their targets after the last trial, for people."""
-        rows = zip(self.names, self.level.tolist(), self.target.tolist(), (self.error > _FAR).tolist(), strict=True)
+        rows = zip(self.names, self.level.tolist(), self.target.tolist(), (self._error() > _FAR).tolist(), strict=True)
         return [f"{name} {level:.3g} in place of {target:.3g}" for name, level, target, is_far in rows if is_far]
 
-    @property
-    def error(self) -> Tensor:
-        """Relative differences; nan, which is neither near nor far, where no layer ran or any rate will do."""
-        return (self.level - self.target).abs() / self.target
+    def _error(self) -> Tensor:
+        return relative_error(self.level, self.target)
 
     def state_dict(self) -> dict[str, Any]:
         """What a search continues from."""

@@ -326,7 +326,7 @@ class Controller:
 
     def _rates(self) -> tuple[Tensor, Tensor, Tensor]:
         """Firing rates since the last iteration, over all processes; which are valid; neurons times steps. [n] each."""
-        observed = ranks.total(torch.stack([_observed(layer) for layer in self._layers]))
+        observed = counted(self._layers)
         self._move(observed.device)
         spikes, steps = observed.unbind(1)
         rate = spikes / steps
@@ -490,12 +490,16 @@ class Controller:
         """The controller's state. The scales are in the model's state dict. A run resumes from both bit for bit."""
         tensors = {name: getattr(self, f"_{name}").clone() for name in _STATE}
         search = None if self._calibration is None else self._calibration.state_dict()
-        rest: dict[str, Any] = {"skipped": self.skipped.clone(), "best": self._best, "names": list(self._names)}
-        rest |= {"calibration": search, "bounds": [self.config.a, self.config.gain]}
-        rest |= {"epochs": self._epochs} if self.config.rest_after is not None else {}
-        rest |= {"budget": self.budget} if self.config.budget_ops is not None else {}
-        rest |= {"random": self._random.get_state()} if self._random is not None else {}
-        return tensors | rest
+        return tensors | {
+            "skipped": self.skipped.clone(),
+            "best": self._best,
+            "epochs": self._epochs,
+            "calibration": search,
+            "budget": self.budget if self.config.budget_ops is not None else None,  # one of rates is in the config
+            "random": None if self._random is None else self._random.get_state(),
+            "bounds": [self.config.a, self.config.gain],
+            "names": list(self._names),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a :meth:`state_dict`. Raises ValueError if it belongs to other layers."""
@@ -505,8 +509,7 @@ class Controller:
         for name in _STATE:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
-        if self.config.rest_after is not None:
-            self._epochs = state["epochs"]
+        self._epochs = state.get("epochs", 0)  # states of earlier releases have none
         if self.config.budget_ops is not None:
             self.budget = state["budget"]
         if self._random is not None:
@@ -552,6 +555,11 @@ class Controller:
             for name in (*_STATE, *_FIXED, "written"):
                 setattr(self, f"_{name}", getattr(self, f"_{name}").to(device))
             self.skipped = self.skipped.to(device)
+
+
+def counted(layers: Iterable[Regulated]) -> Tensor:
+    """Spikes, and neurons times time steps, of each layer since its counts were cleared, over all processes, [n, 2]."""
+    return ranks.total(torch.stack([_observed(layer) for layer in layers]))
 
 
 def controller_at(layer: Any) -> Controller | None:

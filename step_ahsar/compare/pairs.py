@@ -154,7 +154,7 @@ def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
     for same in _alike(cells, [key for key in keys if not key.startswith(free)]):
         plain = [cell for cell in same if not _steered(cell)]
         for cell in filter(_steered, same):
-            factor = NEURON if cell["regulated"] else next(key for key in _BUDGETS if cell["settings"].get(key))
+            factor = NEURON if cell["regulated"] else _penalties(cell)[0]
             candidates = [each for each in plain if each["neuron"] == (cell["base"] or cell["neuron"])]
             if len(candidates) > 1:
                 best = max(candidates, key=_validated)
@@ -164,7 +164,12 @@ def _best_controls(cells: Sequence[Cell], keys: Sequence[str]) -> list[Pair]:
 
 def _steered(cell: Cell) -> bool:
     """Whether something keeps the firing rate: the neuron's thresholds, or a penalty that other cells do not have."""
-    return cell["regulated"] or any(cell["settings"].get(key) is not None for key in _BUDGETS)
+    return cell["regulated"] or bool(_penalties(cell))
+
+
+def _penalties(cell: Cell) -> list[str]:
+    """The keys that give the cell a penalty which not all cells have."""
+    return [key for key in _BUDGETS if cell["settings"].get(key) is not None]
 
 
 def _validated(cell: Cell) -> float:

@@ -15,22 +15,23 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from step_ahsar.ahsar.adapting import adapt_thresholds
-from step_ahsar.data import Data
+from step_ahsar.data import Batches
 from step_ahsar.engine.device import move
 from step_ahsar.errors import UserError
 from step_ahsar.measure.firing import FiringRateMeter
 from step_ahsar.neurons.norms import BATCH_NORMS
 from step_ahsar.tasks import Task
 
-_REFERENCE = 1024  # training samples over which rates are measured, at most
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+REFERENCE = 1024  # training samples over which rates are measured, at most
 
 
 @torch.no_grad()
-def training_rates(model: nn.Module, data: Data, accelerator: Accelerator) -> dict[str, float]:
-    """The firing rate of each layer on clean training data, by its name; the model is left in eval mode."""
+def training_rates(model: nn.Module, batches: Batches, accelerator: Accelerator) -> dict[str, float]:
+    """The firing rate of each layer on batches of clean training data, by its name; leaves the model in eval mode."""
     model.eval()
     with FiringRateMeter(model) as meter, accelerator.autocast():
-        for inputs, _ in data.reference_batches(_REFERENCE):
+        for inputs, _ in batches:
             model(move(inputs, accelerator.device))
     meter.join()
     return {name: layer.rate for name, layer in meter.layers().items()}
@@ -68,12 +69,12 @@ def use_batch_statistics(model: nn.Module) -> list[RemovableHandle]:
     return [hook for norm in norms for hook in _with_batch_statistics(norm)]
 
 
-def _with_batch_statistics(norm: nn.Module) -> tuple[RemovableHandle, RemovableHandle]:
+def _with_batch_statistics(norm: BatchNorm) -> tuple[RemovableHandle, RemovableHandle]:
     before: list[Any] = []
 
     def train(_: nn.Module, __: Any) -> None:
         before.append((norm.training, norm.momentum))
-        norm.training, norm.momentum = True, 0.0  # type: ignore[assignment]  # a momentum of 0 keeps the averages
+        norm.training, norm.momentum = True, 0.0  # a momentum of 0 keeps the averages
 
     def stop(*_: Any) -> None:
         norm.training, norm.momentum = before.pop()

@@ -23,7 +23,7 @@ def begin_with_thresholds(state: TrainingState, config: Config) -> None:
     if scales.keys() != layers.keys():
         raise UserError(f"ahsar.thresholds_of: the regulated layers of {path} are not those of this model")
     for name, scale in scales.items():
-        state.model.get_submodule(name).threshold_scale.fill_(scale)  # type: ignore[operator]
+        state.model.get_buffer(f"{name}.threshold_scale").fill_(scale)
 
 
 def _scales(path: Path, config: Config) -> dict[str, float]:

@@ -18,7 +18,7 @@ from step_ahsar.config import Config, TrackConfig
 from step_ahsar.data import Batches, Data, derive_seed, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine import record
-from step_ahsar.engine.adapt import training_rates
+from step_ahsar.engine.adapt import REFERENCE, training_rates
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
 from step_ahsar.engine.checkpoint import Checkpoint
@@ -190,7 +190,7 @@ def _train(
         failed = record.failed(config.seed, task.metric, rows, str(error))
         ranks.agreed(lambda: run.write_result(failed))
         raise
-    last, best_found = _test(run, task, state, rows, data)
+    last, best_found = _test(run, task, state, rows, test_batches, data.reference_batches(REFERENCE))
     estimates = presets(config.own_energy)
     result = record.result(config.seed, task.metric, rows, last, best_found, state.memory.mib, estimates)
     return ranks.agreed(lambda: end(result, last.pictures))
@@ -218,13 +218,13 @@ def _go_on(run: Run, state: TrainingState, averaged: bool) -> list[dict[str, Any
 
 
 def _test(
-    run: Run, task: Task, state: TrainingState, rows: list[dict[str, Any]], data: Data
+    run: Run, task: Task, state: TrainingState, rows: list[dict[str, Any]], batches: Batches, reference: Batches
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Measures the test set with the last and with the best checkpoint, and keeps their rates on training data.
 
     Checkpoints have the thresholds with which the epoch was validated.
     """
-    averaged, batches = run.config.train.averages, data.test_batches()
+    averaged = run.config.train.averages
     best = record.best_epoch(rows, task.metric)
     found: dict[int, Evaluation] = {}
     rates: dict[int, dict[str, float]] = {}
@@ -239,6 +239,6 @@ def _test(
         except Uncountable as fault:
             _logger.warning("%s: the result has none", fault)
             found[epoch] = once()
-        rates[epoch] = training_rates(state.judged, data, state.accelerator)
+        rates[epoch] = training_rates(state.judged, reference, state.accelerator)
     ranks.agreed(partial(run.write_rates, rates))
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

@@ -42,7 +42,7 @@ class Sensor:
     _passes: int = 0  # how many were counted since clear_observed(), without those of compiled models
 
     def sense(self, spikes: Tensor, count: Tensor | None = None) -> None:
-        """Counts the spikes of one forward pass in training, or of any if it is watched, if there is a controller.
+        """Counts the spikes of one forward pass in training, if somebody observes the layer; if watched, of every pass.
 
         Args:
             spikes: the layer's output.

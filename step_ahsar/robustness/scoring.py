@@ -40,14 +40,14 @@ def scores(found: Conditions, metric: str, reference: Conditions | None = None) 
     corrupted = _by_corruption(values)
     if not corrupted:
         return result
-    mean = fmean(fmean(each.values()) for each in corrupted.values())
+    mean = _mean(corrupted)
     result |= {"corrupted": mean} | ({"relative": mean / clean} if clean else {})
     if calibrations := _by_corruption(calibration):
-        result["ece_corrupted"] = fmean(fmean(each.values()) for each in calibrations.values())
+        result["ece_corrupted"] = _mean(calibrations)
     for adapt in ADAPTED:
         adapted = _by_corruption(values, f"+{adapt}")
-        if {kind: levels.keys() for kind, levels in adapted.items()} == {k: v.keys() for k, v in corrupted.items()}:
-            result[f"gain_{adapt}"] = fmean(fmean(each.values()) for each in adapted.values()) - mean
+        if _severities(adapted) == _severities(corrupted):
+            result[f"gain_{adapt}"] = _mean(adapted) - mean
     if reference is not None:
         theirs = _values(reference, metric)
         result |= _corruption_errors(corrupted, clean, _by_corruption(theirs), theirs.get(CLEAN))
@@ -70,6 +70,16 @@ def _by_corruption(values: Mapping[str, float], adapted: str = "") -> dict[str, 
         if kind != CLEAN and kind not in CONDITIONS:
             found.setdefault(kind, {})[severity] = value
     return found
+
+
+def _mean(found: dict[str, dict[str, float]]) -> float:
+    """Over the severities of each corruption, then over corruptions."""
+    return fmean(fmean(each.values()) for each in found.values())
+
+
+def _severities(found: dict[str, dict[str, float]]) -> dict[str, set[str]]:
+    """Of each corruption those that were measured."""
+    return {kind: set(levels) for kind, levels in found.items()}
 
 
 def _corruption_errors(

@@ -212,7 +212,7 @@ def test_every_neuron_of_the_registry(name):
 
 
 def test_nodes_of_another_library():
-    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron", reason="spikingjelly is optional")
     functional = pytest.importorskip("spikingjelly.activation_based.functional")
     node = neuron.LIFNode(step_mode="m", v_threshold=0.5)
     model = nn.Sequential(node)
@@ -342,7 +342,7 @@ def test_what_cannot_be_adapted():
 
 
 def test_a_layer_that_cannot_be_regulated_leaves_the_model_as_it_was():
-    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron", reason="spikingjelly is optional")
     model = nn.Sequential(create_neuron("lif"), neuron.DSRIFNode())
     with pytest.raises(UserError, match="layer '1': DSRIFNode cannot be regulated"):
         record_rates(model, inputs())

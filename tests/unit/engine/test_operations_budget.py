@@ -8,31 +8,22 @@ import torch
 from step_ahsar.ahsar import AHSARConfig
 from step_ahsar.ahsar.config import LOUDEST
 from step_ahsar.config import Config
-from step_ahsar.data import open_data
 from step_ahsar.engine import operations_budget, train
-from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.epoch import calibrate, follow_operations
 from step_ahsar.engine.operations_budget import _counted, keep_to_budget
 from step_ahsar.engine.penalty import RatePenalty
-from step_ahsar.engine.train import prepare
 from step_ahsar.errors import UserError
 from step_ahsar.measure import operations
+from tests.unit.engine import small
 
 VALUES = {
-    "data.img_size": 8,
+    **small.SMALL,
     "data.train_limit": 128,
     "data.batch_size": 32,
-    "model.args": {"dim": 16, "heads": 2, "depth": 1},
-    "model.time_steps": 2,
     "train.epochs": 4,
     "train.lr": 2e-3,
 }
 THRESHOLDS = {"model.neuron": "ahsar", "ahsar.a": 2.5}
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
 
 
 @pytest.fixture
@@ -44,10 +35,7 @@ def told(monkeypatch):
 
 
 def prepared(values):
-    config = Config().with_values(VALUES | values)
-    data = open_data(config)
-    task, state = prepare(config, data, create_accelerator(None))
-    return config, task, state, data.train_batches(config.seed)
+    return small.prepared(VALUES | values)
 
 
 def inputs_of(batches):

@@ -6,33 +6,20 @@ import pytest
 import torch
 from torch.optim.swa_utils import update_bn
 
-from step_ahsar.config import Config
-from step_ahsar.data import open_data
-from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.epoch import recalibrate_norms, train_epoch
-from step_ahsar.engine.train import prepare
+from tests.unit.engine.small import SMALL, prepared
 
 VALUES = {
-    "data.img_size": 8,
+    **SMALL,
     "data.train_limit": 64,
     "data.batch_size": 16,
-    "model.args": {"dim": 16, "heads": 2, "depth": 1},
     "model.neuron": "ahsar",
-    "model.time_steps": 2,
     "train.epochs": 2,
 }
 
 
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-
-
 def trained(**values):
-    config = Config().with_values(VALUES | {key.replace("__", "."): value for key, value in values.items()})
-    data = open_data(config)
-    task, state = prepare(config, data, create_accelerator(None))
-    batches = data.train_batches(config.seed)
+    config, task, state, batches = prepared(VALUES | {key.replace("__", "."): value for key, value in values.items()})
     train_epoch(state, task, batches(1), config, 1)
     return config, task, state, batches
 

@@ -10,24 +10,18 @@ from step_ahsar.engine.device import create_accelerator
 from step_ahsar.engine.starting import begin_with_thresholds
 from step_ahsar.engine.train import prepare
 from step_ahsar.errors import UserError
+from tests.unit.engine.small import SMALL
 
 TINY = {
-    "data.img_size": 8,
+    **SMALL,
     "data.train_limit": 64,
     "data.test_limit": 20,
     "data.batch_size": 32,
-    "model.args": {"dim": 16, "heads": 2, "depth": 1},
-    "model.time_steps": 2,
     "model.neuron": "ahsar",
     "train.epochs": 2,
 }
 FIRST = {f"ahsar.{name}": value for name, value in FIRST_LAW.items()}  # which moves every layer by itself
 REST = {"ahsar.k": 0.0, "ahsar.leak": 0.0, "ahsar.mu": 0.0, "ahsar.diffusion": 0.0}
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
 
 
 def scales(result):

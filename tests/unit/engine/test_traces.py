@@ -1,28 +1,22 @@
 """Recorded traces of firing rates and thresholds in the last epoch of a run: no layer oscillates."""
 
-import pytest
 import torch
 
 from step_ahsar.ahsar import Controller
 from step_ahsar.config import Config
 from step_ahsar.engine import train
+from tests.unit.engine.small import SMALL
 
 VALUES = {
-    "data.img_size": 8,
+    **SMALL,
     "data.train_limit": 384,
     "data.test_limit": 50,
     "data.batch_size": 64,
     "model.args": {"dim": 32, "heads": 2, "depth": 1},
-    "model.time_steps": 2,
     "model.neuron": "ahsar",
     "train.epochs": 4,
     "train.lr": 2e-3,
 }
-
-
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
 
 
 def last_epoch(values, tmp_path, monkeypatch):
