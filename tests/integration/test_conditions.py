@@ -120,11 +120,23 @@ def test_thresholds_and_norms_are_adapted_to_the_data(run):
     for name, why in wrong.items():
         with pytest.raises(UserError, match=why.replace("+", r"\+")):
             measure_conditions(run, [name])
+    with pytest.raises(UserError, match="holds no firing rates of epoch 2 on clean data"):
+        engine.Run.existing(run).rates(2)
     (run / "rates.json").unlink()
     assert (
         "holds no firing rates of epoch 1 on clean data"
         in measure_conditions(run, ["jpeg:1+thresholds"])["jpeg:1+thresholds"]["error"]
     )
+
+
+def test_norms_are_not_adapted_to_a_batch_of_one(tmp_path):
+    train(tiny("data.test_limit=49", "data.batch_size=12"), tmp_path / "run")  # tested in batches of 48 and 1
+    with pytest.raises(UserError, match=r"cannot be adapted to a batch of 1.*data\.batch_size"):
+        measure_conditions(tmp_path / "run", ["clean+norm"])
+    assert measured_conditions(tmp_path / "run").keys() == {"clean"}  # what was measured before is kept
+    assert measure_conditions(tmp_path / "run", ["clean+norm"], overrides=["data.batch_size=10"])["clean+norm"][
+        "metrics"
+    ]
 
 
 def test_on_the_command_line(run, tmp_path):

@@ -77,6 +77,24 @@ def test_images_are_normalised_and_resized():
     assert epoch_of(batch_size=64)[0].shape[-2:] == (16, 16)
 
 
+def test_reference_samples_are_of_the_training_part_and_neither_augmented_nor_corrupted():
+    def reference(**options):
+        data = open_data(Config(data=DataConfig(batch_size=4, train_limit=30, **options)))
+        found = list(data.reference_batches(10))
+        return data, torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
+
+    _, expected, labels = reference()
+    assert len(expected) == len(labels) == 10
+    data, found, same = reference(corruption="jpeg:5", **AUGMENTED)
+    assert torch.equal(found, expected)
+    assert torch.equal(same, labels)
+    training = {data.splits.train[i][0].tobytes() for i in range(30)}
+    held_out = {data.splits.validation[i][0].tobytes() for i in range(len(data.splits.validation))}
+    raw = [data.reference_batches(10)._loader.dataset.samples[i][0].tobytes() for i in range(10)]
+    assert training.issuperset(raw)
+    assert held_out.isdisjoint(raw)
+
+
 def test_seeded_restores_after_an_error():
     state = torch.get_rng_state()
 

@@ -82,11 +82,18 @@ def test_training_begins_within_the_budget(asked):
     assert state.controller.budget != 0.05
 
 
-def test_it_ends_within_the_budget(tmp_path):
+def test_it_ends_within_the_budget(tmp_path, monkeypatch):
+    followed = []
+
+    def follow(*arguments):
+        followed.append(keep_to_budget(*arguments))
+
+    monkeypatch.setattr("step_ahsar.engine.epoch.keep_to_budget", follow)
     # In so few steps the norms' averages do not get near the statistics of batches, with which operations are counted.
     config = Config().with_values(VALUES | THRESHOLDS | {"ahsar.budget_ops": 3e4, "train.recalibrate_norms": 4})
     result = train(config, tmp_path / "run")
     assert result["operations"]["synaptic_operations"] == pytest.approx(3e4, rel=0.1)
+    assert len(followed) == VALUES["train.epochs"]  # once in every epoch
 
 
 def test_the_rate_is_in_proportion():
