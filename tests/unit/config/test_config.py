@@ -294,6 +294,20 @@ def test_faults_in_files_name_the_file(text, words, tmp_path):
     assert "faulty.yaml" in str(error.value) or "extends" in text
 
 
+def test_a_section_may_be_written_once_and_given_again(tmp_path):
+    path = write(
+        tmp_path,
+        "merged.yaml",
+        "compare: {cells: [&one {id: a, model.tau: 3, model.threshold: 2}, {<<: *one, id: b, model.threshold: 3}]}",
+    )
+    assert load_config(path).compare.cells == [
+        {"id": "a", "model.tau": 3, "model.threshold": 2},
+        {"id": "b", "model.tau": 3, "model.threshold": 3},
+    ]
+    with pytest.raises(UserError, match="key 'id' is given twice"):
+        load_config(write(tmp_path, "twice.yaml", "compare: {cells: [&one {id: a}, {<<: *one, id: b, id: c}]}"))
+
+
 def test_configs_that_extend_each_other(tmp_path):
     write(tmp_path, "a.yaml", "extends: b.yaml")
     path = write(tmp_path, "b.yaml", "extends: a.yaml")
