@@ -208,6 +208,11 @@ class TrainConfig(_Section):
     epochs: Count = 10
     optimizer: str = "adamw"
     lr: Positive = 1e-3
+    head_lr: Positive = Field(
+        default=1.0,
+        description="factor on the learning rate of a classifier's linear head; about 30 for a model that is to be "
+        "nearly silent, whose features are small",
+    )
     weight_decay: NotNegative = 0.05
     schedule: Literal["cosine", "constant"] = "cosine"
     patience: Count | None = Field(

@@ -131,7 +131,7 @@ def train_epoch(
     """
     torch.manual_seed(derive_seed(config.seed, "epoch", epoch, *([] if ranks.is_main() else [ranks.rank()])))
     state.scheduler.step(epoch - 1)
-    lr = max(group["lr"] for group in state.optimizer.param_groups)
+    lr = state.optimizer.param_groups[0]["lr"]
     steps = -(-len(batches) // config.train.accumulate)
     warm_up = min(WARMUP_STEPS, steps - 1)
     losses, times = [], []

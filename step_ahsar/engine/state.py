@@ -1,7 +1,8 @@
 """A model in training, with all state from which training can be resumed bit for bit."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -142,12 +143,35 @@ class TrainingState:
 
 
 def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
-    """An optimiser of timm, without weight decay on biases, norms and the neurons' own parameters."""
+    """An optimiser of timm, without weight decay on biases, norms and the neurons' own parameters.
+
+    Its first group has the learning rate of the config.
+    """
     internals.load_compiler()  # some of timm's optimisers (kron) compile their step
     groups: Any = model
     if train.weight_decay:
         groups = param_groups_weight_decay(model, train.weight_decay, no_weight_decay_list=own_parameters(model))
+    if train.head_lr != 1:
+        if not train.weight_decay:
+            groups = [{"params": list(model.parameters()), "weight_decay": 0.0}]
+        head = {id(parameter) for parameter in cast(Any, model).get_classifier().parameters()}
+        groups = [part for group in groups for part in _split(group, head, train)]
+        groups.sort(key=lambda group: "lr" in group)
     return create_optimizer_v2(groups, opt=train.optimizer, lr=train.lr, weight_decay=0.0)
+
+
+def _split(group: dict[str, Any], head: set[int], train: TrainConfig) -> Iterator[dict[str, Any]]:
+    """The parameters of a group that are not the head's, and those that are, each unless there are none.
+
+    The head's weights decay in a step as before: a decay is multiplied by the learning rate.
+    """
+    rest = [parameter for parameter in group["params"] if id(parameter) not in head]
+    own = [parameter for parameter in group["params"] if id(parameter) in head]
+    if rest:
+        yield {**group, "params": rest}
+    if own:
+        decay = group["weight_decay"] / train.head_lr
+        yield {**group, "params": own, "lr": train.lr * train.head_lr, "weight_decay": decay}
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

@@ -51,6 +51,8 @@ class Task(ABC):
         criterion = cls.losses[config.train.loss]
         if config.train.tet_lambda and config.train.loss != "tet":
             raise UserError(f"train.tet_lambda is for train.loss 'tet', not for {config.train.loss!r}; leave it at 0")
+        if config.train.head_lr != 1 and cls.name != "classification":
+            raise UserError(f"train.head_lr does not apply to {cls.name}, whose heads have norms; leave it at 1")
         if config.train.label_smoothing and not criterion.smooths:
             raise UserError(
                 f"train.label_smoothing does not apply to train.loss {config.train.loss!r} of {cls.name}; leave it at 0"

@@ -119,6 +119,7 @@ def test_skipped_files_are_told(tmp_path):
         ("segmentation/static/digits_scenes", ["head.name=fcos"], "fcos"),
         ("detection/static/digits_scenes", ["head.name=fpn"], "unknown detection head 'fpn'; known: faster_rcnn, fcos"),
         ("detection/static/digits_scenes", ["train.mixup=0.5"], "train.mixup does not apply to detection"),
+        ("detection/static/digits_scenes", ["train.head_lr=9"], "train.head_lr does not apply to detection"),
         ("detection/static/digits_scenes", ["train.loss=dice"], "unknown loss of detection 'dice'"),
         (
             "segmentation/static/digits_scenes",

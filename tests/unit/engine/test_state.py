@@ -46,6 +46,33 @@ def test_weights_decay_and_nothing_else(task: str, neuron: str) -> None:
     assert not decay
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("factor", [0.5, 20.0])
+def test_the_head_has_a_learning_rate_of_its_own(decay: float, factor: float) -> None:
+    values = {"train.head_lr": factor, "train.weight_decay": decay, "train.lr": 1e-2, "train.epochs": 4}
+    state = start(Config().with_values({**values, "train.optimizer": "sgd"}))
+    state.scheduler.step(0)
+    head = state.model.get_submodule("head")
+    before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
+    for parameter in state.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.step()
+    assert isinstance(head, nn.Linear)
+    # The step is `factor` times as long; the decay, which timm's SGD adds to the gradient, is as it would be without.
+    for own, parameter, shrunk in (("weight", head.weight, decay), ("bias", head.bias, 0.0)):
+        was = before[f"head.{own}"]
+        # Nesterov's momentum of 0.9 makes the first step 1.9 times as long.
+        torch.testing.assert_close(was - parameter, 1.9e-2 * (factor + shrunk * was))
+    other = "patch_embed.stages.0.norm.weight"
+    torch.testing.assert_close(before[other] - state.model.get_parameter(other), torch.full_like(before[other], 1.9e-2))
+    state.scheduler.step(2)  # of 4, on a cosine
+    rates = sorted({group["lr"] for group in state.optimizer.param_groups})
+    assert rates == pytest.approx(sorted([0.5e-2, 0.5e-2 * factor]))
+    assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-2)  # the one that is reported
+    held = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, state.model.parameters()))
+
+
 def test_the_compiler_is_loaded_before_an_optimiser_compiles(monkeypatch):
     """Fault: with timm's kron, torch said that no CUDA runtime was found."""
     loaded = []
