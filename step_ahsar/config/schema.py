@@ -142,7 +142,9 @@ class ModelConfig(_Section):
     alpha: Positive | None = None
     reset: Literal["hard", "soft"] | None = None
     detach_reset: bool | None = None
-    norm: str | None = Field(default=None, description="norm in front of the neurons: bn, tdbn or tebn; null = bn")
+    norm: str | None = Field(
+        default=None, description="norm in front of the neurons: bn, tdbn, tebn or none; null = bn"
+    )
     weight_bits: Annotated[int, Field(ge=2, le=32, strict=True)] | None = Field(
         default=None, description="bits of quantised weights (LSQ), 2 to 8, or 32 for none; null = the model's own"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from torch import nn
-from torch.nn.init import trunc_normal_
+from torch.nn.init import kaiming_normal_, trunc_normal_
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.fixed import FixedSpikes
@@ -39,7 +39,8 @@ class Blueprint:
         shortcut: what the residual stream adds: "spike" = branches end with a neuron (SEW), "membrane" = branches begin
             with a neuron and end with a norm (MS).
         conv_std: standard deviation of the initial weights of convolutions; None = PyTorch's default.
-        linear_std: the same for linear layers, over tokens.
+        linear_std: the same for linear layers, over tokens. With ``norm`` "none" neither applies: weights are He's,
+            normal with a variance of 2 / fan-in, whose outputs are neither silent nor loud in a deep model.
         weight_bits: bits of the weights of convolutions and of the head; None or 32 = they are not quantised.
         attn_factor: the published ratio of the two thresholds.
         attention: "own" = the model's attention, "random" = fixed random spikes in place of its product, "none" = no
@@ -157,10 +158,12 @@ class Blueprint:
         conv = CONV[ndim](in_channels, out_channels, kernel_size, **options)
         if std is None:
             std = self.linear_std if linear else self.conv_std
-        if std is not None:
+        if self.norm == "none":
+            kaiming_normal_(conv.weight)
+        elif std is not None:
             trunc_normal_(conv.weight, std=std)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
+        if conv.bias is not None and (std is not None or self.norm == "none"):
+            nn.init.zeros_(conv.bias)
         return self.quantised(conv)
 
     def quantised(self, layer: L) -> L:

@@ -22,7 +22,7 @@ from step_ahsar.ahsar.grouping import default_group
 from step_ahsar.errors import UserError
 from step_ahsar.measure.reading import fan_of, outer, per_axis, reading_of
 from step_ahsar.neurons import SpikingNeuron
-from step_ahsar.neurons.norms import BATCH_NORMS
+from step_ahsar.neurons.norms import BATCH_NORMS, ChannelScale
 
 
 class Uncountable(UserError):
@@ -532,7 +532,7 @@ class OperationMeter:
 
 # Modules inside of which nothing is counted: norms in evaluation are part of the weights before them, and what a
 # parametrisation computes depends on weights alone.
-_QUIET = (*BATCH_NORMS, ParametrizationList)
+_QUIET = (*BATCH_NORMS, ChannelScale, ParametrizationList)
 
 _COUNTED: dict[str, _Counting] = {
     "aten::convolution": OperationMeter._convolution,

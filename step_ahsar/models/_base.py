@@ -57,7 +57,7 @@ class SpikingTransformer(nn.Module):
         attention: "own", the family's, or to show what it is worth "random", fixed random spikes in place of its
             product, or "none".
         weight_bits: bits of the weights of convolutions and of the head, 2 to 8 (LSQ); None or 32 = full precision.
-        norm: name of the norm: "bn", "tdbn" or "tebn". A model with "tebn" is bound to its ``time_steps``.
+        norm: name of the norm: "bn", "tdbn", "tebn" or "none". A model with "tebn" is bound to its ``time_steps``.
         neuron: name of the spiking neuron.
         backend: the library that simulates it.
         threshold: firing threshold of every neuron except those behind an attention product or sum; None = the neuron's

@@ -1,6 +1,6 @@
 """Norms in front of spiking neurons, over [T, B, C, *S].
 
-All normalise by statistics over time steps, batch and space together. They differ in what follows:
+All but the last normalise by statistics over time steps, batch and space together. They differ in what follows:
 
 - ``bn``: batch norm, the same at every time step.
 - ``tdbn``: threshold-dependent batch norm (Zheng et al., AAAI 2021, arXiv 2011.05280): initial weights are the
@@ -8,6 +8,8 @@ All normalise by statistics over time steps, batch and space together. They diff
   without regulation: if the weights followed AHSAR's scale, they would cancel it.
 - ``tebn``: temporal effective batch norm (Duan et al., NeurIPS 2022): a learnt factor for each time step. A model with
   it is bound to its T.
+- ``none``: no statistics, only the learnt factor and shift by channel that a batch norm has as well. Initial weights in
+  front of it are to keep the level of their inputs by themselves, see :class:`step_ahsar.layers.Blueprint`.
 """
 
 import math
@@ -24,7 +26,30 @@ from step_ahsar.registry import Registry
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BATCH_NORM: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
-Norm = nn.BatchNorm1d | nn.BatchNorm2d  # or a subclass
+
+class ChannelScale(nn.Module):
+    """What a batch norm is without its statistics: a learnt factor and a learnt shift for each channel.
+
+    Args:
+        channels: C.
+
+    Attributes:
+        weight: factors, [C], initially 1.
+        bias: shifts, [C], initially 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, *S] -> [N, C, *S]``."""
+        of_channel = (-1, *[1] * (x.ndim - 2))
+        return x * self.weight.to(x.dtype).view(of_channel) + self.bias.to(x.dtype).view(of_channel)
+
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | ChannelScale  # or a subclass
 
 # From channels, spatial dimensions, T, threshold and number of added branches to a norm.
 NormFactory = Callable[[int, int, int | None, float, int], Norm]
@@ -113,3 +138,8 @@ def _temporal_effective(channels: int, ndim: int, time_steps: int | None, thresh
     if time_steps is None:
         raise UserError("norm 'tebn' has a factor for each time step and needs time_steps")
     return TemporalEffectiveNorm1d(time_steps, channels) if ndim == 1 else TemporalEffectiveNorm2d(time_steps, channels)
+
+
+@NORMS.register("none")
+def _no_norm(channels: int, ndim: int, time_steps: int | None, threshold: float, branches: int) -> Norm:
+    return ChannelScale(channels)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import step_ahsar.models  # noqa: F401
+from step_ahsar.ahsar import AHSARConfig, fold, regulate
 from step_ahsar.errors import UserError
 from step_ahsar.layers import SpikingConv
 from step_ahsar.neurons import SpikingNeuron
@@ -80,6 +81,25 @@ def test_positions_need_a_size() -> None:
         options = {"learnt_pool": True} if make is SGLFormer else {}
         with pytest.raises(UserError, match=f"{make.__name__} has weights for each position and needs img_size"):
             make(dim=48, heads=2, **options)
+
+
+@pytest.mark.parametrize("name", ["spikformer_2_64", "sdt_2_64"])
+@torch.no_grad()
+def test_without_norms_every_layer_fires_and_folds(name: str) -> None:
+    """At the initial weights, in a deep model; with the usual ones inputs shrink to a tenth from layer to layer."""
+    torch.manual_seed(0)
+    model = create(name, norm="none", neuron="ahsar", threshold=0.5, depth=6).double().train()
+    controller = regulate(model, config=AHSARConfig(k=0))
+    x = images(4, 3, 32, 32).double()
+    assert controller.calibrate(lambda: model(x))["model"] == pytest.approx(0.2, rel=0.05)
+    with torch.enable_grad():
+        model(x)
+    controller.step()  # thresholds rest, rates are read
+    rates = [layer["rate"] for layer in controller.layers().values()]
+    assert min(rates) > 0.01
+    assert max(rates) < 0.7
+    model.eval()
+    torch.testing.assert_close(fold(model)(x), model(x))
 
 
 @pytest.mark.parametrize("name", ["sdt_2_64", "tim_dvs_2_64"])

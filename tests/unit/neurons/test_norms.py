@@ -63,6 +63,29 @@ def test_tebn_is_bound_to_its_time_steps() -> None:
 
 
 def test_unknown_norms_are_named() -> None:
-    assert list(NORMS) == ["bn", "tdbn", "tebn"]
+    assert list(NORMS) == ["bn", "none", "tdbn", "tebn"]
     with pytest.raises(UserError, match="unknown norm 'tbn'; did you mean 'tebn'"):
         create_norm("tbn", 5, ndim=1)
+
+
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_none_is_a_batch_norm_without_statistics(ndim: int) -> None:
+    ours = create_norm("none", 5, ndim=ndim)
+    assert sum(1 for _ in ours.buffers()) == 0
+    # In eval mode a batch norm with averages of 0 and 1 leaves the same factor and shift.
+    other = create_norm("bn", 5, ndim=ndim).eval()
+    other.eps = 0.0
+    x = torch.randn(SHAPES[ndim], dtype=torch.float64)
+    assert torch.equal(normalised(ours.double(), x), x)  # as it starts
+    for own, its in zip(ours.parameters(), other.double().parameters(), strict=True):
+        own.data.copy_(torch.rand(5) + 0.5)
+        its.data.copy_(own)
+    given = [x.clone().requires_grad_() for _ in range(2)]
+    for norm, one in zip((ours, other), given, strict=True):
+        normalised(norm, one).square().sum().backward()
+    torch.testing.assert_close(normalised(ours, x), normalised(other, x))
+    torch.testing.assert_close(given[0].grad, given[1].grad)
+    for own, its in zip(ours.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, its.grad)
+    half = ours.bfloat16()(x.bfloat16().flatten(0, 1))
+    assert half.dtype == torch.bfloat16
