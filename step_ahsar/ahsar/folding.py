@@ -29,7 +29,15 @@ class Foldable(Protocol):
         """Divides the neuron's input by ``scale``."""
 
 
-def fold(model: M, weights_only: bool = False) -> M:
+@runtime_checkable
+class NormFoldable(Protocol):
+    """A layer that can make its norm part of its weights."""
+
+    def fold_norm(self) -> None:
+        """Makes the norm, as it is in eval mode, part of the weights in front of it."""
+
+
+def fold(model: M, weights_only: bool = False, norms: bool = False) -> M:
     """Returns a copy of ``model`` for inference: with plain neurons, and the same spikes.
 
     Models of this package keep their published thresholds. A LIF-like neuron with input x / s and threshold theta fires
@@ -43,6 +51,9 @@ def fold(model: M, weights_only: bool = False) -> M:
         weights_only: for files of weights. The scale of a neuron without a norm in front, as behind the attention
             product, then multiplies that neuron's threshold. Otherwise it divides the attention's own ``scale``, or the
             layer's gain, which are not in a state dict.
+        norms: also make the norms, with their running averages, part of the convolutions in front of them. Such a model
+            runs faster and holds no norms to adapt; its numbers are the same up to rounding. The norms that stay are
+            TEBN's and those behind quantised or re-parametrised convolutions and wavelet transforms.
 
     Raises:
         UserError: a regulated neuron in a layer of this package for which folding is not exact.
@@ -59,6 +70,10 @@ def fold(model: M, weights_only: bool = False) -> M:
                 layer.absorb_scale()
         except UserError as error:
             raise UserError(f"layer {name!r} cannot be folded: {error}") from None
+    if norms:
+        for module in folded.modules():
+            if isinstance(module, NormFoldable):
+                module.fold_norm()
     return folded
 
 

@@ -5,11 +5,13 @@ from typing import Any, ClassVar
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
+from torch.nn.utils.parametrize import is_parametrized
 
 from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.pool import MaxPool
 from step_ahsar.neurons import SpikingNeuron, normalised
-from step_ahsar.neurons.norms import Norm
+from step_ahsar.neurons.norms import ChannelScale, Norm, TemporalEffectiveNorm
 
 
 class SpikingConv(nn.Module):
@@ -44,7 +46,7 @@ class SpikingConv(nn.Module):
     folds_into_weights: ClassVar[bool] = True
 
     neuron: nn.Module | None
-    norm: Norm
+    norm: Norm | nn.Identity
     conv: nn.Module
 
     def __init__(
@@ -112,8 +114,32 @@ class SpikingConv(nn.Module):
     @torch.no_grad()
     def fold_scale(self, scale: float) -> None:
         """Divides the neuron's input by ``scale`` > 0, which has the same effect as multiplying its threshold by it."""
-        self.norm.weight.div_(scale)
-        self.norm.bias.div_(scale)
+        last: Any = self.conv if isinstance(self.norm, nn.Identity) else self.norm
+        last.weight.div_(scale)
+        last.bias.div_(scale)
+
+    @torch.no_grad()
+    def fold_norm(self) -> None:
+        """Makes the norm, as it is in eval mode, part of the convolution, which gets a bias.
+
+        It stays where there are no such weights: TEBN's factors differ between time steps, quantised weights keep their
+        steps, a re-parametrised convolution is several, and a wavelet transform has none.
+        """
+        conv, norm = self.conv, self.norm
+        if not isinstance(conv, nn.Conv1d | nn.Conv2d) or is_parametrized(conv):
+            return
+        if isinstance(norm, TemporalEffectiveNorm | nn.Identity):
+            return
+        if isinstance(norm, ChannelScale):
+            mean, variance, eps = torch.zeros_like(norm.bias), torch.ones_like(norm.bias), 0.0
+        else:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            mean, variance, eps = norm.running_mean, norm.running_var, norm.eps
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, mean, variance, eps, norm.weight, norm.bias
+        )
+        self.norm = nn.Identity()
 
 
 def over_time(x: Tensor, steps: int) -> Tensor:

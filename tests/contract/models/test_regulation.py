@@ -4,8 +4,10 @@ import warnings
 
 import pytest
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from step_ahsar.ahsar import fold, regulate
+from step_ahsar.layers import SpikingConv
 from tests.contract.models.zoo import SMALL, inputs, lively, neurons
 
 
@@ -48,6 +50,11 @@ def test_folding_keeps_the_spikes(name: str) -> None:
         assert all(neuron.threshold_scale is None for _, neuron in neurons(folded))
         torch.testing.assert_close(folded(x), logits, rtol=0, atol=1e-9)
         assert sum(p.numel() for p in folded.parameters()) == sum(p.numel() for p in model.parameters())
+    without = fold(model, norms=True)
+    torch.testing.assert_close(without(x), logits, rtol=0, atol=1e-9)
+    for path, module in without.named_modules():  # quantised and re-parametrised convolutions and wavelets keep theirs
+        if isinstance(module, SpikingConv) and not isinstance(module.norm, torch.nn.Identity):
+            assert is_parametrized(module.conv) or not isinstance(module.conv, torch.nn.Conv1d | torch.nn.Conv2d), path
     weights = fold(model, weights_only=True)
     thresholds = {path: neuron.threshold for path, neuron in neurons(weights)}
     plain.load_state_dict(weights.state_dict())

@@ -108,3 +108,34 @@ def test_what_cannot_be_folded_is_named():
     regulate(model)
     with pytest.raises(UserError, match=r"layer '0\.neuron' cannot be folded: for 'lif', scaling the input is not"):
         fold(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "stays"),
+    [
+        ({}, 0),
+        ({"norm": "tdbn"}, 0),
+        ({"norm": "none", "threshold": 0.3}, 0),
+        ({"norm": "tebn"}, 1),
+        ({"weight_bits": 4}, 1),
+    ],
+    ids=["bn", "tdbn", "none", "tebn", "quantised"],
+)
+@torch.no_grad()
+def test_norms_become_weights(options, stays):
+    """And scales that come later do, too."""
+    model, x = regulated_model("spikformer_2_64", **options)
+    model, x = model.double(), x.double()
+    logits = model(x)
+    folded = fold(model, norms=True)
+    torch.testing.assert_close(folded(x), logits, rtol=0, atol=1e-9)
+    convs = [module for module in folded.modules() if isinstance(module, SpikingConv)]
+    assert {not isinstance(conv.norm, nn.Identity) for conv in convs} == {bool(stays)}
+    assert not any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) for module in folded.modules()) or stays
+    regulate(folded)
+    for module in folded.modules():
+        if isinstance(module, SpikingNeuron):
+            module.threshold_scale.fill_(0.7)
+    moved = folded(x)
+    assert not torch.allclose(moved, logits)
+    torch.testing.assert_close(fold(folded, norms=True)(x), moved, rtol=0, atol=1e-9)
