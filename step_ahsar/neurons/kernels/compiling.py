@@ -36,12 +36,14 @@ def _compiler_available(device_type: str) -> bool:
 _broken: set[str] = set()  # device types on which compiling has failed; not tried there again
 
 
-def run_pass(
-    function: Callable[..., Any], static: tuple[Dynamics, *tuple[Hashable, ...]], x: Tensor, *args: Any
-) -> tuple[Tensor, ...]:
-    """Returns ``function(*static, x, *args)`` for ``x: [T, ...]``, compiled if possible."""
+def run_pass(function: Callable[..., Any], static: tuple[Any, ...], x: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """Returns ``function(*static, x, *args)`` for ``x: [T, ...]``, compiled if possible.
+
+    The first of ``static``, all of which are hashable, is the neuron's :class:`Dynamics`.
+    """
     device = x.device
-    if not static[0].compiled or device.type in _broken or not compiler_available(device):
+    dynamics: Dynamics = static[0]
+    if not dynamics.compiled or device.type in _broken or not compiler_available(device):
         return function(*static, x, *args)
     try:
         with internals.unwatched():  # else the operators of the graph would run one by one
