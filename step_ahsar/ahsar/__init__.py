@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from step_ahsar.ahsar.adapting import Adaptation, adapt_thresholds, record_rates
-    from step_ahsar.ahsar.config import AHSARConfig
+    from step_ahsar.ahsar.config import FIRST_LAW, AHSARConfig
     from step_ahsar.ahsar.controller import Controller
     from step_ahsar.ahsar.folding import fold
     from step_ahsar.ahsar.regulation import controller_of, is_regulated, regulate
@@ -23,6 +23,7 @@ _HOMES = {
     "AHSARConfig": "step_ahsar.ahsar.config",
     "Adaptation": "step_ahsar.ahsar.adapting",
     "Controller": "step_ahsar.ahsar.controller",
+    "FIRST_LAW": "step_ahsar.ahsar.config",
     "ScaleRule": "step_ahsar.libraries.regulation",
     "adapt_thresholds": "step_ahsar.ahsar.adapting",
     "controller_of": "step_ahsar.ahsar.regulation",
@@ -33,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FIRST_LAW",
     "AHSARConfig",
     "Adaptation",
     "Controller",
