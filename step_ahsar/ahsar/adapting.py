@@ -164,7 +164,7 @@ class Adaptation:
         self._watch = _Watch(model)
         names = self._watch.names
         if unknown := [name for name in targets if name not in names]:
-            self._watch.end()
+            self._watch.undo()
             raise UserError(
                 f"the firing rates are of another model: there is no spiking layer {shortened(unknown, limit=3)}"
             )
@@ -173,7 +173,7 @@ class Adaptation:
         self._target = torch.where(found >= SILENT, found, torch.nan)
         self._moved = torch.zeros(len(names))
         self._steps, self._samples = steps, 0
-        self._search = Calibration(names, steps)
+        self._search = Calibration(names, steps + 1)  # whose last trial changes nothing
 
     @property
     def settled(self) -> bool:
@@ -206,15 +206,18 @@ class Adaptation:
         if self._search.done:
             if not relative_error(level, self._target).nanmean() > SHIFTED:
                 return
-            self._search = Calibration(self._search.names, self._steps)
+            self._search = Calibration(self._search.names, self._steps + 1)
         before = self._moved
         change = self._search.changes(level, self._target)
         self._moved = (before + change).clamp(-_FARTHEST, _FARTHEST)
         self._watch.scale((self._moved - before).exp())
 
     def end(self) -> None:
-        """Ends adaptation. The thresholds stay as they are."""
-        self._watch.end()
+        """Ends adaptation. The thresholds stay as they are; a model whose rates were never measured is as before."""
+        if self.rates:
+            self._watch.end()
+        else:
+            self._watch.undo()
 
 
 class _Watch:

@@ -38,7 +38,7 @@ class Calibration:
 
     @property
     def done(self) -> bool:
-        """Whether every rate is near its target, or no trial is left."""
+        """Whether every rate is near its target, or no trial is left. A layer that has not run yet is waited for."""
         near = (self._error() <= _NEAR) | self.target.isnan()
         return self.trials >= self.most or (self.trials > 0 and bool(near.all()))
 

@@ -10,6 +10,7 @@ from step_ahsar.errors import UserError
 Band = tuple[float, float]
 
 LOUDEST = 0.45  # the largest firing rate that a calibration or a budget asks for
+FIRST_RATE = 0.05  # the rate that is held under a budget of operations, until these are counted
 # The constants of the first law, which had no calibrated start: it held every layer in a narrow band throughout.
 FIRST_LAW: Mapping[str, Any] = {
     "band": (0.2, 0.4),

@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from step_ahsar import internals, ranks
 from step_ahsar.ahsar import law
 from step_ahsar.ahsar.calibration import REACH, TRIALS, Calibration
-from step_ahsar.ahsar.config import FIRST_LAW, LOUDEST, SHARES, AHSARConfig
+from step_ahsar.ahsar.config import FIRST_LAW, FIRST_RATE, LOUDEST, SHARES, AHSARConfig
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.passes import without_traces
@@ -23,7 +23,6 @@ _FIXED = ("group", "low", "high", "unit", "asked")  # attributes that do not
 _KEPT_AS = "_ahsar_controller"  # the model's attribute that holds its controller; not part of the state dict
 _ROUNDING = 1e-5  # two devices may compute the same scale with such a relative difference
 _MANY_STEPS = 100  # steps of optimisers that do not hold the model, while it is trained, before this is said
-_FIRST_RATE = 0.05  # held under a budget of operations, until these are counted
 _SETTLED = 10  # steps after which every layer should have been seen
 
 # The controller of each regulated layer. Copies of a layer are in it only if the controller is copied along.
@@ -76,8 +75,6 @@ class Controller:
             :meth:`epoch_end` before the first step after an evaluation.
 
     Attributes:
-        budget: the firing rate of the whole model that is held now, or those of groups; None without a budget. Under a
-            budget of operations it is moved by whoever counts them.
         skipped: for each layer the number of observed rates that were not finite or not in [0, 1], [n]. They had no
             effect.
         self_made: whether the model created this controller by itself, because nobody had called ``regulate``.
@@ -98,6 +95,7 @@ class Controller:
         self._names = [name for group in layers.values() for name in group]
         self._layers: Sequence[Regulated] = [layer for group in layers.values() for layer in group.values()]
         group_of = [i for i, group in enumerate(layers.values()) for _ in group]
+        self._check_groups("band", config.band if isinstance(config.band, Mapping) else ())
         bands = [config.band_of(self.groups[i]) for i in group_of]
         self._group = torch.tensor(group_of)
         self._low, self._high = torch.tensor(bands).T.contiguous()
@@ -118,7 +116,7 @@ class Controller:
         self.skipped = torch.zeros(n, dtype=torch.int64)
         self._h = torch.zeros(n)
         self._written = torch.ones(n)  # the scales as this controller left them
-        self.budget = config.budget if config.budget_ops is None else _FIRST_RATE
+        self._budget = config.budget if config.budget_ops is None else FIRST_RATE
         self._unit, self._units, self._asked = self._divided()
         self._calibration = self._new_calibration()
         self._notice_loaded_scales()
@@ -138,6 +136,25 @@ class Controller:
         model = self._model()
         assert model is not None, "a controller ends with its model"
         return model
+
+    @property
+    def budget(self) -> float | Mapping[str, float] | None:
+        """The firing rate of the whole model that is held now, or those of groups; None without a budget.
+
+        The rate of the whole model may be set, as whoever counts operations does under a budget of these.
+
+        Raises:
+            UserError: set to no rate in (0, 0.45], or without a budget for the whole model.
+        """
+        return self._budget
+
+    @budget.setter
+    def budget(self, rate: float) -> None:
+        if not isinstance(self._budget, float):
+            raise UserError("this controller holds no firing rate of the whole model: create it with a budget for it")
+        if not 0 < rate <= LOUDEST:
+            raise UserError(f"budget must be a firing rate above 0 and at most {LOUDEST}, got {rate}")
+        self._budget = float(rate)
 
     def silence(self, neurons: Iterable[SpikingNeuron]) -> None:
         """Keeps neurons that would regulate themselves from doing so, until the controller is released."""
@@ -198,12 +215,16 @@ class Controller:
             }[config.calibrate_per]
             return unit, names, torch.full((len(names),), config.level or torch.nan)
         own = budget if isinstance(budget, Mapping) else {}
-        for key, groups in (("budget", own), ("shares", config.shares.keys() - SHARES.keys())):
-            if unknown := [group for group in groups if group not in self.groups]:
-                there = ", ".join(self.groups)
-                raise UserError(f"ahsar.{key}: no layer is in {shortened(unknown)}; groups are {there}")
+        self._check_groups("budget", own)
+        self._check_groups("shares", config.shares.keys() - SHARES.keys())
         asked, rest = (budget, torch.nan) if isinstance(budget, Mapping) else (config.shares, 1.0)
         return self._group, list(self.groups), torch.tensor([asked.get(group, rest) for group in self.groups])
+
+    def _check_groups(self, key: str, named: Iterable[str]) -> None:
+        """Raises UserError if a setting names a group that no layer is in."""
+        if unknown := [group for group in named if group not in self.groups]:
+            there = ", ".join(self.groups)
+            raise UserError(f"ahsar.{key}: no layer is in {shortened(unknown)}; groups are {there}")
 
     def _new_calibration(self) -> Calibration | None:
         return Calibration(self._units) if self.config.calibrates else None
@@ -291,7 +312,7 @@ class Controller:
         if self._paused:
             return
         self._epochs += 1
-        if self.config.gamma == 0 or self.config.has_budget or self._rests:
+        if self.config.gamma == 0 or self.config.mu == 0 or self.config.has_budget or self._rests:
             return
         self._notice_loaded_scales()
         progress = 0.0
@@ -495,7 +516,7 @@ class Controller:
             "best": self._best,
             "epochs": self._epochs,
             "calibration": search,
-            "budget": self.budget if self.config.budget_ops is not None else None,  # one of rates is in the config
+            "budget": self._budget if isinstance(self._budget, float) else None,  # those of groups are in the config
             "random": None if self._random is None else self._random.get_state(),
             "bounds": [self.config.a, self.config.gain],
             "names": list(self._names),
@@ -510,8 +531,8 @@ class Controller:
             setattr(self, f"_{name}", state[name].clone())
         self.skipped, self._best = state["skipped"].clone(), state["best"]
         self._epochs = state.get("epochs", 0)  # states of earlier releases have none
-        if self.config.budget_ops is not None:
-            self.budget = state["budget"]
+        if isinstance(self._budget, float) and state.get("budget") is not None:  # earlier releases wrote fewer
+            self._budget = state["budget"]
         if self._random is not None:
             self._random.set_state(state["random"].cpu())
         search = state.get("calibration")  # states of earlier releases have none

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.config.grid import cross
@@ -409,6 +409,9 @@ class TrackConfig(_Section):
     )
 
 
+_NOT_NUMBERS = ("centre", "gain", "calibrate_per", "thresholds_of", "placebo")  # keys of AHSARConfig
+
+
 class Config(_Section):
     """One experiment with all its settings. Use :func:`load_config` to read one, :meth:`with_values` to change one."""
 
@@ -426,8 +429,25 @@ class Config(_Section):
         default_factory=dict, description="estimates of energy with constants of your own, by name"
     )
 
+    @field_validator("ahsar", mode="before")
+    @classmethod
+    def _numbers(cls, section: Any) -> Any:
+        """The section is a plain dataclass, which would take "0.1" and true for numbers."""
+        if isinstance(section, Mapping):
+            for key, value in section.items():
+                if isinstance(value, str | bool) and key not in _NOT_NUMBERS and hasattr(AHSARConfig, key):
+                    raise UserError(f"ahsar.{key} must be a number, got {value!r}")
+        return section
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.compare is None and self.model.neuron != "ahsar":
+            for key in ("budget", "budget_ops"):
+                if getattr(self.ahsar, key) is not None:
+                    raise UserError(
+                        f"ahsar.{key} has no effect on neuron {self.model.neuron!r}: set model.neuron: ahsar, or "
+                        f"train.rate_penalty.{key} for a penalty, which works for every neuron"
+                    )
         if (self.train.mixup or self.train.cutmix) and self.data.batch_size % 2:
             raise UserError(f"data.batch_size must be even to mix images in pairs, got {self.data.batch_size}")
         if self.compare is not None:

@@ -20,7 +20,7 @@ from step_ahsar.ahsar.config import LOUDEST
 from step_ahsar.config import Config
 from step_ahsar.engine.adapt import use_batch_statistics
 from step_ahsar.engine.state import TrainingState
-from step_ahsar.measure import OperationMeter, Operations
+from step_ahsar.measure import LayerOperations, OperationMeter
 from step_ahsar.neurons import SpikingNeuron
 from step_ahsar.passes import in_eval_mode, without_traces
 from step_ahsar.tasks import Task
@@ -89,14 +89,13 @@ def _counted(state: TrainingState, task: Task, inputs: Tensor) -> tuple[float, f
             task.predict(model, inputs)
         meter.join()
     found = meter.operations()
-    return found.synaptic_operations, found.spikes / _most(model) / _neurons(found)
+    return found.synaptic_operations, sum(_firing(model, layer) for layer in found.layers) / found.updates
 
 
-def _most(model: nn.Module) -> float:
-    """The most spikes that a neuron emits at a time."""
-    return next(module.max_spikes for module in model.modules() if isinstance(module, SpikingNeuron))
-
-
-def _neurons(found: Operations) -> float:
-    """Neurons times time steps."""
-    return sum(layer.inputs[0] for layer in found.layers if layer.kind == "neuron")
+def _firing(model: nn.Module, layer: LayerOperations) -> float:
+    """What a layer's spikes add to its firing rate, which is relative to the most that its neurons emit at a time."""
+    if layer.kind != "neuron":
+        return 0.0
+    neuron = model.get_submodule(layer.name.partition(" #")[0])
+    assert isinstance(neuron, SpikingNeuron)
+    return layer.spikes * neuron.spike_value / neuron.max_spikes

@@ -21,10 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from step_ahsar import ranks
+from step_ahsar.ahsar.config import FIRST_RATE
 from step_ahsar.config import RatePenaltyConfig
 from step_ahsar.neurons import SpikingNeuron
-
-_FIRST_RATE = 0.05  # the budget until operations are counted
 
 
 class RatePenalty:
@@ -44,7 +43,7 @@ class RatePenalty:
     def __init__(self, model: nn.Module, config: RatePenaltyConfig) -> None:
         assert config.is_on, "without a budget there is no penalty"
         self._config = config
-        self.budget = _FIRST_RATE if config.budget is None else config.budget
+        self.budget = FIRST_RATE if config.budget is None else config.budget
         self.weight, self.rate = config.weight, 0.0
         self._layers = [module for module in model.modules() if isinstance(module, SpikingNeuron)]
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import torch
+
 from step_ahsar import ranks
 from step_ahsar.config import Config, differences
+from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.errors import UserError, shortened
@@ -38,5 +41,10 @@ def _scales(path: Path, config: Config) -> dict[str, float]:
     if differing := differences(run.config.to_dict()["model"], config.to_dict()["model"]):
         what = shortened(differing, limit=3, separator="; ")
         raise UserError(f"ahsar.thresholds_of: the model of {path} is another one: {what}")
-    layers = result["epochs"][-1]["layers"]
-    return {name: layer["threshold_scale"] for name, layer in layers.items() if layer["threshold_scale"] is not None}
+    try:
+        place = checkpoints.find(run.checkpoints, "last")
+        weights = checkpoints.load(place, torch.device("cpu"), averaged=False).model  # the trained ones, not averages
+    except UserError as fault:
+        raise UserError(f"ahsar.thresholds_of: {fault}") from None
+    ending = ".threshold_scale"
+    return {key.removesuffix(ending): scale.item() for key, scale in weights.items() if key.endswith(ending)}

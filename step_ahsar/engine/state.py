@@ -155,23 +155,23 @@ def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
         if not train.weight_decay:
             groups = [{"params": list(model.parameters()), "weight_decay": 0.0}]
         head = {id(parameter) for parameter in cast(Any, model).get_classifier().parameters()}
-        groups = [part for group in groups for part in _split(group, head, train)]
-        groups.sort(key=lambda group: "lr" in group)
+        groups = [part for group in groups for part in _split(group, head, train.head_lr)]
+        groups.sort(key=lambda group: "lr_scale" in group)
     return create_optimizer_v2(groups, opt=train.optimizer, lr=train.lr, weight_decay=0.0)
 
 
-def _split(group: dict[str, Any], head: set[int], train: TrainConfig) -> Iterator[dict[str, Any]]:
+def _split(group: dict[str, Any], head: set[int], factor: float) -> Iterator[dict[str, Any]]:
     """The parameters of a group that are not the head's, and those that are, each unless there are none.
 
-    The head's weights decay in a step as before: a decay is multiplied by the learning rate.
+    timm's schedules multiply the learning rate of a group by its "lr_scale". The head's weights decay in a step as
+    before: optimisers multiply the decay by the learning rate.
     """
     rest = [parameter for parameter in group["params"] if id(parameter) not in head]
     own = [parameter for parameter in group["params"] if id(parameter) in head]
     if rest:
         yield {**group, "params": rest}
     if own:
-        decay = group["weight_decay"] / train.head_lr
-        yield {**group, "params": own, "lr": train.lr * train.head_lr, "weight_decay": decay}
+        yield {**group, "params": own, "lr_scale": factor, "weight_decay": group["weight_decay"] / factor}
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

@@ -61,9 +61,9 @@ def train(
         on_epoch: called after each epoch, once it is on disk, with its line of metrics.jsonl: ``epoch`` (from 1),
             ``train_loss``, ``metric`` (the name of the metric that runs are judged by), ``metrics`` {name: value},
             ``lr``, ``step_ms`` (median), ``firing_rate`` {group: rate}, ``dead_fraction``, ``layers`` {name: {group,
-            rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``rate_penalty`` {weight, rate} after the
-            last step, with a penalty, ``seconds``. Metrics and firing rates are those of the whole validation set, or
-            of the test set with ``data.validation: 0``.
+            rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``rate_penalty`` {weight, rate, budget} after
+            the last step, with a penalty, ``seconds``. Metrics and firing rates are those of the validation set, or of
+            the test set with ``data.validation: 0``.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
         data: the data set that the config names, if it is open already.
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from step_ahsar.layers.blueprint import CONV, Blueprint
 from step_ahsar.layers.conv import SpikingConv
-
-_NORM: dict[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+from step_ahsar.neurons.norms import BATCH_NORM
 
 
 class RepConv(nn.Module):
@@ -29,7 +28,7 @@ class RepConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, blueprint: Blueprint, *, ndim: int = 2) -> None:
         super().__init__()
-        conv, norm = partial(blueprint.new_conv, ndim=ndim, bias=False), _NORM[ndim]
+        conv, norm = partial(blueprint.new_conv, ndim=ndim, bias=False), BATCH_NORM[ndim]
         self.first = conv(in_channels, in_channels, 1)
         self.first_norm = norm(in_channels)
         self.depthwise = conv(in_channels, in_channels, 3, groups=in_channels)

@@ -316,9 +316,8 @@ class SpikingTransformer(nn.Module):
         pruned = last + 1 < len(self.levels)
         del self.levels[last + 1 :]
         self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
-        if pruned:
-            self.head_neuron = nn.Identity()  # it was made for the channels of the last level
         if prune_head or pruned:
+            self.head_neuron = nn.Identity()  # it was made for the channels of the last level
             self.reset_classifier(0, "")
         return take
 

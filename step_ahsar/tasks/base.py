@@ -118,11 +118,19 @@ class Metrics(ABC):
 
 
 def head_neurons(config: Config) -> Blueprint:
-    """The factory of a spiking head's neurons, which are those of ``config.model``."""
+    """The factory of a spiking head's neurons and norms, which are those of ``config.model``."""
     model = config.model
     known = neuron_kind(model.neuron, model.backend, model.base).options or {}
     options = model.neuron_options() | {name: value for name, value in model.args.items() if name in known}
-    return Blueprint(model.neuron, model.backend, model.threshold, model.attn_threshold, options, model.time_steps)
+    return Blueprint(
+        model.neuron,
+        model.backend,
+        model.threshold,
+        model.attn_threshold,
+        options,
+        model.time_steps,
+        norm=model.norm or "bn",
+    )
 
 
 TASKS = Registry[type[Task]]("task")

@@ -140,7 +140,18 @@ def test_steps_are_the_most_changes_of_thresholds(monkeypatch):
     with pytest.warns(UserWarning, match=r"could not be adapted in 3 steps; firing rates: . 0\.\d+ in place of 0"):
         adapted(model, inputs(0.1), steps=3)
     # The last one only measures what was reached.
-    assert seen == [True, True, False]
+    assert seen == [True, True, True, False]
+
+
+def test_a_refused_adaptation_leaves_the_model_as_it_was():
+    model = Net().eval()
+    keys = list(model.state_dict())
+    with pytest.raises(UserError, match="the firing rates are of another model"):
+        Adaptation(model, {"nope": 0.2})
+    record_rates(model, inputs())
+    with pytest.raises(UserError, match="adaptation needs 32 samples"):
+        adapt_thresholds(model, [], batch_axis=1)
+    assert list(model.state_dict()) == keys
 
 
 def test_few_inputs_are_gone_through_again():

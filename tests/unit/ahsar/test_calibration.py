@@ -385,6 +385,25 @@ def test_thresholds_of_a_silent_group_fall_step_by_step():
     assert scales(controller)[0] == pytest.approx(before * math.exp(-0.2 * 0.7), rel=1e-4)
 
 
+def test_the_rate_that_is_held_can_be_set_and_is_saved():
+    controller = regulate(Net(), config=AHSARConfig(budget=0.2))
+    for wrong in (0, 0.5, float("nan")):
+        with pytest.raises(UserError, match=r"budget must be a firing rate above 0 and at most 0\.45"):
+            controller.budget = wrong
+    controller.budget = 0.05
+    other = regulate(Net(), config=AHSARConfig(budget=0.2))
+    other.load_state_dict(controller.state_dict())
+    assert other.budget == 0.05
+    for config in (AHSARConfig(), AHSARConfig(budget={"mlp": 0.05})):
+        with pytest.raises(UserError, match="holds no firing rate of the whole model"):
+            regulate(Net(), config=config).budget = 0.1
+
+
+def test_a_band_of_a_group_that_is_not_there():
+    with pytest.raises(UserError, match=r"ahsar\.band: no layer is in mpl; groups are stem, mlp"):
+        regulate(Net(), config=AHSARConfig(band={"mpl": (0.1, 0.2)}))
+
+
 def test_a_budget_is_held_while_weights_change():
     """Weights are scaled up in steps, as training does: a calibration alone would be left behind."""
     model = Net(threshold=1.0).train()

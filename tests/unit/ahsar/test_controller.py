@@ -350,6 +350,18 @@ def test_a_gain_on_the_threshold_moves_a_whole_group_towards_its_band():
     assert scales(controller) == pytest.approx([0.9 * stem, 0.9 * mlp, 0.9 * mlp], rel=1e-4)
 
 
+@pytest.mark.parametrize("gamma", [0.3, 3.0])
+def test_without_a_slow_loop_the_gain_is_constant_wherever_it_is(gamma):
+    model = Net()
+    controller = regulate(model, config=first(gamma=gamma, mu=0.0))
+    observe(model, *[0.9] * len(model.neurons))
+    controller.step()
+    before = scales(controller)
+    controller.epoch_end(0.5)
+    assert scales(controller) == before
+    assert all(found == pytest.approx(gamma) for found in controller.gammas().values())
+
+
 def test_the_gain_has_bounds_and_progress_too():
     config = first(mu=1.0, gamma_min=0.2, gamma_max=1.5)
     controller = regulate(Net(), config=config)

@@ -14,6 +14,7 @@ from step_ahsar.engine.operations_budget import _counted, keep_to_budget
 from step_ahsar.engine.penalty import RatePenalty
 from step_ahsar.errors import UserError
 from step_ahsar.measure import operations
+from step_ahsar.neurons import SpikingNeuron
 from tests.unit.engine import small
 
 VALUES = {
@@ -64,6 +65,20 @@ def test_what_is_counted_is_what_the_meter_counts_on_a_model_with_the_averages_o
     assert all(torch.equal(before[name], value) for name, value in state.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert state.model.training
+
+
+@pytest.mark.parametrize("base", ["lif", "ilif", "nilif", "ternary_lif"])
+def test_the_counted_rate_is_the_one_that_is_held(base):
+    """Spikes of other values, and several at a time, are spikes per neuron and step of the same size in both."""
+    _, task, state, batches = prepared({**THRESHOLDS, "model.base": base, "model.threshold": 0.3})
+    _, rate = _counted(state, task, inputs_of(batches))
+    layers = [module for module in state.model.modules() if isinstance(module, SpikingNeuron)]
+    for layer in layers:
+        layer.clear_observed()
+    state.model.train()(inputs_of(batches))
+    spikes, steps = torch.stack([layer.observed for layer in layers]).sum(0).tolist()
+    assert rate > 0.02
+    assert rate == pytest.approx(spikes / steps, rel=1e-3)
 
 
 def test_counting_is_no_evaluation_for_the_controller():

@@ -1,6 +1,7 @@
 """Beginning with the thresholds of another run."""
 
 import pytest
+from safetensors.torch import load_file
 
 from step_ahsar.ahsar.config import FIRST_LAW
 from step_ahsar.config import Config
@@ -43,6 +44,18 @@ def test_they_are_those_of_the_run_with_the_same_seed(tmp_path):
     (tmp_path / "first-3" / "result.json").unlink()
     with pytest.raises(UserError, match=r"the run in .*first-3 has not ended, or not well"):
         train(again, tmp_path / "fifth")
+
+
+def test_they_are_those_of_training_and_not_of_averaged_weights(tmp_path):
+    config = Config().with_values(TINY | FIRST | {"train.ema_decay": 0.9})
+    averaged = scales(train(config, tmp_path / "first"))
+    trained = load_file(sorted((tmp_path / "first" / "checkpoints").glob("*/model.safetensors"))[-1])
+    again = config.with_values({"ahsar.thresholds_of": str(tmp_path / "first"), **REST})
+    _, state = prepare(again, open_data(again), create_accelerator(None))
+    begin_with_thresholds(state, again)
+    found = {name: layer["threshold_scale"] for name, layer in state.controller.layers().items()}
+    assert found == {name: trained[f"{name}.threshold_scale"].item() for name in averaged}
+    assert found != pytest.approx(averaged, rel=1e-3)
 
 
 def test_without_a_run_nothing_is_changed():

@@ -50,8 +50,10 @@ def test_weights_decay_and_nothing_else(task: str, neuron: str) -> None:
 @pytest.mark.parametrize("factor", [0.5, 20.0])
 def test_the_head_has_a_learning_rate_of_its_own(decay: float, factor: float) -> None:
     values = {"train.head_lr": factor, "train.weight_decay": decay, "train.lr": 1e-2, "train.epochs": 4}
-    state = start(Config().with_values({**values, "train.optimizer": "sgd"}))
-    state.scheduler.step(0)
+    schedule = {"train.optimizer": "sgd", "train.warmup_epochs": 1, "train.min_lr": 1e-3}
+    state = start(Config().with_values(values | schedule))
+    state.scheduler.step(1)
+    lr = state.optimizer.param_groups[0]["lr"]
     head = state.model.get_submodule("head")
     before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
     for parameter in state.model.parameters():
@@ -62,13 +64,17 @@ def test_the_head_has_a_learning_rate_of_its_own(decay: float, factor: float) ->
     for own, parameter, shrunk in (("weight", head.weight, decay), ("bias", head.bias, 0.0)):
         was = before[f"head.{own}"]
         # Nesterov's momentum of 0.9 makes the first step 1.9 times as long.
-        torch.testing.assert_close(was - parameter, 1.9e-2 * (factor + shrunk * was))
+        torch.testing.assert_close(was - parameter, 1.9 * lr * (factor + shrunk * was))
     other = "patch_embed.stages.0.norm.weight"
-    torch.testing.assert_close(before[other] - state.model.get_parameter(other), torch.full_like(before[other], 1.9e-2))
-    state.scheduler.step(2)  # of 4, on a cosine
-    rates = sorted({group["lr"] for group in state.optimizer.param_groups})
-    assert rates == pytest.approx(sorted([0.5e-2, 0.5e-2 * factor]))
-    assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-2)  # the one that is reported
+    torch.testing.assert_close(
+        before[other] - state.model.get_parameter(other), torch.full_like(before[other], 1.9 * lr)
+    )
+    for epoch in range(4):  # warm-up, a cosine and its floor: the factor is the same in all
+        state.scheduler.step(epoch)
+        reported = state.optimizer.param_groups[0]["lr"]
+        assert reported == pytest.approx([1e-5, 8.68e-3, 5.5e-3, 2.32e-3][epoch], rel=0.01)
+        rates = sorted({group["lr"] for group in state.optimizer.param_groups})
+        assert rates == pytest.approx(sorted([reported, reported * factor]))
     held = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     assert sorted(map(id, held)) == sorted(map(id, state.model.parameters()))
 

@@ -170,6 +170,13 @@ def test_prune_intermediate_layers() -> None:
     assert model(x).shape == (2, 3)
 
 
+def test_features_alone_have_no_neuron_of_the_head() -> None:
+    """It would never run, and a controller would wait for it."""
+    features = timm.create_model("sdt_2_64", features_only=True, time_steps=2)
+    assert not [name for name, _ in features.named_modules() if "head_neuron.neuron" in name]
+    assert [name for name, _ in create("sdt_2_64").named_modules() if "head_neuron.neuron" in name]
+
+
 @pytest.mark.parametrize("name", ["spikformer_2_64", "qkformer_3_64"])
 def test_gradient_checkpointing_changes_nothing(name: str) -> None:
     plain = create(name).train()

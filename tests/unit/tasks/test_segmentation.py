@@ -255,6 +255,13 @@ def test_the_heads_neurons_are_the_models():
     assert neuron.threshold_scale is not None
 
 
+def test_the_heads_norms_are_the_models():
+    t = task(head={"channels": 8, "spiking": True}, model={"norm": "tdbn", "threshold": 0.5})
+    norms = [module for module in build(t).head.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert all(round(norm.weight[0].item(), 4) in (0.5, 0.3536) for norm in norms)  # theta, or over the root of 2
+
+
 @pytest.mark.parametrize(("spiking", "lr", "enough"), [(False, 0.003, 0.9), (True, 0.03, 0.7)])
 def test_a_toy_image_is_learnt_in_twenty_steps(spiking, lr, enough):
     rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
