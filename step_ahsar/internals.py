@@ -177,6 +177,17 @@ def mark_size(x: Tensor, dim: int, dynamic: bool) -> None:
     (torch._dynamo.mark_dynamic if dynamic else torch._dynamo.mark_static)(x, dim)
 
 
+# Whether a function is being compiled. Before torch 2.3 only a private function told.
+is_compiling = torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._utils.is_compiling
+
+_COMPILES_FROM = (2, 9)  # the first release of torch with which compiled passes are tested
+
+
+def can_compile() -> bool:
+    """Whether this release of torch is one with which compiled passes are tested. Older ones run them uncompiled."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _COMPILES_FROM
+
+
 def is_compiler_error(error: BaseException) -> bool:
     """Whether an error comes from compiling and not from the compiled code.
 

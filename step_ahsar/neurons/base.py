@@ -76,7 +76,7 @@ class Sensor:
         """
         if not torch.is_grad_enabled():
             return False
-        if torch.compiler.is_compiling():
+        if internals.is_compiling():
             return True
         if internals.in_backward():
             return not self._counted
@@ -236,7 +236,7 @@ def _prepare(neuron: SpikingNeuron) -> None:
     # The graph of a compiled call depends on the training mode, because it is read here and not in _prepared.
     if not neuron.training or _prepared(neuron):
         return
-    if torch.compiler.is_compiling():
+    if internals.is_compiling():
         # In a compiled function that is no module's method, the model is not on the call stack while the call is
         # traced. It is when the call runs, so the graph is split here.
         _prepared_outside_graphs(neuron)

@@ -234,3 +234,20 @@ def test_repeated_work_is_not_told():
         one + 1
     one + 1
     assert told == ["aten::neg"]
+
+
+def test_compiling_is_told():
+    def mark(x):
+        return x + 1 if internals.is_compiling() else x
+
+    x = torch.zeros(2)
+    assert mark(x).tolist() == [0, 0]
+    assert torch.compile(mark, backend="eager", fullgraph=True)(x).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("release", "compiles"), [("2.2.2+cu121", False), ("2.8.0", False), ("2.9.0", True), ("2.14.1", True)]
+)
+def test_old_releases_run_uncompiled(release, compiles, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", release)
+    assert internals.can_compile() == compiles

@@ -24,6 +24,8 @@ def compiler_available(device: torch.device) -> bool:
 
 @functools.cache
 def _compiler_available(device_type: str) -> bool:
+    if not internals.can_compile():
+        return False
     if device_type == "cpu":
         return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None
     if device_type == "cuda":

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from step_ahsar import internals
 from step_ahsar.neurons.kernels.compiling import run_pass
 from step_ahsar.neurons.kernels.dynamics import GRID, Dynamics, State, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
@@ -45,7 +46,7 @@ def multi_step(
     Returns:
         spikes (x's shape and dtype), their number (0-d fp32, detached), the last state (empty without ``keep_state``).
     """
-    if torch.compiler.is_compiling():  # a model that is compiled as a whole: its compiler does the fusing
+    if internals.is_compiling():  # a model that is compiled as a whole: its compiler does the fusing
         return _plain(dynamics, x, params, alpha, state, keep_state)
     names = tuple(params)
     spikes, counts = [], []

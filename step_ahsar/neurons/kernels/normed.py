@@ -35,7 +35,7 @@ def can_fuse(norm: nn.Module, x: Tensor) -> TypeGuard[Norm]:
         and x.device.type in ("cpu", "cuda")
         and len(x) <= UNROLL
         and not internals.has_forward_hooks(norm)
-        and not torch.compiler.is_compiling()
+        and not internals.is_compiling()
     )
 
 

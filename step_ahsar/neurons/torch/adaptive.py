@@ -213,7 +213,7 @@ class DSATGO(TorchNeuron):
         mean = ranks.total(v.sum()) / number
         spread = (ranks.total((v - mean).square().sum()) / (number - 1).clamp(min=1)).sqrt()
         # A recomputed forward pass, as under activation checkpointing, averages nothing a second time.
-        if torch.compiler.is_compiling() or not internals.in_backward():
+        if internals.is_compiling() or not internals.in_backward():
             for average, new in ((self.level, mean + spread), (self.spread, spread)):
                 average[t] += self.momentum * (new - average[t])
         return mean + spread, spread
