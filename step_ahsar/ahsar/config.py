@@ -22,7 +22,10 @@ FIRST_LAW: Mapping[str, Any] = {
     "mu": 0.05,
     "calibrate": None,
 }
+# Relative rates of groups under a small budget, and the budgets from which on these hold and from which on groups are
+# equal; in between the power of the shares falls from 1 to 0.
 SHARES = {"attention": 0.15, "mlp": 2.5, "stem": 4.0}
+SMALL_BUDGET, LARGE_BUDGET = 0.02, 0.2
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ class AHSARConfig:
         budget_ops: synaptic operations of one sample, on the mean, in place of a firing rate. The rate of the whole
             model, ``Controller.budget``, is then moved until the operations are these: by the training engine, which
             counts them; the controller cannot.
-        shares: by which one budget is divided: relative rates of groups. Those that are not named have the defaults,
-            :data:`SHARES`, or 1.
+        shares: by which one budget is divided: relative rates of groups, whatever the budget. Those that are not named
+            have the defaults, see :meth:`shares_of`, or 1.
 
     Raises:
         UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
@@ -107,7 +110,6 @@ class AHSARConfig:
         ):
             if not low <= value <= high:
                 raise UserError(f"ahsar.{name} must be in [{low:g}, {high:g}], got {value}")
-        object.__setattr__(self, "shares", {**SHARES, **self.shares})
         if self.budget == {}:
             raise UserError("ahsar.budget names no group; give it a rate, or one for each of some groups")
         for name, rate in self._rates().items():
@@ -162,6 +164,21 @@ class AHSARConfig:
     def has_budget(self) -> bool:
         """Whether firing rates of groups are held, in place of the law."""
         return self.budget is not None or self.budget_ops is not None
+
+    def shares_of(self, budget: float) -> dict[str, float]:
+        """Relative rates of groups under a budget for the whole model; groups that are not in it have 1.
+
+        The smaller the budget, the more uneven: :data:`SHARES` at 0.02 and less, equal rates at 0.2 and more, and in
+        between powers of the shares that fall with the logarithm of the budget.
+
+        >>> AHSARConfig(shares={"mlp": 3.0}).shares_of(0.02)
+        {'attention': 0.15, 'mlp': 3.0, 'stem': 4.0}
+        >>> AHSARConfig().shares_of(0.2)
+        {'attention': 1.0, 'mlp': 1.0, 'stem': 1.0}
+        """
+        power = math.log(LARGE_BUDGET / budget) / math.log(LARGE_BUDGET / SMALL_BUDGET)
+        power = min(max(power, 0.0), 1.0)
+        return {group: share**power for group, share in SHARES.items()} | dict(self.shares)
 
     def _rates(self) -> dict[str, float | None]:
         """The rates that are asked for, by their keys."""

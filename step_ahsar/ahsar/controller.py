@@ -117,7 +117,8 @@ class Controller:
         self._h = torch.zeros(n)
         self._written = torch.ones(n)  # the scales as this controller left them
         self._budget = config.budget if config.budget_ops is None else FIRST_RATE
-        self._unit, self._units, self._asked = self._divided()
+        self._unit, self._units = self._divided()
+        self._asked = self._wanted()
         self._calibration = self._new_calibration()
         self._notice_loaded_scales()
         self._best: float | None = None
@@ -155,6 +156,7 @@ class Controller:
         if not 0 < rate <= LOUDEST:
             raise UserError(f"budget must be a firing rate above 0 and at most {LOUDEST}, got {rate}")
         self._budget = float(rate)
+        self._asked = self._wanted().to(self._asked.device)
 
     def silence(self, neurons: Iterable[SpikingNeuron]) -> None:
         """Keeps neurons that would regulate themselves from doing so, until the controller is released."""
@@ -201,24 +203,26 @@ class Controller:
         self._end(search)
         return dict(zip(search.names, search.level.tolist(), strict=True))
 
-    def _divided(self) -> tuple[Tensor, list[str], Tensor]:
-        """What layers share a factor: its number for each layer, [n], names, and the rates that were asked for.
+    def _divided(self) -> tuple[Tensor, list[str]]:
+        """What layers share a factor: its number for each layer, [n], and the names of what it is of."""
+        if self.budget is not None:
+            return self._group, list(self.groups)
+        return {
+            "model": (torch.zeros_like(self._group), ["model"]),
+            "group": (self._group, list(self.groups)),
+            "layer": (torch.arange(len(self._group)), self._names),
+        }[self.config.calibrate_per]
 
-        The last, [factors], are shares under one budget for the whole model, and nan where no rate was asked for.
-        """
+    def _wanted(self) -> Tensor:
+        """The rate of each factor, nan where any will do; of a budget for the whole model its shares, [factors]."""
         config, budget = self.config, self.budget
         if budget is None:
-            unit, names = {
-                "model": (torch.zeros_like(self._group), ["model"]),
-                "group": (self._group, list(self.groups)),
-                "layer": (torch.arange(len(self._group)), self._names),
-            }[config.calibrate_per]
-            return unit, names, torch.full((len(names),), config.level or torch.nan)
+            return torch.full((len(self._units),), config.level or torch.nan)
         own = budget if isinstance(budget, Mapping) else {}
         self._check_groups("budget", own)
         self._check_groups("shares", config.shares.keys() - SHARES.keys())
-        asked, rest = (budget, torch.nan) if isinstance(budget, Mapping) else (config.shares, 1.0)
-        return self._group, list(self.groups), torch.tensor([asked.get(group, rest) for group in self.groups])
+        asked, rest = (own, torch.nan) if isinstance(budget, Mapping) else (config.shares_of(budget), 1.0)
+        return torch.tensor([asked.get(group, rest) for group in self.groups])
 
     def _check_groups(self, key: str, named: Iterable[str]) -> None:
         """Raises UserError if a setting names a group that no layer is in."""
@@ -532,7 +536,7 @@ class Controller:
         self.skipped, self._best = state["skipped"].clone(), state["best"]
         self._epochs = state.get("epochs", 0)  # states of earlier releases have none
         if isinstance(self._budget, float) and state.get("budget") is not None:  # earlier releases wrote fewer
-            self._budget = state["budget"]
+            self.budget = state["budget"]
         if self._random is not None:
             self._random.set_state(state["random"].cpu())
         search = state.get("calibration")  # states of earlier releases have none

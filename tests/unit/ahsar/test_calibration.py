@@ -370,7 +370,6 @@ def test_budgets_of_groups_and_groups_without():
     with pytest.raises(UserError, match=r"ahsar\.shares: no layer is in atention; groups are stem, mlp"):
         regulate(model, config=config(rate=None, budget=0.05, shares={"atention": 0.1}))
     hash(AHSARConfig(budget=0.05))
-    assert AHSARConfig(shares={"stem": 2.0}).shares == {"attention": 0.15, "mlp": 2.5, "stem": 2.0}
 
 
 def test_thresholds_of_a_silent_group_fall_step_by_step():
@@ -383,6 +382,27 @@ def test_thresholds_of_a_silent_group_fall_step_by_step():
     forward_of(model)()
     controller.step()
     assert scales(controller)[0] == pytest.approx(before * math.exp(-0.2 * 0.7), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("budget", "power"), [(0.001, 1), (0.02, 1), (0.02 * 10**0.25, 0.75), (0.02 * 10**0.5, 0.5), (0.2, 0), (0.4, 0)]
+)
+def test_the_smaller_the_budget_the_more_uneven_are_the_shares(budget, power):
+    expected = {"attention": 0.15**power, "mlp": 2.5**power, "stem": 4.0**power}
+    assert AHSARConfig().shares_of(budget) == pytest.approx(expected)
+    assert AHSARConfig(shares={"stem": 2.0}).shares_of(budget) == pytest.approx(expected | {"stem": 2.0})
+
+
+def test_the_shares_follow_a_rate_that_is_set():
+    """The rates that are held, of groups as large as each other, have the proportions of the shares."""
+    model = Net()
+    controller = regulate(model, config=AHSARConfig(budget=0.2))
+    ran = torch.ones(len(controller.layers()))
+    even = controller._levels(ran, ran.bool(), ran)[1].tolist()
+    assert even == pytest.approx([0.2, 0.2])
+    controller.budget = 0.02
+    stem, mlp = controller._levels(ran, ran.bool(), ran)[1].tolist()
+    assert stem / mlp == pytest.approx(4.0 / 2.5)
 
 
 def test_the_rate_that_is_held_can_be_set_and_is_saved():
