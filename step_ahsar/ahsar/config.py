@@ -132,6 +132,8 @@ class AHSARConfig:
         for group, share in self.shares.items():
             if not 0 < share < math.inf:
                 raise UserError(f"ahsar.shares.{group} must be > 0, got {share}")
+        if not self.has_budget:  # without one shares have no say, and two configs that differ in them are the same
+            object.__setattr__(self, "shares", {})
         for name, choice, known in (
             ("calibrate_per", self.calibrate_per, ("model", "group", "layer")),
             ("centre", self.centre, ("band", "layers")),
@@ -171,7 +173,7 @@ class AHSARConfig:
         The smaller the budget, the more uneven: :data:`SHARES` at 0.02 and less, equal rates at 0.2 and more, and in
         between powers of the shares that fall with the logarithm of the budget.
 
-        >>> AHSARConfig(shares={"mlp": 3.0}).shares_of(0.02)
+        >>> AHSARConfig(budget=0.02, shares={"mlp": 3.0}).shares_of(0.02)
         {'attention': 0.15, 'mlp': 3.0, 'stem': 4.0}
         >>> AHSARConfig().shares_of(0.2)
         {'attention': 1.0, 'mlp': 1.0, 'stem': 1.0}

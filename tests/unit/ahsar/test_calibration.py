@@ -390,7 +390,9 @@ def test_thresholds_of_a_silent_group_fall_step_by_step():
 def test_the_smaller_the_budget_the_more_uneven_are_the_shares(budget, power):
     expected = {"attention": 0.15**power, "mlp": 2.5**power, "stem": 4.0**power}
     assert AHSARConfig().shares_of(budget) == pytest.approx(expected)
-    assert AHSARConfig(shares={"stem": 2.0}).shares_of(budget) == pytest.approx(expected | {"stem": 2.0})
+    given = AHSARConfig(budget=0.1, shares={"stem": 2.0})
+    assert given.shares_of(budget) == pytest.approx(expected | {"stem": 2.0})
+    assert AHSARConfig(shares={"stem": 2.0}) == AHSARConfig()  # without a budget they have no say
 
 
 def test_the_shares_follow_a_rate_that_is_set():
