@@ -92,7 +92,7 @@ class DataConfig(_Section):
     test_size: Count | tuple[Count, Count] | None = Field(
         default=None, description="img_size of test data; null = img_size"
     )
-    batch_size: Count = 64
+    batch_size: Count = Field(default=64, description="samples of a step, of each process")
     workers: Index = Field(default=0, description="number of loading processes; results do not depend on it")
     prefetch: Count = Field(default=2, description="batches that each loading process prepares in advance")
     pin_memory: bool | None = Field(default=None, description="page-locked batches; null = if there is a GPU")
@@ -113,35 +113,45 @@ class DataConfig(_Section):
     mean: tuple[Number, ...] | None = Field(
         default=None, description="mean of each channel, of pixels in [0, 1]; null = the data set's"
     )
-    std: tuple[Positive, ...] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "random"] = "bilinear"
+    std: tuple[Positive, ...] | None = Field(
+        default=None, description="standard deviation of each channel; null = the data set's"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "random"] = Field(
+        default="bilinear", description="how images are resized"
+    )
     crop_pct: Annotated[Positive, Field(le=1)] = Field(
         default=1.0, description="share of a test image that the centre crop keeps"
     )
     scale: Range = Field(default=(1.0, 1.0), description="area of the random crop, relative to the image")
     ratio: Range = Field(default=(1.0, 1.0), description="aspect ratio of the random crop")
-    hflip: Fraction = 0.0
-    color_jitter: NotNegative = 0.0
+    hflip: Fraction = Field(default=0.0, description="probability of a horizontal flip")
+    color_jitter: NotNegative = Field(
+        default=0.0, description="strength of random changes of brightness, contrast and saturation"
+    )
     auto_augment: str | None = Field(default=None, description="timm's policy string, such as rand-m9-mstd0.5-inc1")
     re_prob: Fraction = Field(default=0.0, description="random erasing")
-    re_mode: Literal["const", "rand", "pixel"] = "const"
+    re_mode: Literal["const", "rand", "pixel"] = Field(
+        default="const", description="what erased parts of an image are filled with"
+    )
 
 
 class ModelConfig(_Section):
     """The model and its spiking neuron. null means the default of the neuron or of the model."""
 
-    name: str = "spikformer_2_64"
-    time_steps: Count = 4
-    neuron: str = "lif"
-    backend: str = "torch"
+    name: str = Field(default="spikformer_2_64", description="see `step-ahsar list models`")
+    time_steps: Count = Field(default=4, description="T of inputs without a time axis of their own")
+    neuron: str = Field(default="lif", description="see `step-ahsar list neurons`; `ahsar` is one of them")
+    backend: str = Field(default="torch", description="the library that simulates the neuron")
     base: str | None = Field(default=None, description="the neuron that `ahsar` regulates; null = lif")
-    threshold: Positive | None = None
+    threshold: Positive | None = Field(default=None, description="firing threshold")
     attn_threshold: Positive | None = Field(default=None, description="null = half of the threshold")
-    tau: Annotated[Number, Field(gt=1)] | None = None
-    surrogate: str | None = None
-    alpha: Positive | None = None
-    reset: Literal["hard", "soft"] | None = None
-    detach_reset: bool | None = None
+    tau: Annotated[Number, Field(gt=1)] | None = Field(
+        default=None, description="membrane time constant, in time steps"
+    )
+    surrogate: str | None = Field(default=None, description="see `step-ahsar list surrogates`")
+    alpha: Positive | None = Field(default=None, description="sharpness of the surrogate")
+    reset: Literal["hard", "soft"] | None = Field(default=None, description="to 0 after a spike, or by the threshold")
+    detach_reset: bool | None = Field(default=None, description="whether gradients stop at the reset")
     norm: str | None = Field(
         default=None, description="norm in front of the neurons: bn, tdbn, tebn or none; null = bn"
     )
@@ -207,34 +217,42 @@ class RatePenaltyConfig(_Section):
 class TrainConfig(_Section):
     """Training. Optimisers, schedules, mixing and weight averaging are timm's."""
 
-    epochs: Count = 10
-    optimizer: str = "adamw"
-    lr: Positive = 1e-3
+    epochs: Count = Field(default=10, description="number of epochs")
+    optimizer: str = Field(default="adamw", description="an optimiser of timm")
+    lr: Positive = Field(default=1e-3, description="learning rate after warm-up")
     head_lr: Positive = Field(
         default=1.0,
         description="factor on the learning rate of a classifier's linear head; about 30 for a model that is to be "
         "nearly silent, whose features are small",
     )
-    weight_decay: NotNegative = 0.05
-    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: NotNegative = Field(
+        default=0.05, description="of weights, not of biases, norms and the neurons' own parameters"
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="of the learning rate over the epochs"
+    )
     patience: Count | None = Field(
         default=None, description="end after this number of epochs in a row without a better validation metric"
     )
-    warmup_epochs: Index = 0
-    warmup_lr: NotNegative = 1e-5
-    min_lr: NotNegative = 0.0
+    warmup_epochs: Index = Field(default=0, description="epochs in which the learning rate rises")
+    warmup_lr: NotNegative = Field(default=1e-5, description="learning rate of the first epoch of a warm-up")
+    min_lr: NotNegative = Field(default=0.0, description="learning rate at the end of a cosine")
     cooldown_epochs: Index = Field(default=0, description="number of last epochs, trained at min_lr")
     loss: str = Field(default="ce", description="see `step-ahsar list losses`")
     tet_lambda: Annotated[NotNegative, Field(lt=1)] = Field(
         default=0.0, description="weight of the term of `tet` that draws the logits of every step towards 1"
     )
-    label_smoothing: Annotated[NotNegative, Field(lt=1)] = 0.0
-    mixup: NotNegative = 0.0
-    cutmix: NotNegative = 0.0
+    label_smoothing: Annotated[NotNegative, Field(lt=1)] = Field(
+        default=0.0, description="share of the target that is spread over all classes"
+    )
+    mixup: NotNegative = Field(default=0.0, description="alpha of mixup; 0 = off")
+    cutmix: NotNegative = Field(default=0.0, description="alpha of CutMix; 0 = off")
     eventmix: Fraction = Field(default=0.0, description="probability that a batch of event frames is mixed")
     mixup_off_epoch: Index = Field(default=0, description="last epoch with mixing; 0 = all epochs")
-    ema_decay: Annotated[Positive, Field(lt=1)] | None = None
-    amp: Literal["bf16", "fp16"] | None = None
+    ema_decay: Annotated[Positive, Field(lt=1)] | None = Field(
+        default=None, description="decay of averaged weights, which are then judged; null = none"
+    )
+    amp: Literal["bf16", "fp16"] | None = Field(default=None, description="mixed precision; null = fp32")
     sync_bn: bool = Field(
         default=True, description="of several processes: whether batch norms normalise by the joined batch of all"
     )
@@ -297,7 +315,9 @@ class CompareConfig(_Section):
     target: Fraction | None = Field(
         default=None, description="value of the task's metric; the first epoch that reaches it is reported"
     )
-    seeds: Annotated[list[Index], Field(min_length=1)] = Field(default_factory=lambda: [0])
+    seeds: Annotated[list[Index], Field(min_length=1)] = Field(
+        default_factory=lambda: [0], description="one run of every cell for each of these"
+    )
     pairs: list[str] | None = Field(
         default=None,
         description="factors: cells that differ in one of these dotted keys alone are compared seed by seed; null = in "
@@ -402,7 +422,9 @@ class EnergyConfig(_Section):
 class TrackConfig(_Section):
     """Where a run's progress is shown, besides TensorBoard. It may be another each time that a run is continued."""
 
-    to: list[Literal["wandb", "mlflow", "trackio"]] = Field(default_factory=list)
+    to: list[Literal["wandb", "mlflow", "trackio"]] = Field(
+        default_factory=list, description="trackers, each of which has to be installed"
+    )
     project: str = Field(default="step-ahsar", description="project or experiment in which the runs are")
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="arguments of each tracker's own init, such as {wandb: {mode: offline}}"
@@ -415,8 +437,8 @@ _NOT_NUMBERS = ("centre", "gain", "calibrate_per", "thresholds_of", "placebo")  
 class Config(_Section):
     """One experiment with all its settings. Use :func:`load_config` to read one, :meth:`with_values` to change one."""
 
-    task: str = "classification"
-    seed: Index = 0
+    task: str = Field(default="classification", description="see `step-ahsar list tasks`")
+    seed: Index = Field(default=0, description="of weights, data order and everything else that is random")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     ahsar: AHSARConfig = AHSARConfig()

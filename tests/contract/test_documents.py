@@ -28,6 +28,14 @@ def test_the_table_of_models_is_up_to_date():
     assert script["fresh"]() == script["DOCUMENT"].read_text(), "run scripts/model_table.py"
 
 
+def test_the_page_of_keys_is_up_to_date_and_says_what_each_is():
+    script = runpy.run_path(str(ROOT / "scripts" / "config_table.py"))
+    page = script["page"]()
+    assert "| `head_lr` | `1.0` | factor on the learning rate" in page
+    assert not re.findall(r"^\| `.*\|  \|$", page, re.MULTILINE), "a key without a description"
+    assert page == script["DOCUMENT"].read_text(), "run scripts/config_table.py"
+
+
 def test_the_tables_of_results_are_those_of_the_summaries():
     script = runpy.run_path(str(ROOT / "scripts" / "results_table.py"))
     document = script["DOCUMENT"].read_text()
