@@ -1,6 +1,8 @@
 """Which part of the package may import which, and what an import may load."""
 
 import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -142,6 +144,21 @@ def loaded_by(statement: str) -> set[str]:
 def test_without_torch(module):
     """The package, the command line with its --help, and configs."""
     assert loaded_by(f"import {module}").isdisjoint({"torch", "timm", "numpy", "matplotlib", *OPTIONAL})
+
+
+def test_the_core_needs_torch_and_einops_alone():
+    """Then it can be put beside any release of timm, or of whatever else a training loop is made of."""
+    core = (
+        "from step_ahsar.ahsar import AHSARConfig, Adaptation, Controller, ScaleRule, adapt_thresholds, controller_of\n"
+        "from step_ahsar.ahsar import fold, is_regulated, record_rates, regulate\n"
+        "from step_ahsar.integrations.step import AHSARNode\n"
+        "from step_ahsar.neurons import create_neuron\ncreate_neuron('ahsar')"
+    )
+    requirements = {re.split(r"[\[>=<;]", line)[0].lower() for line in importlib.metadata.requires("step-ahsar")}
+    others = requirements - {"torch", "einops", "numpy"}
+    providers = importlib.metadata.packages_distributions()
+    third = {name for name in loaded_by(core) if others & {each.lower() for each in providers.get(name, ())}}
+    assert third == set()
 
 
 def test_a_config_is_read_without_torch():
