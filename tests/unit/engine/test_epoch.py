@@ -60,6 +60,19 @@ def by_hand(chunks):
     return model, losses
 
 
+class WithHead(nn.Sequential):
+    def get_classifier(self):
+        return self[1]
+
+
+def test_the_learning_rate_that_is_told_is_not_the_heads():
+    config = start()[0].with_values({"train.head_lr": 20.0})
+    model = WithHead(nn.Linear(3, 3), nn.Linear(3, 2))
+    state = TrainingState.start(model, config, create_accelerator(None))
+    assert train_epoch(state, Regression(), batches(2), config, epoch=1).lr == pytest.approx(LR)
+    assert max(group["lr"] for group in state.optimizer.param_groups) == pytest.approx(20 * LR)
+
+
 @pytest.mark.parametrize(("accumulate", "count"), [(1, 4), (2, 4), (4, 4), (2, 3), (3, 2)])
 def test_accumulated_batches_are_one_joint_batch(accumulate, count):
     """Loss and update are those of the joint batch, also in a last step that has fewer batches."""
