@@ -173,7 +173,10 @@ class Adaptation:
         self._target = torch.where(found >= SILENT, found, torch.nan)
         self._moved = torch.zeros(len(names))
         self._steps, self._samples = steps, 0
-        self._search = Calibration(names, steps + 1)  # whose last trial changes nothing
+        self._search = self._begun()
+
+    def _begun(self) -> Calibration:
+        return Calibration(self._watch.names, self._steps + 1)  # its last trial changes nothing
 
     @property
     def settled(self) -> bool:
@@ -206,7 +209,7 @@ class Adaptation:
         if self._search.done:
             if not relative_error(level, self._target).nanmean() > SHIFTED:
                 return
-            self._search = Calibration(self._search.names, self._steps + 1)
+            self._search = self._begun()
         before = self._moved
         change = self._search.changes(level, self._target)
         self._moved = (before + change).clamp(-_FARTHEST, _FARTHEST)
