@@ -45,9 +45,12 @@ def test_the_law(tmp_path, monkeypatch):
 
 
 def test_a_budget(tmp_path, monkeypatch):
-    """Thresholds follow the rate of each batch, but hardly move; layers that hardly fire have rates by chance."""
+    """Thresholds follow the rate of each batch, but hardly move.
+
+    Layers below a rate of 0.02 vary by chance, from batch to batch, as much as they do with thresholds at rest.
+    """
     rates, scales = last_epoch({"ahsar.budget": 0.05}, tmp_path, monkeypatch)
-    counted = rates.mean(0) > 0.01
+    counted = rates.mean(0) > 0.02
     assert counted.sum() > 4
     assert spread(rates)[counted].max() < 0.1
     assert spread(scales).max() < 0.02
