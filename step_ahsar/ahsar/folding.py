@@ -52,7 +52,7 @@ def fold(model: M, weights_only: bool = False, norms: bool = False) -> M:
             product, then multiplies that neuron's threshold. Otherwise it divides the attention's own ``scale``, or the
             layer's gain, which are not in a state dict.
         norms: also make the norms, with their running averages, part of the convolutions in front of them. Such a model
-            runs faster and holds no norms to adapt; its numbers are the same up to rounding. The norms that stay are
+            has no norms to adapt; its numbers are the same up to rounding. The norms that stay are
             TEBN's and those behind quantised or re-parametrised convolutions and wavelet transforms.
 
     Raises:
