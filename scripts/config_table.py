@@ -88,7 +88,7 @@ def _of_dataclass() -> Iterator[Row]:
 
 def _shown(default: Any) -> str:
     """As YAML."""
-    return json.dumps(default if not isinstance(default, tuple) else list(default), default=str).strip('"')
+    return json.dumps(default, default=str).strip('"')
 
 
 def _with_choices(meaning: str, annotation: Any) -> str:

@@ -22,8 +22,8 @@ FIRST_LAW: Mapping[str, Any] = {
     "mu": 0.05,
     "calibrate": None,
 }
-# Relative rates of groups under a small budget, and the budgets from which on these hold and from which on groups are
-# equal; in between the power of the shares falls from 1 to 0.
+# Relative rates of groups at a budget of SMALL_BUDGET or less. At LARGE_BUDGET or more all groups have equal rates, and
+# in between the shares are raised to a power that falls from 1 to 0.
 SHARES = {"attention": 0.15, "mlp": 2.5, "stem": 4.0}
 SMALL_BUDGET, LARGE_BUDGET = 0.02, 0.2
 

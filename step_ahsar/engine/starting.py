@@ -1,8 +1,10 @@
 """Beginning with the thresholds of another run: a control, which tells what they are from how they came about."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from step_ahsar import ranks
 from step_ahsar.config import Config, differences
@@ -32,19 +34,21 @@ def begin_with_thresholds(state: TrainingState, config: Config) -> None:
 def _scales(path: Path, config: Config) -> dict[str, float]:
     """The threshold scales of a run after its last epoch, by the layer's name."""
     try:
-        run = Run.existing(path)
-        result = run.result()
-    except UserError as fault:
-        raise UserError(f"ahsar.thresholds_of: {fault}") from None
-    if result is None or result["status"] != "ok":
-        raise UserError(f"ahsar.thresholds_of: the run in {path} has not ended, or not well")
-    if differing := differences(run.config.to_dict()["model"], config.to_dict()["model"]):
-        what = shortened(differing, limit=3, separator="; ")
-        raise UserError(f"ahsar.thresholds_of: the model of {path} is another one: {what}")
-    try:
-        place = checkpoints.find(run.checkpoints, "last")
-        weights = checkpoints.load(place, torch.device("cpu"), averaged=False).model  # the trained ones, not averages
+        weights = _last_weights(path, config)
     except UserError as fault:
         raise UserError(f"ahsar.thresholds_of: {fault}") from None
     ending = ".threshold_scale"
     return {key.removesuffix(ending): scale.item() for key, scale in weights.items() if key.endswith(ending)}
+
+
+def _last_weights(path: Path, config: Config) -> Mapping[str, Tensor]:
+    """The state dict of a run's model as it was trained last, not averaged."""
+    run = Run.existing(path)
+    result = run.result()
+    if result is None or result["status"] != "ok":
+        raise UserError(f"the run in {path} has not ended, or not well")
+    if differing := differences(run.config.to_dict()["model"], config.to_dict()["model"]):
+        what = shortened(differing, limit=3, separator="; ")
+        raise UserError(f"the model of {path} is another one: {what}")
+    place = checkpoints.find(run.checkpoints, "last")
+    return checkpoints.load(place, torch.device("cpu"), averaged=False).model

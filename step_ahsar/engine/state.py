@@ -149,11 +149,9 @@ def _optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
     """
     internals.load_compiler()  # some of timm's optimisers (kron) compile their step
     groups: Any = model
-    if train.weight_decay:
+    if train.weight_decay or train.head_lr != 1:
         groups = param_groups_weight_decay(model, train.weight_decay, no_weight_decay_list=own_parameters(model))
     if train.head_lr != 1:
-        if not train.weight_decay:
-            groups = [{"params": list(model.parameters()), "weight_decay": 0.0}]
         head = {id(parameter) for parameter in cast(Any, model).get_classifier().parameters()}
         groups = [part for group in groups for part in _split(group, head, train.head_lr)]
         groups.sort(key=lambda group: "lr_scale" in group)

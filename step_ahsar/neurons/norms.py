@@ -8,8 +8,8 @@ All but the last normalise by statistics over time steps, batch and space togeth
   without regulation: if the weights followed AHSAR's scale, they would cancel it.
 - ``tebn``: temporal effective batch norm (Duan et al., NeurIPS 2022): a learnt factor for each time step. A model with
   it is bound to its T.
-- ``none``: no statistics, only the learnt factor and shift by channel that a batch norm has as well. Initial weights in
-  front of it are to keep the level of their inputs by themselves, see :class:`step_ahsar.layers.Blueprint`.
+- ``none``: no statistics, only the learnt factor and shift by channel that a batch norm has as well. Only the initial
+  weights then keep inputs from shrinking from layer to layer: see :class:`step_ahsar.layers.Blueprint`.
 """
 
 import math

@@ -28,7 +28,7 @@ def own_stream(number: int = 0) -> Iterator[None]:
     (True, True)
     """
     seed = blake2b(torch.get_rng_state().numpy().tobytes() + number.to_bytes(8, "little"), digest_size=8).digest()
-    device = torch.empty(0).device  # torch.get_default_device, which torch 2.2 does not have
+    device = torch.empty(0).device  # the default one; torch 2.2 has no function that tells it
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(int.from_bytes(seed, "little") >> 1)  # a seed is a signed 64-bit number
         if device.type == "cuda":
