@@ -62,12 +62,13 @@ class AHSARConfig:
             each "layer".
         budget: firing rate of the whole model, in spikes per neuron and time step, each neuron counting alike, that
             thresholds hold from the start of training; or the rate of each group. Then groups are regulated, each by
-            one factor on the thresholds of its layers; band, leak and diffusion have no say.
+            one factor on the thresholds of its layers (see ``shares``); band, leak and diffusion have no say.
         budget_ops: synaptic operations of one sample, on the mean, in place of a firing rate. The rate of the whole
             model, ``Controller.budget``, is then moved until the operations are these: by the training engine, which
             counts them; the controller cannot.
         shares: by which one budget is divided: relative rates of groups, whatever the budget. Those that are not named
-            have the defaults, see :meth:`shares_of`, or 1.
+            have the defaults, see :meth:`shares_of`, or 1. With None the budget is not divided: one factor on all
+            thresholds of the model holds it, and groups stand to one another as they do by themselves.
 
     Raises:
         UserError: a constant outside its range, or a band that is not 0 <= lo < hi <= 1.
@@ -93,7 +94,7 @@ class AHSARConfig:
     calibrate_per: Literal["model", "group", "layer"] = "model"
     budget: float | Mapping[str, float] | None = None
     budget_ops: float | None = None
-    shares: Mapping[str, float] = field(default_factory=dict, hash=False)
+    shares: Mapping[str, float] | None = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -129,7 +130,7 @@ class AHSARConfig:
             raise UserError(
                 "ahsar.placebo is about the law, and under a budget thresholds follow another: give one of them"
             )
-        for group, share in self.shares.items():
+        for group, share in (self.shares or {}).items():
             if not 0 < share < math.inf:
                 raise UserError(f"ahsar.shares.{group} must be > 0, got {share}")
         if not self.has_budget:  # without one shares have no say, and two configs that differ in them are the same
@@ -180,7 +181,7 @@ class AHSARConfig:
         """
         power = math.log(LARGE_BUDGET / budget) / math.log(LARGE_BUDGET / SMALL_BUDGET)
         power = min(max(power, 0.0), 1.0)
-        return {group: share**power for group, share in SHARES.items()} | dict(self.shares)
+        return {group: share**power for group, share in SHARES.items()} | dict(self.shares or {})
 
     def _rates(self) -> dict[str, float | None]:
         """The rates that are asked for, by their keys."""

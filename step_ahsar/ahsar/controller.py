@@ -205,22 +205,30 @@ class Controller:
 
     def _divided(self) -> tuple[Tensor, list[str]]:
         """What layers share a factor: its number for each layer, [n], and the names of what it is of."""
+        per: str = self.config.calibrate_per
         if self.budget is not None:
-            return self._group, list(self.groups)
+            per = "model" if self._undivided else "group"
         return {
             "model": (torch.zeros_like(self._group), ["model"]),
             "group": (self._group, list(self.groups)),
             "layer": (torch.arange(len(self._group)), self._names),
-        }[self.config.calibrate_per]
+        }[per]
+
+    @property
+    def _undivided(self) -> bool:
+        """Whether one factor on all thresholds holds a budget of the whole model."""
+        return self.config.shares is None and isinstance(self.budget, float)
 
     def _wanted(self) -> Tensor:
         """The rate of each factor, nan where any will do; of a budget for the whole model its shares, [factors]."""
         config, budget = self.config, self.budget
         if budget is None:
             return torch.full((len(self._units),), config.level or torch.nan)
+        if self._undivided:
+            return torch.ones(1)
         own = budget if isinstance(budget, Mapping) else {}
         self._check_groups("budget", own)
-        self._check_groups("shares", config.shares.keys() - SHARES.keys())
+        self._check_groups("shares", (config.shares or {}).keys() - SHARES.keys())
         asked, rest = (own, torch.nan) if isinstance(budget, Mapping) else (config.shares_of(budget), 1.0)
         return torch.tensor([asked.get(group, rest) for group in self.groups])
 

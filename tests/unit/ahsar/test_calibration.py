@@ -339,6 +339,23 @@ def test_a_budget_is_the_rate_of_all_neurons():
     assert groups["stem"] / groups["mlp"] == pytest.approx(4.0, rel=0.1)
 
 
+def test_a_budget_that_is_not_divided_is_held_by_one_factor():
+    model = Net(threshold=1.0).train()
+    controller = regulate(model, config=config(rate=None, budget=0.05, shares=None, k=0.2))
+    assert list(controller.calibrate(forward_of(model))) == ["model"]
+    assert counted(model, batch(0, n=64)[0])[1] == pytest.approx(0.05, rel=0.05)
+    assert len(set(scales(controller))) == 1
+    controller.budget = 0.1
+    for _ in range(60):
+        forward_of(model)()
+        controller.step()
+    assert counted(model, batch(0, n=64)[0])[1] == pytest.approx(0.1, rel=0.02)
+    assert len(set(scales(controller))) == 1
+    controller.release()
+    groups = regulate(model, config=config(rate=None, budget={"mlp": 0.05}, shares=None))  # there they have no say
+    assert list(groups.calibrate(forward_of(model))) == ["stem", "mlp"]
+
+
 def test_the_rest_of_a_group_that_would_be_too_loud_goes_to_the_others():
     shares, neurons = torch.tensor([1.0, 2.0, 50.0]), torch.tensor([100.0, 100.0, 100.0])
     found = set_points(0.3, shares, neurons, most=0.45)
