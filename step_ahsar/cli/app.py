@@ -193,18 +193,24 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     to: Annotated[
-        str, typer.Option(metavar="LIBRARY", help=f"The library that will load it: torch, {', '.join(_EXPORTED)}.")
+        str,
+        typer.Option(metavar="TARGET", help=f"What will load it: torch, {', '.join(_EXPORTED)}, timm, pt2 or onnx."),
     ],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/export/<library>.safetensors.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Where the data are: data.root=DIR.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Default: a new one in RUN/export.")] = None,
     checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
 ) -> None:
-    """Write a trained model's weights for another library's model.
+    """Write a trained model for other libraries, for timm, or as a graph.
 
-    The file is a safetensors file in that library's key layout. AHSAR's scales are folded into the weights.
+    For torch, spikingjelly and braincog: a safetensors file in that library's key layout, AHSAR's scales folded into
+    the weights. For timm: a folder with weights, config and model card. pt2 (torch.export) and onnx are graphs for
+    inference, with thresholds and norms folded into the weights; they are compared with the model on test data.
     """
     from step_ahsar import engine
 
-    typer.echo(engine.export(run, to, out, checkpoint))
+    typer.echo(engine.export(run, to, out, checkpoint, overrides or ()))
 
 
 @app.command(cls=TorchCommand)

@@ -25,7 +25,15 @@ from step_ahsar.data.common.seeding import derive_seed, seeded
 from step_ahsar.data.common.splits import Subset, limited, with_validation
 from step_ahsar.data.events.augment import is_augmented
 from step_ahsar.data.events.representations import FRAMES_VERSION
-from step_ahsar.data.pipeline import Part, Pipeline, build_pipeline, check_options, frames_of, model_input
+from step_ahsar.data.pipeline import (
+    Part,
+    Pipeline,
+    build_pipeline,
+    check_options,
+    frames_of,
+    model_input,
+    normalisation,
+)
 from step_ahsar.errors import UserError
 from step_ahsar.files import digest
 
@@ -194,6 +202,11 @@ class Data:
         factor = 4 if self.config.task == "classification" else 1
         block = ranks.block(len(self._samples(part)))
         return self._batches(part, batch_size=factor * self.config.data.batch_size, sampler=block)
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and standard deviation of each channel by which images are normalised; None for other data."""
+        return normalisation(self.config.data, self.spec)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""

@@ -98,11 +98,10 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
         for key in _IMAGE_KEYS:
             if getattr(data, key) != getattr(_DEFAULTS, key):
                 raise UserError(f"data.{key} does not apply to {what}: it is for images; events have data.events")
-    normalised = spec.modality == "static" or bool(spec.mean)
-    if not normalised and (data.mean or data.std):
+    if not spec.is_normalised and (data.mean or data.std):
         raise UserError(f"data.mean and data.std do not apply to {what}, whose values are not normalised by them")
     encodes = encoder is not ENCODERS[DIRECT]
-    if encodes and (spec.modality == "event" or not normalised or data.sequence.axis == "time"):
+    if encodes and (spec.modality == "event" or not spec.is_normalised or data.sequence.axis == "time"):
         raise UserError(f"data.encoder {data.encoder!r} does not apply to {what}: it is for images and pixel sequences")
     if spec.ndim == 2 and spec.modality == "sequence" and encodes:
         raise UserError(f"data.encoder {data.encoder!r} does not apply to {what}, which has a time axis already")
@@ -129,6 +128,11 @@ def model_input(config: Config, spec: DatasetSpec) -> tuple[int | None, Size | N
     assert isinstance(spec.size, int)
     sequence = config.data.sequence
     return positions(spec.in_chans, sequence.length or spec.size, sequence.axis, config.model.time_steps)
+
+
+def normalisation(data: DataConfig, spec: DatasetSpec) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation of each channel by which values are normalised; None if they are not."""
+    return statistics(data, spec) if spec.is_normalised else None
 
 
 def find_corruption(name: str, spec: DatasetSpec) -> Corrupt:

@@ -31,20 +31,7 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, sizes: Sequence[
     """
 
     def backbone(**options: Any) -> nn.Module:
-        given = {
-            "in_chans": in_chans,
-            "img_size": sizes[0] if sizes else None,
-            "time_steps": config.time_steps,
-            "neuron": config.neuron,
-            "backend": config.backend,
-            "threshold": config.threshold,
-            "attn_threshold": config.attn_threshold,
-            **({"ndim": 1} if ndim == 1 else {}),
-            **config.layer_options(),
-            **config.neuron_options(),
-            **config.args,
-            **options,
-        }
+        given = backbone_arguments(config, in_chans, sizes, ndim) | options
         try:
             return timm.create_model(config.name, **given)
         except TypeError as error:
@@ -61,6 +48,23 @@ def build_model(config: ModelConfig, task: Task, in_chans: int, sizes: Sequence[
             for size in sizes:
                 part.check_size(size)
     return model
+
+
+def backbone_arguments(config: ModelConfig, in_chans: int, sizes: Sequence[Size] = (), ndim: int = 2) -> dict[str, Any]:
+    """What :func:`build_model` gives to ``timm.create_model``, without what the task adds."""
+    return {
+        "in_chans": in_chans,
+        "img_size": sizes[0] if sizes else None,
+        "time_steps": config.time_steps,
+        "neuron": config.neuron,
+        "backend": config.backend,
+        "threshold": config.threshold,
+        "attn_threshold": config.attn_threshold,
+        **({"ndim": 1} if ndim == 1 else {}),
+        **config.layer_options(),
+        **config.neuron_options(),
+        **config.args,
+    }
 
 
 def _refused_argument(error: TypeError) -> str | None:

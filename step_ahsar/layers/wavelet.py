@@ -3,6 +3,7 @@
 from functools import lru_cache
 from math import sqrt
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from step_ahsar.layers.blueprint import Blueprint
 from step_ahsar.layers.conv import GainNeuron, SpikingConv, over_time, stream_neuron
 
 
-@lru_cache(maxsize=64)
 def haar_matrix(size: int) -> Tensor:
     """The orthonormal Haar matrix of all levels, [size, size] fp64, whose rows are the wavelets from coarse to fine.
 
@@ -26,17 +26,23 @@ def haar_matrix(size: int) -> Tensor:
     """
     if size < 1 or size & (size - 1):
         raise UserError(f"a Haar transform needs a number of tokens along each axis that is a power of 2, got {size}")
-    matrix = torch.ones(1, 1, dtype=torch.float64)
+    matrix = np.ones((1, 1))
     while len(matrix) < size:
-        coarse = torch.kron(matrix, torch.tensor([[1.0, 1.0]], dtype=torch.float64))
-        fine = torch.kron(torch.eye(len(matrix), dtype=torch.float64), torch.tensor([[1.0, -1.0]], dtype=torch.float64))
-        matrix = torch.cat([coarse, fine]) / sqrt(2)
-    return matrix
+        coarse = np.kron(matrix, [[1.0, 1.0]])
+        fine = np.kron(np.eye(len(matrix)), [[1.0, -1.0]])
+        matrix = np.concatenate([coarse, fine]) / sqrt(2)
+    return torch.from_numpy(matrix)
+
+
+def _haar_matrix_on(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """:func:`haar_matrix`, copied to a device once. It may be asked for in inference mode first and train later."""
+    if torch.compiler.is_exporting():  # then tensors have no values, and must not be kept
+        return haar_matrix(size).to(device, dtype)
+    return _kept_haar_matrix(size, device, dtype)
 
 
 @lru_cache(maxsize=64)
-def _haar_matrix_on(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """:func:`haar_matrix`, copied to a device once. It may be asked for in inference mode first and train later."""
+def _kept_haar_matrix(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False), torch.device("cpu"):
         return haar_matrix(size).to(device, dtype)
 

@@ -112,8 +112,8 @@ def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Cal
                 f"no weights are published for {name!r}; leave out pretrained=True, or name a file of your own with "
                 "pretrained_cfg_overlay={'file': ...}"
             )
-        if pretrained and (file := sources.get("file")) and not Path(file).is_file():
-            raise UserError(f"weights for {name!r}: there is no file {str(file)!r}")
+        if pretrained and (file := sources.get("file")) and not Path(file).exists():
+            raise UserError(f"weights for {name!r}: there is no {str(file)!r}")
         kwargs = {**args, **_without_neutral(name, kwargs)}
         channels_first = "NCL" if kwargs.get("ndim") == 1 else "NCHW"
         every_level = {"out_indices": None, "feature_cls": "getter", "output_fmt": channels_first}

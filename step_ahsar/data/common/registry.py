@@ -96,6 +96,11 @@ class DatasetSpec:
     titles: tuple[str, ...] | None = ()
     needs_title: bool = False
 
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the values of each channel are normalised by mean and standard deviation, as those of images are."""
+        return self.modality == "static" or bool(self.mean)
+
 
 # A set of RGB photographs of any source: values are normalised by ImageNet's statistics.
 photographs = partial(DatasetSpec, in_chans=3, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)

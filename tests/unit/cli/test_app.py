@@ -177,7 +177,7 @@ def test_other_errors_of_the_system_are_no_users_errors(monkeypatch):
 
 def test_export_names_the_libraries_that_have_layouts():
     shown = " ".join(CliRunner().invoke(app, ["export", "--help"]).output.split())
-    assert f"torch, {', '.join(list_libraries('layouts'))}." in shown
+    assert f"torch, {', '.join(list_libraries('layouts'))}, timm, pt2 or onnx." in shown
 
 
 @pytest.mark.parametrize("command", ["train", "compare"])

@@ -113,5 +113,5 @@ def test_classes_and_channels_that_nobody_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there() -> None:
     assert refusal("sdt_2_64", {"pretrained": True, "pretrained_cfg_overlay": {"file": "no.pth"}}) == (
-        "weights for 'sdt_2_64': there is no file 'no.pth'"
+        "weights for 'sdt_2_64': there is no 'no.pth'"
     )

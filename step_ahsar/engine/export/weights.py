@@ -1,4 +1,4 @@
-"""Writing a trained model as a file that other libraries' models of the same architecture load, see docs/export.md."""
+"""Weights as a file that other libraries' models of the same architecture load."""
 
 import json
 from collections.abc import Mapping
@@ -25,31 +25,22 @@ from step_ahsar.neurons import SpikingNeuron, neuron_kind
 from step_ahsar.tasks import create_task
 
 
-def export(run: str | Path, to: str, out: str | Path | None = None, which: str = "last") -> Path:
-    """Writes the model of a run for ``to``, as safetensors in that library's key layout.
+def write_weights(opened: Run, to: str, path: Path, which: str) -> None:
+    """Writes the model of a run as safetensors in the key layout of ``to``.
 
     The file's metadata are layout, model, neuron, time_steps, and "attributes": as JSON, the attributes of neurons that
     are not in the state dict.
 
     Args:
-        run: the run's directory.
-        to: "torch" (this package's models with plain neurons), or a library that has such models.
-        out: the file; None is ``export/<to>.safetensors`` in the run's directory.
+        opened: the run.
+        to: "torch", or a library that has such models.
+        path: the file.
         which: "last", or "best" by the task's metric.
 
-    Returns:
-        The file's path.
-
     Raises:
-        UserError: no run, no readable checkpoint, a model that the library does not have, a neuron that cannot be
-            folded, or a file that is there already.
+        UserError: as :func:`step_ahsar.engine.export`.
     """
-    _check(to)
-    opened = Run.existing(Path(run))
     config = opened.config
-    path = opened.path / "export" / f"{to}.safetensors" if out is None else Path(out)
-    if path.exists():
-        raise UserError(f"{path} exists; remove it or give another file")
     if config.task != "classification":
         raise UserError(f"{opened.path} is a run of {config.task}; other libraries' models classify")
     place = checkpoints.find(opened.checkpoints, which)
@@ -77,7 +68,6 @@ def export(run: str | Path, to: str, out: str | Path | None = None, which: str =
             save_file(state, partial, metadata)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {path}: {error}") from error
-    return path
 
 
 def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -87,7 +77,7 @@ def export_model(model: nn.Module, to: str) -> tuple[dict[str, Tensor], dict[str
     in front of the attention's own neuron, so its threshold is multiplied by the scale.
 
     Raises:
-        UserError: as :func:`export`.
+        UserError: a model that the library does not have, or a neuron that cannot be folded.
     """
     _check(to)
     model = fold(model, weights_only=True)
