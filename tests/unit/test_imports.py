@@ -29,7 +29,7 @@ ALLOWED = {
     "models": {"errors", "internals", "paths", "neurons", "layers"},
     "libraries": {"errors", "neurons", "layers", "models"},
     "ahsar": {"errors", "internals", "passes", "ranks", "neurons", "libraries"},
-    "integrations": {"errors", "neurons", "ahsar"},
+    "integrations": {"errors", "neurons", "libraries", "ahsar"},
     "measure": {"errors", "internals", "ranks", "neurons", "ahsar"},
     "config": {"errors", "files", "paths", "ahsar"},
     "heads": {"errors", "registry", "layers"},

@@ -1,0 +1,186 @@
+"""The callbacks for Lightning and for transformers' Trainer, in the real libraries."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from step_ahsar.ahsar import AHSARConfig, regulate
+from step_ahsar.errors import UserError
+from step_ahsar.neurons import create_neuron
+
+lightning = pytest.importorskip("lightning.pytorch")
+transformers = pytest.importorskip("transformers")
+from step_ahsar.integrations import lightning as in_lightning  # noqa: E402
+from step_ahsar.integrations import transformers as in_transformers  # noqa: E402
+
+# A law that moves thresholds in every step and whose slow loop depends on the metric.
+LAW = AHSARConfig(band=(0.2, 0.4), eta=0.1, leak=0.005, diffusion=0.05, a=1.4, mu=0.05, calibrate=None)
+X = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
+Y = (X.sum(1) > 0).long()
+
+
+class Net(nn.Module):
+    """Two layers of LIF neurons over 4 time steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.mlp = nn.Linear(8, 16), nn.Linear(16, 16)
+        self.stem_neuron, self.mlp_neuron = create_neuron("lif"), create_neuron("lif")
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem_neuron(self.first(x.expand(4, *x.shape)))
+        return self.head(self.mlp_neuron(self.mlp(x)).mean(0))
+
+
+GROUPS = {"stem": "*stem_neuron", "mlp": "*mlp_neuron"}
+
+
+def by_hand(epochs: int, batch: int = 6, accumulated: int = 1, metric: float | None = None) -> Any:
+    """The controller of a plain loop."""
+    net = Net()
+    controller = regulate(net, GROUPS, LAW)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(epochs):
+        for i, (x, y) in enumerate(zip(X.split(batch), Y.split(batch), strict=True), 1):
+            (nn.functional.cross_entropy(net(x), y) / accumulated).backward()
+            if i % accumulated == 0:
+                optimizer.step(), optimizer.zero_grad()
+                controller.step()
+        controller.epoch_end(metric)
+    return controller
+
+
+def same(found: Any, expected: Any) -> None:
+    theirs, ours = list(found.layers().values()), list(expected.layers().values())
+    assert theirs == ours
+    assert found.gammas() == expected.gammas()
+    assert len({layer["threshold_scale"] for layer in ours}) == 2
+
+
+# -- Lightning ---------------------------------------------------------------------------------------------------------
+
+
+class Module(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def training_step(self, batch: Any, i: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, i: int) -> None:
+        self.net(batch[0])
+        self.log("acc", 0.5)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(folder: Path, callback: Any, epochs: int, module: Any = None, resume: str | None = None, **options: Any) -> Any:
+    trainer = lightning.Trainer(
+        max_epochs=epochs, callbacks=[callback], default_root_dir=folder, accelerator="cpu", logger=False,
+        enable_progress_bar=False, enable_model_summary=False, **options,
+    )  # fmt: skip
+    data = DataLoader(TensorDataset(X, Y), batch_size=6)
+    trainer.fit(module or Module(), data, data, ckpt_path=resume)
+    return trainer
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_lightning_does_what_a_plain_loop_does(accumulated: int, tmp_path: Path) -> None:
+    callback = in_lightning.AHSARCallback(LAW, GROUPS, metric="acc")
+    trainer = fit(tmp_path, callback, 3, accumulate_grad_batches=accumulated, enable_checkpointing=False)
+    expected = by_hand(3, accumulated=accumulated, metric=0.5)
+    same(callback.controller, expected)
+    logged = trainer.logged_metrics
+    for group, layer in zip(("stem", "mlp"), expected.layers().values(), strict=True):
+        assert logged[f"ahsar/rate/{group}"].item() == pytest.approx(layer["rate"])
+        assert logged[f"ahsar/threshold_scale/{group}"].item() == pytest.approx(layer["threshold_scale"])
+
+
+def test_lightning_resumes(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, in_lightning.AHSARCallback(LAW, GROUPS, metric="acc"), 2)
+    callback = in_lightning.AHSARCallback(LAW, GROUPS, metric="acc")
+    fit(tmp_path, callback, 3, resume=trainer.checkpoint_callback.best_model_path)
+    same(callback.controller, by_hand(3, metric=0.5))
+
+
+def test_lightning_fits_again_and_another_module(tmp_path: Path) -> None:
+    callback, module = in_lightning.AHSARCallback(LAW, GROUPS), Module()
+    for _ in range(2):
+        fit(tmp_path, callback, 1, module, enable_checkpointing=False)
+    assert callback.controller.state_dict()["epochs"] == 2
+    fit(tmp_path, callback, 1, other := Module(), enable_checkpointing=False)
+    assert callback.controller.model is other
+
+
+def test_lightning_has_no_such_metric(tmp_path: Path) -> None:
+    callback = in_lightning.AHSARCallback(metric="accuracy")
+    with pytest.raises(UserError, match="no metric 'accuracy' was logged in this epoch; logged were acc"):
+        fit(tmp_path, callback, 1, enable_checkpointing=False)
+
+
+# -- transformers ------------------------------------------------------------------------------------------------------
+
+
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.net(x)
+        loss = {} if labels is None else {"loss": nn.functional.cross_entropy(logits, labels)}
+        return loss | {"logits": logits}
+
+
+def trained(folder: Path, callback: Any, epochs: int, resume: Any = None, accumulated: int = 1) -> Any:
+    arguments = transformers.TrainingArguments(
+        str(folder), num_train_epochs=epochs, per_device_train_batch_size=6, learning_rate=0.1, optim="sgd",
+        lr_scheduler_type="constant", max_grad_norm=0.0, eval_strategy="epoch", save_strategy="epoch",
+        logging_strategy="epoch", gradient_accumulation_steps=accumulated, use_cpu=True, report_to=[],
+        disable_tqdm=True, dataloader_pin_memory=False,
+    )  # fmt: skip
+    data = [{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+
+    class InOrder(transformers.Trainer):
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(data)
+
+    trainer = InOrder(
+        Classifier(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback],
+        compute_metrics=lambda found: {"acc": 0.5},
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_transformers_does_what_a_plain_loop_does(accumulated: int, tmp_path: Path) -> None:
+    callback = in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc")
+    trainer = trained(tmp_path, callback, 3, accumulated=accumulated)
+    expected = by_hand(3, accumulated=accumulated, metric=0.5)
+    same(callback.controller, expected)
+    layers = list(expected.layers().values())
+    assert all("ahsar/rate/stem" in entry for entry in trainer.state.log_history)
+    last = trainer.state.log_history[-1]
+    assert last["ahsar/rate/mlp"] == pytest.approx(layers[1]["rate"])
+    assert last["ahsar/threshold_scale/stem"] == pytest.approx(layers[0]["threshold_scale"])
+
+
+def test_transformers_resumes(tmp_path: Path) -> None:
+    trained(tmp_path, in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc"), 2)
+    callback = in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc")
+    trained(tmp_path, callback, 3, resume=str(tmp_path / "checkpoint-8"))
+    same(callback.controller, by_hand(3, metric=0.5))
+
+
+def test_transformers_has_no_such_metric(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the evaluation has no metric 'eval_accuracy'; it has .*eval_acc"):
+        trained(tmp_path, in_transformers.AHSARCallback(metric="eval_accuracy"), 1)
