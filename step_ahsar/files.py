@@ -107,8 +107,11 @@ def digest(content: bytes) -> str:
 
 def digest_of(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal. Raises OSError if it cannot be read."""
+    found = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while part := stream.read(2**20):
+            found.update(part)
+    return found.hexdigest()
 
 
 _SEAL = ', "checksum": "'

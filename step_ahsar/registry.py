@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.plugins import load_plugins
 
 T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """A mapping from names to entries of one kind, in the order of the names.
+    """A mapping from names to entries of one kind, in the order of the names, other packages' among them.
 
     Args:
         kind: what an entry is called in messages.
@@ -39,7 +40,7 @@ class Registry(Mapping[str, T]):
 
     def check(self, name: str) -> str:
         """Returns ``name``. Raises UserError if it is not registered."""
-        if name not in self._entries:
+        if name not in self:
             raise unknown(self.kind, name, self)
         return name
 
@@ -47,10 +48,13 @@ class Registry(Mapping[str, T]):
         return self._entries[self.check(name)]
 
     def __contains__(self, name: object) -> bool:
+        load_plugins()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
+        load_plugins()
         return iter(sorted(self._entries))
 
     def __len__(self) -> int:
+        load_plugins()
         return len(self._entries)

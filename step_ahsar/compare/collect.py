@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ def _manifest(
     cells: list[dict[str, Any]],
     runs: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     hardware = [run["hardware"] | {"device": run["device"]} for run in runs]
     return {
         "title": title,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from step_ahsar.compare.collect import merged
@@ -156,7 +156,7 @@ def _manifest(
         "runs": sum(len(cell.planned) for cell in cells),
         "runs_done": sum(seed["status"] != "unfinished" for cell in cells for seed in cell.seeds.values()),
         "started": min(manifest["started"] for manifest in manifests),
-        "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "updated": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": merged([manifest["versions"] for manifest in manifests]),
         "hardware": merged([manifest["hardware"] for manifest in manifests]),
         "git_commit": merged([{"": manifest["git_commit"]} for manifest in manifests])[""],

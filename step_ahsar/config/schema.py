@@ -1,10 +1,11 @@
 """The schema of an experiment config: every key, its range and its default."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing_extensions import Self
 
 from step_ahsar.ahsar.config import AHSARConfig
 from step_ahsar.config.grid import cross

@@ -9,7 +9,7 @@ assembles the preparation that a config asks for, ``loading`` makes batches.
 from step_ahsar.data import embedded, events, images, scenes, sequences  # noqa: F401
 from step_ahsar.data.common.corruptions import SEVERITIES
 from step_ahsar.data.common.files import cache_folder
-from step_ahsar.data.common.fingerprint import FINGERPRINT_VERSION
+from step_ahsar.data.common.fingerprint import FINGERPRINT_VERSION, fingerprint_arrays
 from step_ahsar.data.common.registry import (
     DATASETS,
     DatasetSpec,
@@ -41,6 +41,7 @@ __all__ = [
     "derive_seed",
     "find_corruption",
     "find_dataset",
+    "fingerprint_arrays",
     "list_corruptions",
     "list_datasets",
     "model_input",

@@ -5,7 +5,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +33,7 @@ def manifest(config: Config, data: Data, task: Task, state: TrainingState) -> di
     """The manifest: everything that a run was made with."""
     return {
         "seed": config.seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "task": config.task,
         "metric": task.metric,
         "parameters": state.parameters,

@@ -68,23 +68,24 @@ def model_arguments(name: str) -> dict[str, Any] | None:
     return found
 
 
-def register_family(family: str, model: type[nn.Module], first_conv: str) -> None:
+def register_family(family: str, model: type[nn.Module], first_conv: str, zoo: Path | None = None) -> None:
     """Registers the variants of ``family`` with timm, as functions in the module of ``model``.
 
     Args:
-        family: folder of the zoo.
+        family: folder of the zoo, which holds variants.yaml.
         model: class of the models. The variants are arguments of its constructor.
         first_conv: path of the first convolution, which timm adapts when weights are loaded for other ``in_chans``.
+        zoo: the zoo; None = this package's.
     """
-    zoo = yaml.safe_load((zoo_dir() / family / "variants.yaml").read_text(encoding="utf-8"))
+    stored = yaml.safe_load(((zoo or zoo_dir()) / family / "variants.yaml").read_text(encoding="utf-8"))
     module = sys.modules[model.__module__]
     args: dict[str, dict[str, Any]] = {}
     cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
-    for name, variant in zoo["variants"].items():
-        form = zoo["forms"][variant["form"]]
+    for name, variant in stored["variants"].items():
+        form = stored["forms"][variant["form"]]
         args[name] = {**form["args"], **variant["args"]}
         stride = variant.get("stride", form["stride"])
-        cfgs[name] = _cfg(args[name], first_conv, stride, {**zoo["source"], **form["cfg"]})
+        cfgs[name] = _cfg(args[name], first_conv, stride, {**stored["source"], **form["cfg"]})
     module.default_cfgs = generate_default_cfgs(cfgs)  # type: ignore[attr-defined]  # register_model reads it there
     for name in args:
         register_model(_entry_point(name, model, args[name]))

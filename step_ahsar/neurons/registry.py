@@ -1,13 +1,12 @@
 """The registry of neurons, by name and backend.
 
-A backend is imported when it is first asked for. Other packages register neurons through entry points.
+A backend is imported when it is first asked for. Other packages register neurons as plugins.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import torch
@@ -15,11 +14,10 @@ import torch
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.neurons.base import GROUPS, SpikingNeuron
 from step_ahsar.neurons.randomness import own_stream
+from step_ahsar.plugins import load_plugins
 
 F = TypeVar("F", bound=Callable[..., SpikingNeuron])
 Regulator = Callable[[SpikingNeuron], None]
-
-ENTRY_POINTS = "step_ahsar.neurons"
 
 _factories: dict[tuple[str, str], Callable[..., SpikingNeuron]] = {}
 _regulated: dict[str, tuple[Regulator, str]] = {}  # by name: the function that prepares a base neuron, the default base
@@ -52,11 +50,7 @@ class NeuronKind:
 
 
 def register_neuron(name: str, backend: str) -> Callable[[F], F]:
-    """Registers a neuron class, or a function that returns a neuron. Raises UserError if name and backend are taken.
-
-    Other packages add neurons by an entry point in the group ``step_ahsar.neurons``, which names a module that
-    registers them.
-    """
+    """Registers a neuron class, or a function that returns a neuron. Raises UserError if name and backend are taken."""
 
     def register(factory: F) -> F:
         key = (name, backend)
@@ -150,7 +144,7 @@ def neuron_kind(name: str, backend: str = "torch", base: str | None = None) -> N
 
 def list_backends() -> list[str]:
     """Names that ``backend=`` takes, whether or not the library is installed."""
-    _load_entry_points()
+    _load_others()
     return sorted({*_modules(), *(backend for _, backend in _factories)})
 
 
@@ -173,8 +167,8 @@ def _find(name: str, backend: str) -> Callable[..., SpikingNeuron]:
 @cache
 def _modules() -> dict[str, str]:
     """The module that registers each backend's neurons: every folder in step_ahsar/libraries with an adapter."""
-    names = import_module("step_ahsar.libraries").list_libraries("adapter")
-    return {"torch": "step_ahsar.neurons.torch"} | {name: f"step_ahsar.libraries.{name}.adapter" for name in names}
+    libraries = import_module("step_ahsar.libraries")
+    return {"torch": "step_ahsar.neurons.torch"} | libraries.modules_of("adapter")
 
 
 @cache
@@ -188,7 +182,6 @@ def _load(backend: str) -> None:
 
 
 @cache
-def _load_entry_points() -> None:
+def _load_others() -> None:
     import_module("step_ahsar.ahsar.neuron")  # registers the regulated neuron
-    for entry in entry_points(group=ENTRY_POINTS):
-        entry.load()
+    load_plugins()

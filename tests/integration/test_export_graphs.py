@@ -16,6 +16,7 @@ from step_ahsar import engine
 from step_ahsar.cli import app
 from step_ahsar.config import load_config
 from step_ahsar.engine.export import graphs
+from step_ahsar.engine.export.card import _settings
 from step_ahsar.engine.export.opening import open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
@@ -77,7 +78,9 @@ def test_timm_loads_the_folder(run: Path, model: nn.Module, images: Tensor) -> N
     assert f"mlp {min(scales):.3g} to {max(scales):.3g}" in card
     for words in ("`digits`: 1,167 samples", "mean 0.3054 and std 0.376", "`ahsar` of backend `torch`", "depth: 1"):
         assert words in card
-    assert "root" not in card  # a path of this machine is nobody else's
+    settings = _settings(load_config("quickstart", [*SMALL, "data.name=images", "data.root=/home/somebody"]))
+    assert "somebody" not in settings  # a path of this machine is nobody else's
+    assert "name: images" in settings
 
 
 @torch.no_grad()

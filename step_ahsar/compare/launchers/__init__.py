@@ -4,7 +4,7 @@ A launcher starts processes and says which of them were lost, and nothing else: 
 folder, where `queue.py` reads it. So a launcher, and the process that started it, can be replaced at any time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from step_ahsar.compare.launchers.local import LocalProcesses
 from step_ahsar.compare.launchers.ray import RayTasks
 from step_ahsar.compare.launchers.slurm import SlurmJobs
 from step_ahsar.config import LaunchConfig
-from step_ahsar.errors import UserError, unknown
+from step_ahsar.errors import UserError
+from step_ahsar.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,14 @@ class Kind:
     keys: tuple[str, ...] = ()
 
 
-LAUNCHERS: Mapping[str, Kind] = {
-    "local": Kind(LocalProcesses),
-    "ray": Kind(RayTasks, keys=("gpus", "memory", "retries")),
-    "slurm": Kind(SlurmJobs, keys=("gpus", "memory", "partition", "time")),
-}
+LAUNCHERS = Registry[Kind]("launcher")
+LAUNCHERS.add("local", Kind(LocalProcesses))
+LAUNCHERS.add("ray", Kind(RayTasks, keys=("gpus", "memory", "retries")))
+LAUNCHERS.add("slurm", Kind(SlurmJobs, keys=("gpus", "memory", "partition", "time")))
 
 
 def check_launch(config: LaunchConfig) -> None:
     """Raises UserError for an unknown launcher, and for keys that the launcher does not read."""
-    if config.launcher not in LAUNCHERS:
-        raise unknown("launcher", config.launcher, LAUNCHERS)
     default, read = LaunchConfig(), LAUNCHERS[config.launcher].keys
     for key in sorted({key for kind in LAUNCHERS.values() for key in kind.keys}):
         if key not in read and getattr(config, key) != getattr(default, key):

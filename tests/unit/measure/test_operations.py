@@ -54,7 +54,7 @@ def spikes(*shape, seed=0, share=0.3):
 def test_a_spike_in_a_convolution_by_hand(place, meets):
     """A 3x3 kernel on 4x4 pixels: nine weights reach a pixel inside, six one at the border, four one at a corner."""
     x = torch.zeros(1, 2, 4, 4)
-    x[0, 1, *place] = 1
+    x[(0, 1, *place)] = 1
     [layer] = counted(nn.Conv2d(2, 5, 3, padding=1), x).values()
     assert layer.synaptic_operations == meets * 5
     assert layer.macs == 2 * 5 * (4 * 9 + 8 * 6 + 4 * 4)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from step_ahsar import plugins
 from step_ahsar.errors import UserError
 from step_ahsar.libraries import list_libraries
 from step_ahsar.neurons import (
@@ -68,6 +69,8 @@ def test_duplicate_registration_is_refused():
 
 def test_third_parties_come_by_entry_point(monkeypatch):
     class Entry:
+        name = "others"
+
         def load(self):
             register_neuron("silent", backend="elsewhere")(Silent)
 
@@ -76,16 +79,14 @@ def test_third_parties_come_by_entry_point(monkeypatch):
             return 0 * x, None
 
     list_neurons()  # what is installed is loaded
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Entry()] if group == "step_ahsar.neurons" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()] if group == "step_ahsar.plugins" else [])
+    monkeypatch.setattr(plugins, "_begun", False)
     monkeypatch.setattr(registry, "_factories", dict(registry._factories))
-    registry._load_entry_points.cache_clear()
-    try:
-        assert isinstance(create_neuron("silent", backend="elsewhere", threshold=3.0), Silent)
-        assert create_neuron("ahsar", backend="elsewhere", base="silent").threshold_scale == 1
-        with pytest.raises(UserError, match="it exists on: elsewhere"):
-            create_neuron("silent")
-    finally:
-        registry._load_entry_points.cache_clear()
+    registry._load_others.cache_clear()
+    assert isinstance(create_neuron("silent", backend="elsewhere", threshold=3.0), Silent)
+    assert create_neuron("ahsar", backend="elsewhere", base="silent").threshold_scale == 1
+    with pytest.raises(UserError, match="it exists on: elsewhere"):
+        create_neuron("silent")
 
 
 def test_repr_shows_every_option():
