@@ -1,4 +1,4 @@
-"""The command line: `step-ahsar list|validate|train|evaluate|export|compare|report`."""
+"""The command line: `step-ahsar list|validate|train|evaluate|export|compare|report|doctor`."""
 
 import os
 

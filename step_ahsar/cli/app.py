@@ -21,7 +21,6 @@ app = typer.Typer(
     cls=Commands,
     help="Train spiking transformers, and compare them fairly.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,7 +29,18 @@ app.add_typer(lists.app, name="list")
 
 _EXPORTED = list_libraries("layouts")
 
-_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or a name that `list configs` shows.")]
+
+def _configs(begun: str) -> list[str]:
+    """Names of packaged configs that begin so, for the shell's completion."""
+    from step_ahsar.config import list_configs
+
+    return [name for name in list_configs() if name.startswith(begun)]
+
+
+_Config = Annotated[
+    str,
+    typer.Argument(metavar="CONFIG", help="A YAML file, or a name that `list configs` shows.", autocompletion=_configs),
+]
 _Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Keys to replace, such as model.time_steps=2 train.lr=5e-4."),
@@ -254,6 +264,17 @@ def compare(
     if not any(cell["n"] for cell in summary["cells"]):
         say("error: every run failed")
         raise typer.Exit(FAILED)
+
+
+@app.command(cls=TorchCommand)
+def doctor() -> None:
+    """Say what is installed and what works, and what to do about the rest."""
+    from step_ahsar.cli.doctor import findings
+
+    for title, found in findings():
+        typer.echo(f"{title}")
+        for name, value, advice in found:
+            typer.echo(f"  {name:<22}{value}{f'  -> {advice}' if advice else ''}")
 
 
 @app.command("report", cls=TorchCommand)

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from step_ahsar import engine
-from step_ahsar.cli import app
+from step_ahsar import engine, plugins
+from step_ahsar.cli import app, doctor
 from step_ahsar.config import load_config
 from step_ahsar.libraries import list_libraries
 
@@ -217,3 +220,65 @@ def test_corruptions_are_listed_with_the_data_that_have_them():
     assert lines[0] == ["corruption", "static", "event", "series"]
     assert ["gaussian_noise", "yes", "-", "yes"] in lines
     assert all(set(line[1:]) <= {"yes", "-"} and "yes" in line for line in lines[1:])
+
+
+def test_doctor_names_what_is_missing_and_what_to_do(monkeypatch, tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "a.npz").write_bytes(bytes(2_500_000))
+    monkeypatch.setattr("step_ahsar.data.cache_folder", lambda config: tmp_path / "frames")
+    monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    known = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "tonic" else known(name))
+
+    class Entry:
+        name, value = "broken", "nowhere"
+
+        def load(self):
+            raise ImportError("no such thing")
+
+    for module in (plugins, doctor):
+        monkeypatch.setattr(module, "entry_points", lambda group: [Entry()])
+    monkeypatch.setattr(plugins, "_begun", False)
+    done = CliRunner().invoke(app, ["doctor"], catch_exceptions=False)
+    assert done.exit_code == 0
+    lines = {line.split("  ")[1].strip(): line for line in done.output.splitlines() if line.startswith("  ")}
+    assert lines["Python"].split()[1] == platform.python_version()
+    assert "OMP_NUM_THREADS=1 is set" in lines["CPU"]
+    assert "no  -> STEP_AHSAR_COMPILE=0 is set; unset it" in lines["compiled"]
+    assert "missing  -> pip install 'step-ahsar[events]' if you need it" in lines["events"]
+    assert "-> " not in lines["onnx"]
+    assert (
+        "cannot be loaded  -> plugin 'broken' (nowhere) cannot be loaded and is left out: ImportError: no such"
+        in (lines["broken"])
+    )
+    assert f"{tmp_path / 'frames'}, 2.5 MB  -> may be removed" in lines["frames of events"]
+    assert "24 neurons" in lines["backend torch"]
+
+
+def test_doctor_tells_why_neurons_are_not_compiled_and_a_backend_is_of_no_use(monkeypatch):
+    monkeypatch.delenv("STEP_AHSAR_COMPILE", raising=False)
+    monkeypatch.setattr("step_ahsar.neurons.kernels.compiling.compiler_available", lambda device: False)
+    monkeypatch.setattr("step_ahsar.neurons.list_backends", lambda: ["elsewhere", "torch"])
+    monkeypatch.setattr("step_ahsar.neurons.list_neurons", lambda backend: ["lif"])
+    found = {row.name: row for row in doctor._neurons()}
+    assert found["compiled"].advice == "no C++ compiler is found; install g++ or clang, or name one by CXX"
+    assert found["backend torch"] == ("backend torch", "1 neurons", "")
+    assert found["backend elsewhere"].value == "1 neurons, of no use"
+    assert "unknown backend 'elsewhere'" in found["backend elsewhere"].advice
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_configs(shell):
+    begun = "step-ahsar train classification/static/dig"
+    words = {
+        "COMP_WORDS": begun,
+        "COMP_CWORD": "2",
+        "_TYPER_COMPLETE_ARGS": begun,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    command = [sys.executable, "-c", "import sys; sys.argv = ['step-ahsar']; from step_ahsar.cli import main; main()"]
+    environment = {**os.environ, **words, "_STEP_AHSAR_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "classification/static/digits" in done.stdout
