@@ -45,7 +45,7 @@ ALLOWED = {
     "report": {"errors", "files"},
     "__main__": {"cli"},
     "cli": {
-        *("errors", "paths", "libraries", "config", "neurons", "models", "heads", "measure"),
+        *("errors", "paths", "plugins", "libraries", "config", "neurons", "models", "heads", "measure"),
         *("data", "tasks", "robustness", "engine", "compare", "report"),
     },
 }
