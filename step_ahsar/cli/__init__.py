@@ -1,4 +1,4 @@
-"""The command line: `step-ahsar list|validate|train|evaluate|export|compare|report|doctor`."""
+"""The command line: `step-ahsar list|validate|train|evaluate|export|compare|report|look|doctor`."""
 
 import os
 

@@ -267,6 +267,35 @@ def compare(
 
 
 @app.command(cls=TorchCommand)
+def look(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    sample: Annotated[int, typer.Option(metavar="N", help="Its number in the test set, from 0.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Where the data are: data.root=DIR.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: RUN/look/N.png.")] = None,
+    checkpoint: Annotated[str, typer.Option(metavar="last|best", help="Which epoch's weights.")] = "last",
+) -> None:
+    """Show what a trained model does with one sample: its layers through time, and its attention.
+
+    It prints the spikes per neuron of every layer at each time step, and draws them, beside the sample and the spikes
+    behind each attention's product over it, into a PNG.
+    """
+    from step_ahsar import engine
+    from step_ahsar.report.look import draw
+
+    found = engine.look(run, sample, checkpoint, overrides or ())
+    path = run / "look" / f"{sample}.png" if out is None else out
+    typer.echo(", ".join(f"{key}: {value}" for key, value in found.truth.items()))
+    width = max(map(len, found.rates))
+    for name, rates in found.rates.items():
+        typer.echo(f"{name:<{width}}  {'  '.join(f'{rate:.3f}' for rate in rates)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(found).savefig(path, dpi=130)
+    typer.echo(path)
+
+
+@app.command(cls=TorchCommand)
 def doctor() -> None:
     """Say what is installed and what works, and what to do about the rest."""
     from step_ahsar.cli.doctor import findings

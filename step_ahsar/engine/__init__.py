@@ -4,7 +4,7 @@
 (all that changes in training), ``epoch.py`` (one epoch of steps), ``evaluate.py`` (measuring), ``record.py`` (the
 records of a run). ``device.py`` asks accelerate for the device, ``track.py`` tells TensorBoard and other trackers.
 ``conditions.py`` and ``early_exit.py`` measure trained models otherwise. ``run.py`` and ``checkpoint.py`` read and
-write the run's folder. ``export`` writes a trained model for others.
+write the run's folder. ``export`` writes a trained model for others, ``looking.py`` shows what it does with one sample.
 """
 
 from step_ahsar.engine.build import build_model
@@ -14,6 +14,7 @@ from step_ahsar.engine.early_exit import check_early_exit, measure_early_exit, m
 from step_ahsar.engine.epoch import NonFiniteLoss
 from step_ahsar.engine.evaluate import evaluate
 from step_ahsar.engine.export import export, export_model
+from step_ahsar.engine.looking import Look, look
 from step_ahsar.engine.probe import Cost, probe
 from step_ahsar.engine.record import OPERATIONS, counted, energies, git_commit, hardware, versions
 from step_ahsar.engine.run import METRICS, RESULT, InUse, Run, is_vacant
@@ -25,6 +26,7 @@ __all__ = [
     "RESULT",
     "Cost",
     "InUse",
+    "Look",
     "NonFiniteLoss",
     "Run",
     "build_model",
@@ -39,6 +41,7 @@ __all__ = [
     "git_commit",
     "hardware",
     "is_vacant",
+    "look",
     "measure_conditions",
     "measure_early_exit",
     "measured_conditions",

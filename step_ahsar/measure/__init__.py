@@ -9,6 +9,7 @@ from step_ahsar.measure.counting import (
     operations,
 )
 from step_ahsar.measure.estimating import PRESETS, Energy, Preset, energy, like, presets
+from step_ahsar.measure.tracing import Trace, trace
 
 __all__ = [
     "PRESETS",
@@ -18,9 +19,11 @@ __all__ = [
     "OperationMeter",
     "Operations",
     "Preset",
+    "Trace",
     "Uncountable",
     "energy",
     "like",
     "operations",
     "presets",
+    "trace",
 ]

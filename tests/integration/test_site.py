@@ -35,7 +35,13 @@ def test_the_first_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
             arguments += FEWER if arguments[0] == "train" else []
             done = CliRunner().invoke(app, arguments, catch_exceptions=False)
             assert done.exit_code == 0, (line, done.output)
-    for file in ("digits/report.html", "mine/report.html", "digits/export/timm/README.md", "digits/export/model.pt2"):
+    for file in (
+        "digits/report.html",
+        "mine/report.html",
+        "digits/export/timm/README.md",
+        "digits/export/model.pt2",
+        "digits/look/3.png",
+    ):
         assert (tmp_path / "runs" / file).is_file()
 
 
