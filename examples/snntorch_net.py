@@ -28,7 +28,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor, steps: int = 8) -> Tensor:
         """``[B, 64]`` to logits."""
-        v1, v2, total = self.lif1.init_leaky(), self.lif2.init_leaky(), 0
+        v1, v2, total = self.lif1.reset_mem(), self.lif2.reset_mem(), 0
         for _ in range(steps):
             s1, v1 = self.lif1(self.fc1(x), v1)
             s2, v2 = self.lif2(self.fc2(s1), v2)

@@ -282,16 +282,22 @@ def look(
     behind each attention's product over it, into a PNG.
     """
     from step_ahsar import engine
+    from step_ahsar.errors import UserError
     from step_ahsar.report.look import draw
 
-    found = engine.look(run, sample, checkpoint, overrides or ())
     path = run / "look" / f"{sample}.png" if out is None else out
+    if path.suffix != ".png":
+        raise UserError(f"--out must be a file whose name ends in .png, got {path}")
+    found = engine.look(run, sample, checkpoint, overrides or ())
     typer.echo(", ".join(f"{key}: {value}" for key, value in found.truth.items()))
     width = max(map(len, found.rates))
     for name, rates in found.rates.items():
         typer.echo(f"{name:<{width}}  {'  '.join(f'{rate:.3f}' for rate in rates)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw(found).savefig(path, dpi=130)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(found).savefig(path, dpi=130)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
     typer.echo(path)
 
 

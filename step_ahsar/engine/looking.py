@@ -15,9 +15,11 @@ from torch import Tensor
 from step_ahsar.engine.export.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
+from step_ahsar.layers import ExpertsAttention, SpikingAttention
 from step_ahsar.measure.tracing import trace
 from step_ahsar.tasks.drawing import picture
 
+_ATTENTIONS = (SpikingAttention, ExpertsAttention)  # with a neuron behind their product
 _FRAMES = 10  # at most, of a sample with a time axis
 
 
@@ -64,6 +66,7 @@ def look(run: str | Path, sample: int, which: str = "last", overrides: Iterable[
     outputs = found.outputs if trained.config.task == "classification" else _predicted(trained, inputs)
     x = inputs.select(axis, 0)
     spikes = {name: each.abs() for name, each in found.spikes.items()}
+    products = {f"{name}.neuron" for name, m in trained.model.named_modules() if isinstance(m, _ATTENTIONS)}
     is_series = trained.data.spec.ndim == 1
     return Look(
         sample,
@@ -75,7 +78,7 @@ def look(run: str | Path, sample: int, which: str = "last", overrides: Iterable[
         {
             name: _over_tokens(each, x.shape[-2:], is_series)
             for name, each in spikes.items()
-            if name.endswith("attn.neuron")
+            if name in products and each.shape[1] == 1  # attention within windows has these along the batch
         },
     )
 

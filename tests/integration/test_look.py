@@ -99,6 +99,31 @@ def test_attention_lies_over_the_image_as_the_tokens_do(opened: Any, tmp_path: P
     assert _over_tokens(spikes, torch.Size([1, 16]), is_series=True).shape == (1, 8)
 
 
+def test_attention_within_windows_has_no_map(opened: Any, tmp_path: Path) -> None:
+    """Its windows lie along the batch. The other attentions of the model have one."""
+    opened("classification/static/digits", "model.name=sglformer_2_64", "data.img_size=32")
+    found = engine.look(tmp_path, 0)
+    maps = {name: tokens.shape for name, tokens in found.attention.items()}
+    assert maps
+    assert all(rows == columns for rows, columns in maps.values())
+    windowed = [name for name in found.rates if name.endswith("attn.neuron") and name not in maps]
+    assert windowed
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("a.txt", "must be a file whose name ends in .png, got a.txt"),
+        ("/dev/null/a.png", "cannot write /dev/null/a.png"),
+    ],
+)
+def test_places_where_no_picture_can_be(out: str, words: str, opened: Any, tmp_path: Path) -> None:
+    opened("classification/static/digits")
+    done = CliRunner().invoke(app, ["look", str(tmp_path), "--sample", "0", "--out", out])
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+
+
 @pytest.mark.parametrize("sample", [-1, 20])
 def test_samples_that_are_not_there(sample: int, opened: Any, tmp_path: Path) -> None:
     opened("classification/static/digits")

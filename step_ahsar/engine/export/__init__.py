@@ -10,6 +10,7 @@ from pathlib import Path
 from step_ahsar.engine.export.folder import write_folder
 from step_ahsar.engine.export.graphs import GRAPHS, write_graph
 from step_ahsar.engine.export.weights import export_model, write_weights
+from step_ahsar.engine.restore import LOADING, config_of
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.libraries.layout import list_layouts
@@ -41,7 +42,8 @@ def export(
     targets = ["torch", *list_layouts(), "timm", *GRAPHS]
     if to not in targets:
         raise unknown("target of an export:", to, targets)
-    opened = Run.existing(Path(run))
+    opened, overrides = Run.existing(Path(run)), list(overrides)
+    config_of(opened, overrides, LOADING, "in an export")
     suffix = "" if to == "timm" else f".{to}" if to in GRAPHS else ".safetensors"
     name = "model" if to in GRAPHS else to
     path = opened.path / "export" / f"{name}{suffix}" if out is None else Path(out)

@@ -10,6 +10,16 @@ from step_ahsar.engine.export.opening import Trained
 from step_ahsar.models import SpikingTransformer
 from step_ahsar.neurons import SpikingNeuron
 
+# Arguments of timm.create_model that say where training began, not what the model is.
+OF_THE_START = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+_OF_THIS_MACHINE: Any = {
+    "data": {"root", "cache"},
+    "model": {"args": set(OF_THE_START)},
+    "ahsar": {"thresholds_of"},
+    "launch": True,
+    "track": True,
+}
+
 
 def card(trained: Trained) -> str:
     """The card in Markdown, with the front matter that model hubs read."""
@@ -36,7 +46,7 @@ def card(trained: Trained) -> str:
 
 def _settings(config: Config) -> str:
     """As YAML, without where the data are on this machine."""
-    given = config.model_dump(mode="json", exclude_defaults=True, exclude={"data": {"root"}, "launch": True})
+    given = config.model_dump(mode="json", exclude_defaults=True, exclude=_OF_THIS_MACHINE)
     return yaml.safe_dump(given, sort_keys=False, default_flow_style=None, width=100)
 
 

@@ -9,7 +9,7 @@ import timm
 from safetensors.torch import save_file
 
 from step_ahsar.engine.build import backbone_arguments
-from step_ahsar.engine.export.card import card
+from step_ahsar.engine.export.card import OF_THE_START, card
 from step_ahsar.engine.export.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
@@ -68,7 +68,7 @@ def _config(trained: Trained) -> dict[str, Any]:
         "num_classes": len(data.classes),
         "num_features": model.num_features,
         "label_names": list(data.classes),
-        "model_args": {key: value for key, value in arguments.items() if value is not None},
+        "model_args": {key: v for key, v in arguments.items() if v is not None and key not in OF_THE_START},
         "pretrained_cfg": pretrained,
     }
 

@@ -129,8 +129,40 @@ def test_lightning_fits_again_and_another_module(tmp_path: Path) -> None:
 
 def test_lightning_has_no_such_metric(tmp_path: Path) -> None:
     callback = in_lightning.AHSARCallback(metric="accuracy")
-    with pytest.raises(UserError, match="no metric 'accuracy' was logged in this epoch; logged were acc"):
+    with pytest.raises(UserError, match="validation logged no metric 'accuracy'; logged were acc"):
         fit(tmp_path, callback, 1, enable_checkpointing=False)
+
+
+def test_an_epoch_without_validation_has_no_metric(tmp_path: Path) -> None:
+    """Not the one of the validation before."""
+    told: list[float | None] = []
+    callback = in_lightning.AHSARCallback(LAW, GROUPS, metric="acc")
+    callback.epoch_end = told.append  # type: ignore[method-assign,assignment]
+    fit(tmp_path, callback, 4, check_val_every_n_epoch=2, enable_checkpointing=False)
+    assert told == [None, pytest.approx(metric(1)), None, pytest.approx(metric(3))]
+
+
+def test_lightning_tests_what_was_trained_and_goes_on_with_a_controller(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, in_lightning.AHSARCallback(LAW, GROUPS), 1)
+    scales = {name: t for name, t in trainer.lightning_module.state_dict().items() if name.endswith("threshold_scale")}
+    module = Module()
+    other = lightning.Trainer(
+        callbacks=[in_lightning.AHSARCallback(LAW, GROUPS)], accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+    other.validate(module, DataLoader(TensorDataset(X, Y)), ckpt_path=trainer.checkpoint_callback.best_model_path)
+    assert {name: module.state_dict()[name] for name in scales} == scales
+    mine = regulate(again := Module(), GROUPS, LAW)
+    callback = in_lightning.AHSARCallback()
+    fit(tmp_path, callback, 1, again, enable_checkpointing=False)
+    assert callback.controller is mine
+    with pytest.raises(UserError, match="under a controller already"):
+        fit(tmp_path, in_lightning.AHSARCallback(AHSARConfig(budget=0.1)), 1, again, enable_checkpointing=False)
+
+
+def test_a_controller_that_runs_by_itself_is_left_to_it(tmp_path: Path) -> None:
+    mine = regulate(module := Module(), GROUPS, LAW, auto=True)
+    fit(tmp_path, in_lightning.AHSARCallback(), 1, module, enable_checkpointing=False)
+    assert mine._steps == 4  # once for each of the optimiser's steps
 
 
 # -- transformers ------------------------------------------------------------------------------------------------------
@@ -147,12 +179,15 @@ class Classifier(nn.Module):
         return loss | {"logits": logits}
 
 
-def trained(folder: Path, callback: Any, epochs: int, resume: Any = None, accumulated: int = 1) -> Any:
+def trained(
+    folder: Path, callback: Any, epochs: int, resume: Any = None, accumulated: int = 1, eval_dataset: Any = None,
+    model_init: Any = None, **options: Any,
+) -> Any:  # fmt: skip
+    given = {"eval_strategy": "epoch", "save_strategy": "epoch", "logging_strategy": "epoch", **options}
     arguments = transformers.TrainingArguments(
         str(folder), num_train_epochs=epochs, per_device_train_batch_size=6, learning_rate=0.1, optim="sgd",
-        lr_scheduler_type="constant", max_grad_norm=0.0, eval_strategy="epoch", save_strategy="epoch",
-        logging_strategy="epoch", gradient_accumulation_steps=accumulated, use_cpu=True, report_to=[],
-        disable_tqdm=True, dataloader_pin_memory=False,
+        lr_scheduler_type="constant", max_grad_norm=0.0, gradient_accumulation_steps=accumulated, use_cpu=True,
+        report_to=[], disable_tqdm=True, dataloader_pin_memory=False, **given,
     )  # fmt: skip
     data = [{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)]
 
@@ -161,7 +196,8 @@ def trained(folder: Path, callback: Any, epochs: int, resume: Any = None, accumu
             return torch.utils.data.SequentialSampler(data)
 
     trainer = InOrder(
-        Classifier(), arguments, train_dataset=data, eval_dataset=data, callbacks=[callback],
+        None if model_init else Classifier(), arguments, train_dataset=data, eval_dataset=eval_dataset or data,
+        callbacks=[callback], model_init=model_init,
         compute_metrics=lambda found: {"acc": metric(round(trainer.state.epoch) - 1)},
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=resume)
@@ -185,6 +221,38 @@ def test_transformers_resumes(tmp_path: Path) -> None:
     trained(tmp_path, in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc"), 2)
     callback = in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc")
     trained(tmp_path, callback, 3, resume=str(tmp_path / "checkpoint-8"))
+    same(callback.controller, by_hand(3))
+
+
+def test_transformers_resumes_from_another_folder_or_says_that_it_does_not(tmp_path: Path) -> None:
+    trained(tmp_path / "first", in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc"), 2)
+    checkpoint = str(tmp_path / "first" / "checkpoint-8")
+    callback = in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc")
+    trained(tmp_path / "second", callback, 3, resume=checkpoint, resume_from_checkpoint=checkpoint)
+    same(callback.controller, by_hand(3))
+    with pytest.warns(UserWarning, match=r"continues after 8 steps, but AHSAR begins anew: there is no ahsar\.pt in"):
+        trained(tmp_path / "third", in_transformers.AHSARCallback(LAW, GROUPS), 3, resume=checkpoint)
+
+
+def test_evaluations_of_several_sets_and_after_training_are_no_epochs(tmp_path: Path) -> None:
+    callback = in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_b_acc")
+    data = [{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    trainer = trained(tmp_path, callback, 3, eval_dataset={"a": data, "b": data})
+    same(callback.controller, by_hand(3))
+    trainer.evaluate()
+    same(callback.controller, by_hand(3))
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps"])
+def test_epochs_are_counted_however_often_there_is_an_evaluation(strategy: str, tmp_path: Path) -> None:
+    callback = in_transformers.AHSARCallback(LAW, GROUPS)
+    trained(tmp_path, callback, 3, eval_strategy=strategy, eval_steps=1)
+    assert callback.controller.state_dict()["epochs"] == 3
+
+
+def test_a_model_that_the_trainer_makes_is_regulated(tmp_path: Path) -> None:
+    callback = in_transformers.AHSARCallback(LAW, GROUPS, metric="eval_acc")
+    trained(tmp_path, callback, 3, model_init=Classifier)
     same(callback.controller, by_hand(3))
 
 
