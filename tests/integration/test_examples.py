@@ -4,16 +4,18 @@ import os
 import re
 import runpy
 import subprocess
-from collections.abc import Iterator
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from sklearn.datasets import load_digits
 
 FOLDER = Path(__file__).parents[2] / "examples"
+# These leave something in the process: BrainCog overwrites models of timm, trainers have states and threads.
+ALONE = ("braincog_nodes", "lightning_trainer", "transformers_trainer", "accelerate_loop")
 NEEDED = {
     "lightning_trainer": "lightning",
     "transformers_trainer": "transformers",
@@ -25,22 +27,23 @@ NEEDED = {
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Uncompiled, and nothing of accelerate's state is left for other tests."""
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers are the same, and nothing here is about speed."""
     monkeypatch.setenv("STEP_AHSAR_COMPILE", "0")
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
 def test_an_example(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if file.stem in NEEDED:
-        pytest.importorskip(NEEDED[file.stem])
-    runpy.run_path(str(file), run_name="__main__")
-    found = re.search(r"test accuracy: (0\.\d+)", capsys.readouterr().out)
+    if file.stem in NEEDED and find_spec(NEEDED[file.stem]) is None:
+        pytest.skip(f"needs {NEEDED[file.stem]}")
+    if file.stem in ALONE:
+        done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed = done.stdout
+    else:
+        runpy.run_path(str(file), run_name="__main__")
+        printed = capsys.readouterr().out
+    found = re.search(r"test accuracy: (0\.\d+)", printed)
     assert found is not None
     assert float(found[1]) > 0.5  # chance is 0.1
     assert len(file.read_text().splitlines()) < 80

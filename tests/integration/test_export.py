@@ -94,7 +94,7 @@ def test_a_run_goes_elsewhere(run: tuple[Path, nn.Module, bool], tmp_path: Path)
 
     refused = call("export", folder, "--to", library)
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "exists; remove it or give another file" in refused.stderr
+    assert "exists; remove it or give another path" in refused.stderr
     other = "braincog" if pool_first else "spikingjelly"
     refused = call("export", folder, "--to", other)
     assert refused.exit_code == 2
@@ -116,7 +116,10 @@ def test_bad_input(tmp_path: Path) -> None:
     engine.Run.open(tmp_path / "begun", load_config("quickstart", ["compare=null"]), resume=False).begin({})
     for arguments, message in (
         ((tmp_path, "--to", "torch"), "holds no run"),
-        ((tmp_path, "--to", "norse"), "unknown library to export to: 'norse'; known: braincog, spikingjelly, torch"),
+        (
+            (tmp_path, "--to", "norse"),
+            "unknown target of an export: 'norse'; known: braincog, onnx, pt2, spikingjelly, timm, torch",
+        ),
         (
             (tmp_path / "begun", "--to", "torch", "--checkpoint", "first"),
             "which checkpoint: 'last' or 'best', got 'first'",

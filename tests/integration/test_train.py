@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -472,20 +473,21 @@ def averaged(tmp_path_factory):
     return folder, config
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kill -9 is POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 def test_a_run_that_was_killed_goes_on(tmp_path):
     """Kill -9, between the second epoch's line of metrics and its checkpoint."""
-    config, save = tiny(model__neuron="ahsar", train__epochs=3), checkpoint.save
-
-    def save_or_die(folder, kept):
-        return save(folder, kept) if kept.epoch == 1 else os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        checkpoint.save = save_or_die
-        train(config, tmp_path / "killed")
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    config = tiny(model__neuron="ahsar", train__epochs=3)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    code = f"""
+import os, signal
+import tests.integration.test_train  # which registers its data set
+from step_ahsar.config import load_config
+from step_ahsar.engine import checkpoint, train
+save = checkpoint.save
+checkpoint.save = lambda folder, kept: save(folder, kept) if kept.epoch == 1 else os.kill(os.getpid(), signal.SIGKILL)
+train(load_config({str(tmp_path / "config.yaml")!r}), {str(tmp_path / "killed")!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == -signal.SIGKILL
     assert len(metrics(tmp_path / "killed")) == 2
     train(config, tmp_path / "killed", resume=True)
     train(config, tmp_path / "straight")

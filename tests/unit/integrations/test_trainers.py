@@ -1,10 +1,12 @@
 """The callbacks for Lightning and for transformers' Trainer, in the real libraries."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -16,6 +18,15 @@ lightning = pytest.importorskip("lightning.pytorch")
 transformers = pytest.importorskip("transformers")
 from step_ahsar.integrations import lightning as in_lightning  # noqa: E402
 from step_ahsar.integrations import transformers as in_transformers  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """Nothing of accelerate's state, which the Trainer sets, is left for other tests."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
 
 # A law that moves thresholds in every step and whose slow loop depends on the metric.
 LAW = AHSARConfig(band=(0.2, 0.4), eta=0.1, leak=0.005, diffusion=0.05, a=1.4, mu=0.05, calibrate=None)
