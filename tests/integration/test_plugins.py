@@ -52,6 +52,9 @@ def test_what_a_package_adds_is_used(package: Path) -> None:
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     commands = [shlex.split(line)[1:] for line in block.splitlines()]
     code = f"""
+import timm
+import step_ahsar.models
+assert timm.is_model("tinyformer_1_32")  # although nobody has looked up a name of this package
 from typer.testing import CliRunner
 from step_ahsar.cli import app
 for command in {commands!r}:
