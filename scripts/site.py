@@ -56,11 +56,9 @@ def on_files(files, config):
         generated[f"reference/{package}.md"] = _of_package(package)
     for page, text in generated.items():
         files.append(File.generated(config, page, content=text))
-    origins = {page: source for source, page in PAGES.items()}
     for file in list(files.documentation_pages()):
-        origin = origins.get(file.src_uri, f"docs/{file.src_uri}")
         for link in _LINK.findall(file.content_string):
-            place = normpath(f"{Path(origin).parent.as_posix()}/{link.partition('#')[0]}")
+            place = _place(file.src_uri, link)
             target = ROOT / place
             if (
                 target.is_file()
@@ -74,13 +72,11 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Rewrites links to where things are on the site."""
-    origins = {target: source for source, target in PAGES.items()}
-    origin = origins.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     up = "../" * page.file.src_uri.count("/")
 
     def moved(match):
-        path, hash_, anchor = match[1].partition("#")
-        place = normpath(f"{Path(origin).parent.as_posix()}/{path}")
+        _, hash_, anchor = match[1].partition("#")
+        place = _place(page.file.src_uri, match[1])
         if place in PAGES:
             place = PAGES[place]
         elif place == "README.md":
@@ -92,6 +88,12 @@ def on_page_markdown(markdown, page, config, files):
         return f"{up}{place}{hash_}{anchor}"
 
     return _LINK.sub(moved, markdown)
+
+
+def _place(page, link):
+    """Where in the repository a link of a page leads, without its anchor."""
+    origin = next((source for source, target in PAGES.items() if target == page), f"docs/{page}")
+    return normpath(f"{Path(origin).parent.as_posix()}/{link.partition('#')[0]}")
 
 
 def _zoo():

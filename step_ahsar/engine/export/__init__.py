@@ -42,8 +42,7 @@ def export(
     targets = ["torch", *list_layouts(), "timm", *GRAPHS]
     if to not in targets:
         raise unknown("target of an export:", to, targets)
-    opened, overrides = Run.existing(Path(run)), list(overrides)
-    config_of(opened, overrides, LOADING, "in an export")
+    opened = Run.existing(Path(run))
     suffix = "" if to == "timm" else f".{to}" if to in GRAPHS else ".safetensors"
     name = "model" if to in GRAPHS else to
     path = opened.path / "export" / f"{name}{suffix}" if out is None else Path(out)
@@ -54,5 +53,6 @@ def export(
     elif to in GRAPHS:
         write_graph(opened, to, path, which, overrides)
     else:
+        config_of(opened, overrides, LOADING, "in an export")  # nothing is read from there, but other keys are refused
         write_weights(opened, to, path, which)
     return path

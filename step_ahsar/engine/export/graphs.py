@@ -50,13 +50,13 @@ def write_graph(run: Run, to: str, path: Path, which: str, overrides: Iterable[s
         )
     trained = open_trained(run, which, overrides)
     inputs = trained.inputs()
-    model = inference_model(trained.model)
-    program = graph_of(model, inputs, trained.task.batch_axis(inputs))
+    batch_axis = trained.task.batch_axis(inputs)
+    program = graph_of(inference_model(trained.model), inputs, batch_axis)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            run_it = _WRITERS[to](program, partial, _about(trained, inputs))
-            _compare(trained.model, run_it, inputs, trained.task.batch_axis(inputs), to)
+            run_it = _WRITERS[to](program, partial, _about(trained, inputs, batch_axis))
+            _compare(trained.model, run_it, inputs, batch_axis, to)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}") from error
 
@@ -101,10 +101,10 @@ def graph_of(model: nn.Module, inputs: Tensor, batch_axis: int) -> ExportedProgr
     return program
 
 
-def _about(trained: Trained, inputs: Tensor) -> dict[str, str]:
+def _about(trained: Trained, inputs: Tensor, batch_axis: int) -> dict[str, str]:
     """The graph's metadata, as texts."""
     model, statistics = trained.config.model, trained.data.statistics
-    axes = ["batch" if axis == trained.task.batch_axis(inputs) else size for axis, size in enumerate(inputs.shape)]
+    axes = ["batch" if axis == batch_axis else size for axis, size in enumerate(inputs.shape)]
     found = {
         "task": trained.config.task,
         "model": model.name,
