@@ -28,6 +28,15 @@ def shortened_path(path: str, most: int = 100) -> str:
     return path if len(path) <= most else f"{path[: most // 2]}...{path[-most // 2 :]}"
 
 
+def first_line(error: Exception) -> str:
+    """Class and first line of whatever the code of other packages raises.
+
+    >>> first_line(ImportError("no module\\nand more")), first_line(KeyError())
+    ('ImportError: no module', 'KeyError: no message')
+    """
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not one of the known ones.
 

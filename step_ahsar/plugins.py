@@ -7,6 +7,8 @@ time, and registers what it adds: neurons, models, data sets, launchers, tasks a
 import warnings
 from importlib.metadata import entry_points
 
+from step_ahsar.errors import first_line
+
 GROUP = "step_ahsar.plugins"
 _begun = False
 
@@ -25,9 +27,7 @@ def load_plugins() -> None:
         try:
             entry.load()
         except Exception as error:  # whatever a foreign module raises
-            reason = (str(error).strip() or "no message").splitlines()[0]
             warnings.warn(
-                f"plugin {entry.name!r} ({entry.value}) cannot be loaded and is left out: "
-                f"{type(error).__name__}: {reason}",
+                f"plugin {entry.name!r} ({entry.value}) cannot be loaded and is left out: {first_line(error)}",
                 stacklevel=2,
             )

@@ -14,6 +14,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import ModuleType
 
+from step_ahsar.errors import first_line
+
 
 def list_libraries(part: str | None = None) -> list[str]:
     """Names of the libraries, whether or not they are installed; with ``part`` those whose folder has this module."""
@@ -38,8 +40,7 @@ def _has(folder: str, part: str) -> bool:
     try:
         return find_spec(f"{folder}.{part}") is not None
     except Exception as error:  # whatever a foreign package raises
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        warnings.warn(f"library {folder!r} is left out: {type(error).__name__}: {reason}", stacklevel=3)
+        warnings.warn(f"library {folder!r} is left out: {first_line(error)}", stacklevel=3)
         return False
 
 

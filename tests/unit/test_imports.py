@@ -23,7 +23,7 @@ ALLOWED = {
     "internals": set(),
     "passes": set(),
     "ranks": {"errors"},
-    "plugins": set(),
+    "plugins": {"errors"},
     "registry": {"errors", "plugins"},
     "neurons": {"errors", "internals", "plugins", "ranks", "registry"},
     "layers": {"errors", "internals", "ranks", "neurons"},
