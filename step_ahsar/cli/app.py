@@ -307,7 +307,7 @@ def doctor() -> None:
     from step_ahsar.cli.doctor import findings
 
     for title, found in findings():
-        typer.echo(f"{title}")
+        typer.echo(title)
         for name, value, advice in found:
             typer.echo(f"  {name:<22}{value}{f'  -> {advice}' if advice else ''}")
 

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from getpass import getuser
@@ -78,8 +79,6 @@ def _devices() -> Iterator[Finding]:
 
 
 def _neurons() -> Iterator[Finding]:
-    import time
-
     import torch
 
     from step_ahsar.neurons import create_neuron, list_backends, list_neurons

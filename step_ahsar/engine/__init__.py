@@ -4,7 +4,8 @@
 (all that changes in training), ``epoch.py`` (one epoch of steps), ``evaluate.py`` (measuring), ``record.py`` (the
 records of a run). ``device.py`` asks accelerate for the device, ``track.py`` tells TensorBoard and other trackers.
 ``conditions.py`` and ``early_exit.py`` measure trained models otherwise. ``run.py`` and ``checkpoint.py`` read and
-write the run's folder. ``export`` writes a trained model for others, ``looking.py`` shows what it does with one sample.
+write the run's folder. ``export`` writes a trained model for others, ``looking.py`` shows what it does with one
+sample; ``opening.py`` opens it, with its data, for both.
 """
 
 from step_ahsar.engine.build import build_model

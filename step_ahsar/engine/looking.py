@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from step_ahsar.engine.export.opening import Trained, open_trained
+from step_ahsar.engine.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.layers import ExpertsAttention, SpikingAttention

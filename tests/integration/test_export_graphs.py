@@ -18,7 +18,7 @@ from step_ahsar.cli import app
 from step_ahsar.config import load_config
 from step_ahsar.engine.export import graphs
 from step_ahsar.engine.export.card import _settings
-from step_ahsar.engine.export.opening import open_trained
+from step_ahsar.engine.opening import open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.neurons import SpikingNeuron

@@ -14,7 +14,7 @@ from step_ahsar.cli import app
 from step_ahsar.config import load_config
 from step_ahsar.data import open_data
 from step_ahsar.engine.build import build_model
-from step_ahsar.engine.export.opening import Trained
+from step_ahsar.engine.opening import Trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.measure.firing import FiringRateMeter

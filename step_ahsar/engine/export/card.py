@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from step_ahsar.config import Config
-from step_ahsar.engine.export.opening import Trained
+from step_ahsar.engine.opening import Trained
 from step_ahsar.models import SpikingTransformer
 from step_ahsar.neurons import SpikingNeuron
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from step_ahsar.engine.build import backbone_arguments
 from step_ahsar.engine.export.card import OF_THE_START, card
-from step_ahsar.engine.export.opening import Trained, open_trained
+from step_ahsar.engine.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.files import replacing

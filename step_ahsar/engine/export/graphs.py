@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from step_ahsar.ahsar import fold
-from step_ahsar.engine.export.opening import Trained, open_trained
+from step_ahsar.engine.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.files import replacing
