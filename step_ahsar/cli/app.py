@@ -16,6 +16,7 @@ from step_ahsar.libraries import list_libraries
 
 if TYPE_CHECKING:
     from step_ahsar.compare import Observer
+    from step_ahsar.report import Single
 
 app = typer.Typer(
     cls=Commands,
@@ -342,13 +343,13 @@ def report_(
         raise UserError("the page of several folders needs a folder of its own: --out DIR")
     if form is not None and out is not None:
         raise UserError("--format prints and --out writes; give one of them")
-    summary, pictures = _summarised(directories, "joined" if out is None else out.resolve().name)
+    summary, pictures, run = _summarised(directories, "joined" if out is None else out.resolve().name)
     if form is not None:
         typer.echo(FORMATS[form](summary).rstrip("\n"))
         return
     out = _page_folder(directories[0] if out is None else out, directories)
     write(summary, out)
-    page = report.write(summary, out, pictures)
+    page = report.write(summary, out, pictures, run)
     report.print_table(summary, Console())
     typer.echo(f"\n{page}")
 
@@ -358,11 +359,11 @@ def main() -> None:
     app()
 
 
-def _summarised(directories: list[Path], title: str) -> tuple[dict[str, Any], dict[str, list[Path]]]:
-    """The summary of the folders, joined if there are several, and the pictures of its cells."""
+def _summarised(directories: list[Path], title: str) -> tuple[dict[str, Any], dict[str, list[Path]], Single | None]:
+    """The summary of the folders, joined if there are several, the pictures of its cells, and what a run has left."""
     from step_ahsar.compare import collect, join
     from step_ahsar.errors import UserError
-    from step_ahsar.report import find_pictures
+    from step_ahsar.report import find_pictures, find_single
 
     resolved = [directory.resolve() for directory in directories]
     if twice := [given for i, given in enumerate(directories) if resolved[i] in resolved[:i]]:
@@ -373,11 +374,11 @@ def _summarised(directories: list[Path], title: str) -> tuple[dict[str, Any], di
     parts = {name: collect(directory) for name, directory in zip(names, directories, strict=True)}
     pictures = [find_pictures(part, folder) for part, folder in zip(parts.values(), directories, strict=True)]
     if len(directories) == 1:
-        return parts[names[0]], pictures[0]
+        return parts[names[0]], pictures[0], find_single(directories[0])
     summary = join(parts, title)
     cells = [part["cells"] for part in summary["manifest"]["parts"]]
     of_cell = [(id, found.get(there)) for ids, found in zip(cells, pictures, strict=True) for id, there in ids.items()]
-    return summary, {id: paths for id, paths in of_cell if paths}
+    return summary, {id: paths for id, paths in of_cell if paths}, None
 
 
 def _page_folder(out: Path, directories: list[Path]) -> Path:

@@ -149,15 +149,17 @@ def _without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _over_epochs(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """From {name: {group, rate, threshold_scale}} of every epoch to one such dict with lists over the epochs."""
+    """From what each epoch says of each layer, by its name, to lists over the epochs."""
     layers = {}
     for name, first in epochs[0]["layers"].items() if epochs else ():
         rows = [epoch["layers"][name] for epoch in epochs]
         scales = [row["threshold_scale"] for row in rows]
+        dead = [row.get("dead_fraction") for row in rows]  # earlier versions did not write it
         layers[name] = {
             "group": first["group"],
             "rate": [row["rate"] for row in rows],
             "threshold_scale": None if None in scales else scales,
+            "dead_fraction": None if None in dead else dead,
         }
     return layers
 

@@ -24,6 +24,7 @@ class Layer(_Strict):
     group: str
     rate: list[float]
     threshold_scale: list[float] | None
+    dead_fraction: list[float] | None = None
 
 
 class Epoch(_Strict):

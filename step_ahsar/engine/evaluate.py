@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from torch import Tensor, nn
 
 from step_ahsar import ranks
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.check import check
 from step_ahsar.engine.device import create_accelerator, move
+from step_ahsar.engine.examples import Examples
 from step_ahsar.engine.restore import LOADING, config_of, data_of, restore
 from step_ahsar.engine.run import Run
 from step_ahsar.measure import OperationMeter, Operations, presets
@@ -32,9 +32,10 @@ class Evaluation:
         metrics: the task's metrics, by name.
         firing_rate: spikes per neuron and time step, by group (mean over its layers).
         dead_fraction: share of neurons that never fired.
-        layers: by the layer's name in the model: group, rate, threshold_scale (None if it is not regulated).
+        layers: by the layer's name in the model: group, rate, threshold_scale (None if it is not regulated) and
+            dead_fraction, the share of its neurons that never fired.
         samples: truth and prediction of the first samples.
-        pictures: pictures of the first samples, if they were asked for and the task draws.
+        examples: the first, best and worst samples and the confusions of classes, if they were asked for.
         neurons: the distribution of each layer's firing rates over its neurons, by the layer's name, if it was asked
             for.
         operations: of the model for one sample, if they were asked for.
@@ -45,7 +46,7 @@ class Evaluation:
     dead_fraction: float
     layers: dict[str, dict[str, Any]]
     samples: list[dict[str, Any]]
-    pictures: list["Image.Image"]
+    examples: Examples | None
     neurons: dict[str, Distribution]
     operations: Operations | None = None
 
@@ -56,21 +57,21 @@ def measure(
     task: Task,
     batches: Iterable[Any],
     accelerator: Accelerator,
-    draw: bool = False,
+    examples: bool = False,
     count: bool = False,
     calibration: bool = False,
     distributions: bool = False,
 ) -> Evaluation:
     """Evaluates ``model`` on the batches of all processes, and leaves it in eval mode.
 
-    Every process returns the same, except for samples and pictures: these are the first of the process's own.
+    Every process returns the same, except for ``samples``: these are the first of the process's own.
 
     Args:
         model: a model of the task.
         task: the task.
         batches: inputs and targets.
         accelerator: its device and precision.
-        draw: whether the first predictions are drawn.
+        examples: whether the first, best and worst samples and the confusions of classes are kept.
         count: whether operations are counted.
         calibration: whether the metrics include the calibration error, if the task has one.
         distributions: whether the distribution of firing rates over neurons is told.
@@ -82,7 +83,7 @@ def measure(
     model.eval()
     metrics = task.metrics(calibration)
     samples: list[dict[str, Any]] = []
-    pictures: list[Image.Image] = []
+    kept = Examples(task) if examples else None
     counter = OperationMeter(model) if count else None
     with FiringRateMeter(model) as meter, counter or nullcontext():
         for inputs, targets in batches:
@@ -92,13 +93,12 @@ def measure(
                 outputs = task.predict(model, inputs)
             metrics.update(outputs, targets)
             if len(samples) < _SHOWN:
-                few = _SHOWN - len(samples)
-                if draw:
-                    pictures += task.draw(
-                        inputs[:, :few] if inputs.ndim == 5 else inputs[:few], outputs[:few], targets[:few]
-                    )
-                samples += task.show(outputs, targets)[:few]
+                samples += task.show(outputs, targets)[: _SHOWN - len(samples)]
+            if kept is not None:
+                kept.add(inputs, outputs, targets)
     meter.join()
+    if kept is not None:
+        kept.join()
     if counter is not None:
         counter.join()
     metrics, *others = ranks.gathered(metrics)
@@ -111,6 +111,7 @@ def measure(
             "group": layer.group or "all",
             "rate": layer.rate,
             "threshold_scale": scale.item() if isinstance(scale, Tensor) else None,
+            "dead_fraction": layer.dead_fraction,
         }
     return Evaluation(
         metrics.compute(),
@@ -118,7 +119,7 @@ def measure(
         meter.dead_fraction(),
         layers,
         samples,
-        pictures,
+        kept,
         meter.distributions() if distributions else {},
         None if counter is None else counter.operations(),
     )

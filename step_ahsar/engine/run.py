@@ -5,7 +5,8 @@ manifest.json    versions, hardware, commit, data set with fingerprint, paramete
 metrics.jsonl    one line per epoch
 checkpoints/     see checkpoint.py
 tensorboard/     the same for TensorBoard, see track.py
-predictions/     pictures of the first test samples after the last epoch, if the task draws
+predictions/     the first, best and worst test samples after the last epoch, the classes that are confused, and a look
+                 at the first sample, see examples.py and looking.py
 conditions.jsonl what was measured under other conditions after training, see conditions.py
 early_exit.json  accuracy and cost of samples that leave early, see early_exit.py
 rates.json       firing rates on clean training data, at the last epoch and at the best one, see adapt.py
@@ -13,7 +14,7 @@ result.json      the result, once the run has ended, well or not
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -240,14 +241,15 @@ class Run:
         with self._writing():
             write_file(self.path / "rates.json", sealed(json.dumps({"epochs": epochs}, indent=1)))
 
-    def write_pictures(self, pictures: list[Image.Image]) -> None:
-        """Writes the pictures of predictions, if there are any."""
+    def write_examples(self, record: dict[str, Any], pictures: Mapping[str, Image.Image]) -> None:
+        """Writes examples of test samples, and their pictures by file name."""
         folder = self.path / "predictions"
         with self._writing():
-            for i, picture in enumerate(pictures):
-                folder.mkdir(exist_ok=True)
-                with replacing(folder / f"{i:02d}.png") as partial:
+            folder.mkdir(exist_ok=True)
+            for name, picture in pictures.items():
+                with replacing(folder / name) as partial:
                     picture.save(partial, format="PNG")
+            write_file(folder / "examples.json", sealed(json.dumps(record)))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

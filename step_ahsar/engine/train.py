@@ -22,9 +22,11 @@ from step_ahsar.engine.adapt import REFERENCE, training_rates
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.check import check
 from step_ahsar.engine.checkpoint import Checkpoint
-from step_ahsar.engine.device import create_accelerator
+from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.epoch import NonFiniteLoss, OnStep, calibrate, follow_operations, recalibrate_norms, train_epoch
 from step_ahsar.engine.evaluate import Evaluation, measure
+from step_ahsar.engine.examples import Examples
+from step_ahsar.engine.looking import look_at
 from step_ahsar.engine.run import Run
 from step_ahsar.engine.starting import begin_with_thresholds
 from step_ahsar.engine.state import TrainingState
@@ -61,9 +63,9 @@ def train(
         on_epoch: called after each epoch, once it is on disk, with its line of metrics.jsonl: ``epoch`` (from 1),
             ``train_loss``, ``metric`` (the name of the metric that runs are judged by), ``metrics`` {name: value},
             ``lr``, ``step_ms`` (median), ``firing_rate`` {group: rate}, ``dead_fraction``, ``layers`` {name: {group,
-            rate, threshold_scale}}, ``gamma`` {group: gain} with AHSAR, ``rate_penalty`` {weight, rate, budget} after
-            the last step, with a penalty, ``seconds``. Metrics and firing rates are those of the validation set, or of
-            the test set with ``data.validation: 0``.
+            rate, threshold_scale, dead_fraction}}, ``gamma`` {group: gain} with AHSAR, ``rate_penalty`` {weight, rate,
+            budget} after the last step, with a penalty, ``seconds``. Metrics and firing rates are those of the
+            validation set, or of the test set with ``data.validation: 0``.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
         data: the data set that the config names, if it is open already.
 
@@ -158,8 +160,9 @@ def _train(
         if on_epoch is not None:
             on_epoch(row)
 
-    def end(result: dict[str, Any], pictures: list[Image.Image]) -> dict[str, Any]:
-        run.write_pictures(pictures)
+    def end(result: dict[str, Any], examples: Examples | None) -> dict[str, Any]:
+        if examples is not None:
+            run.write_examples(*_shown(examples, state, len(rows)))
         run.write_result(result)
         return result
 
@@ -193,7 +196,7 @@ def _train(
     last, best_found = _test(run, task, state, rows, test_batches, data.reference_batches(REFERENCE))
     estimates = presets(config.own_energy)
     result = record.result(config.seed, task.metric, rows, last, best_found, state.memory.mib, estimates)
-    return ranks.agreed(lambda: end(result, last.pictures))
+    return ranks.agreed(lambda: end(result, last.examples))
 
 
 def read_result(run: str | Path) -> dict[str, Any] | None:
@@ -217,6 +220,18 @@ def _go_on(run: Run, state: TrainingState, averaged: bool) -> list[dict[str, Any
     return rows
 
 
+def _shown(examples: Examples, state: TrainingState, epoch: int) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """What a reader of the run is shown of the test set: examples, and a look at the first of them."""
+    record, pictures = examples.record()
+    first = examples.kinds["first"][0]
+    inputs, targets = move(first.inputs, state.device), move(first.targets, state.device)
+    with state.accelerator.autocast():
+        seen = look_at(state.judged, examples.task, inputs, targets, first.sample)
+    if seen.image is not None:
+        pictures["input.png"] = seen.image
+    return {"epoch": epoch, **record, "look": seen.record()}, pictures
+
+
 def _test(
     run: Run, task: Task, state: TrainingState, rows: list[dict[str, Any]], batches: Batches, reference: Batches
 ) -> tuple[Evaluation, dict[str, Any]]:
@@ -233,7 +248,7 @@ def _test(
         weights = ranks.agreed(partial(checkpoints.load, path, _LOADED, averaged)).judged
         checkpoints.put_into(state.judged, weights, path)
         is_last = epoch == len(rows)
-        once = partial(measure, state.judged, task, batches, state.accelerator, draw=is_last, distributions=is_last)
+        once = partial(measure, state.judged, task, batches, state.accelerator, examples=is_last, distributions=is_last)
         try:
             found[epoch] = once(count=is_last)
         except Uncountable as fault:

@@ -130,7 +130,8 @@ def check_pools(model: nn.Module, library: str, before: bool) -> None:
         if isinstance(module, SpikingConv) and module.pool is not None and module.pool_first != before:
             there, here = ("before", "after") if before else ("after", "before")
             raise UserError(
-                f"{library}'s model pools {there} the neuron, {name!r} {here} it; build with pool_first={before}"
+                f"{library}'s model pools {there} the neuron, {name!r} {here} it; build with pool_first={before} (in a "
+                f"config: model.args.pool_first: {str(before).lower()})"
             )
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 from html import escape
 from typing import Any
@@ -74,6 +75,46 @@ def grid(rows: int, columns: int, panel: float, theme: Theme, **subplots: Any) -
 def title(axes: Axes, text: str) -> None:
     """A panel's title, above its left corner."""
     axes.set_title(text, loc="left", fontsize=9, fontweight="bold")
+
+
+def heat(
+    axes: Axes,
+    values: np.ndarray,
+    low: float,
+    high: float,
+    colours: str,
+    theme: Theme,
+    name: str,
+    label: Callable[[float], str] = "{:.3g}".format,
+) -> None:
+    """A matrix as coloured fields, the first row on top, with what the colours mean above its right corner.
+
+    Args:
+        axes: where to draw; in their final place.
+        values: [rows, columns]; nan is left blank.
+        low: the value of the first colour.
+        high: the value of the last colour.
+        colours: matplotlib's name of them.
+        theme: for the edge of the colours' key.
+        name: the panel's title.
+        label: how low and high are written.
+    """
+    axes.grid(False)
+    axes.imshow(values, aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="none")
+    axes.tick_params(length=0)
+    title(axes, name)
+    figure, box = axes.get_figure(), axes.get_position()
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    key = figure.add_axes((box.x1 - 0.95 / width, box.y1 + 0.08 / height, 0.55 / width, 0.09 / height))
+    key.imshow(np.linspace(0, 1, 32)[None], aspect="auto", cmap=colours, interpolation="none")
+    key.set_yticks([])
+    key.set_xticks([])
+    for spine in key.spines.values():
+        spine.set_color(theme.token("rule"))
+    style: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center", "fontsize": 8}
+    key.annotate(label(low), (0, 0.5), xytext=(-3, 0), ha="right", **style)
+    key.annotate(label(high), (1, 0.5), xytext=(3, 0), ha="left", **style)
 
 
 def log_ticks(low: float, high: float, base: float = 10.0) -> list[float]:

@@ -18,13 +18,15 @@ def draw(found: Any) -> Figure:
         found: a :class:`step_ahsar.engine.Look`.
     """
     layers, maps = list(found.rates), list(found.attention.items())
-    width = max(4, len(maps), len(found.pictures))
+    width = max(4, len(maps))
     heights = [1.6, 1.7 if maps else 0.01, _ROW * len(layers) + 0.5]
     figure = Figure(figsize=(10, sum(heights) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     upper, middle, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
     figure.suptitle(f"sample {found.sample}: " + ", ".join(f"{key} {_short(v)}" for key, v in found.truth.items()))
-    _draw_sample(upper, found, width)
+    panel = upper.subplots()
+    panel.imshow(found.picture)
+    panel.axis("off")
     for panel, (name, values) in zip(_panels(middle, width, len(maps)), maps, strict=True):
         _draw_attention(panel, name, values, found)
     rates = np.array([found.rates[name] for name in layers])
@@ -38,24 +40,9 @@ def draw(found: Any) -> Figure:
     return figure
 
 
-def _draw_sample(part: Any, found: Any, width: int) -> None:
-    if found.series is not None:
-        panel = part.subplots()
-        panel.imshow(found.series, aspect="auto", cmap="gray_r") if len(found.series) > 3 else panel.plot(
-            found.series.T
-        )
-        panel.set_title("the series, by channel", loc="left", fontsize=9)
-        return
-    for i, (panel, picture) in enumerate(zip(_panels(part, width, len(found.pictures)), found.pictures, strict=True)):
-        panel.imshow(picture)
-        panel.axis("off")
-        if len(found.pictures) > 1:
-            panel.set_title(str(i + 1), fontsize=8)
-
-
 def _draw_attention(panel: Any, name: str, values: np.ndarray, found: Any) -> None:
-    if found.pictures:
-        picture = np.asarray(found.pictures[0].convert("L"))
+    if found.image is not None:
+        picture = np.asarray(found.image.convert("L"))
         edges = (0, picture.shape[1], picture.shape[0], 0)
         panel.imshow(picture, cmap="gray", extent=edges)
         panel.imshow(values, cmap="inferno", alpha=0.6, extent=edges, vmin=0, vmax=max(values.max(), 1e-3))

@@ -21,6 +21,15 @@ from step_ahsar.files import write_file
 from step_ahsar.report import plots, text
 from step_ahsar.report.figure import STYLES
 from step_ahsar.report.formats import as_latex, as_markdown
+from step_ahsar.report.single import (
+    Single,
+    attention_on_sample,
+    confusion_matrix,
+    confusions,
+    examples,
+    layers_by_depth,
+    layers_on_sample,
+)
 from step_ahsar.report.style import DEPTHS, Theme
 
 REPORT = "report.html"
@@ -30,15 +39,21 @@ LARGE = 150_000  # bytes; larger pictures are embedded as JPEG to keep the page 
 Summary = dict[str, Any]
 
 
-def write(summary: Summary, directory: Path, pictures: Mapping[str, Sequence[Path]] | None = None) -> Path:
+def write(
+    summary: Summary,
+    directory: Path,
+    pictures: Mapping[str, Sequence[Path]] | None = None,
+    run: Single | None = None,
+) -> Path:
     """Writes DIRECTORY/report.html atomically and returns its path.
 
     Args:
         summary: a summary in the format of docs/summary.md.
         directory: an existing folder.
         pictures: those of each cell; None for what :func:`find_pictures` finds in the folder.
+        run: of the page of a single run, what it has left for a reader.
     """
-    page = render(summary, find_pictures(summary, directory) if pictures is None else pictures)
+    page = render(summary, find_pictures(summary, directory) if pictures is None else pictures, run)
     try:
         write_file(directory / REPORT, page)
         return directory / REPORT
@@ -47,27 +62,30 @@ def write(summary: Summary, directory: Path, pictures: Mapping[str, Sequence[Pat
 
 
 def find_pictures(summary: Summary, directory: Path) -> dict[str, list[Path]]:
-    """For each cell the first pictures of predictions of its first seed that has any.
+    """For each cell of segmentation or detection the first pictures of predictions of its first seed that has any.
 
     They are in DIRECTORY/runs/<cell>/<seed>/predictions, or for the folder of a single run in DIRECTORY/predictions.
     """
     found = {}
     for cell in summary["cells"]:
+        if cell["task"] == "classification":
+            continue
         folders = [directory / "runs" / cell["id"] / str(seed["seed"]) for seed in cell["seeds"]]
         if len(summary["cells"]) == 1:
             folders.append(directory)
-        of_runs = (sorted((folder / "predictions").glob("*.png")) for folder in folders)
+        of_runs = (sorted((folder / "predictions").glob("[0-9]*.png")) for folder in folders)
         if pictures := next(filter(None, of_runs), []):
             found[cell["id"]] = pictures[:PICTURES]
     return found
 
 
-def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = None) -> str:
+def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = None, run: Single | None = None) -> str:
     """The page of a summary.
 
     Args:
         summary: a summary in the format of docs/summary.md.
         pictures: by cell, PNG files with input, truth and prediction of the first test samples.
+        run: of the page of a single run, what it has left for a reader.
     """
     manifest, cells = summary["manifest"], summary["cells"]
     theme = Theme(cells)
@@ -137,7 +155,38 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
         ],
         activity=[(cell, Markup(plot)) for cell in ended if (plot := plots.activity_by_depth(cell, theme))],
         layers=[(cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell)) for cell in started],
+        depth=_depth(started, theme) if len(cells) == 1 else None,
+        run=None if run is None else _run(run, cells[0]["task"], theme),
     )
+
+
+def _depth(started: list[dict[str, Any]], theme: Theme) -> Markup | None:
+    """The heat maps of a single run; None before its first epoch."""
+    plot = layers_by_depth(started[0]["seeds"][0], theme) if started else None
+    return None if plot is None else Markup(plot)
+
+
+def _run(run: Single, task: str, theme: Theme) -> dict[str, Any]:
+    """What the template shows of a single run's samples."""
+    look = run.record["look"]
+    sample = next(each for each in run.record["examples"] if each["sample"] == look["sample"])
+    matrix, attention = confusion_matrix(run, theme), attention_on_sample(run, theme)
+    return {
+        "epoch": run.record["epoch"],
+        "examples": examples(run, task, _inline),
+        "confusions": confusions(run),
+        "matrix": None if matrix is None else Markup(matrix),
+        "unit": "pixels" if task == "segmentation" else "samples",
+        "sample": look["sample"],
+        "picture": _inline(run.folder / sample["picture"]),
+        "truth": ", ".join(f"{name} {_short(value)}" for name, value in look["truth"].items() if name != "best"),
+        "layers": Markup(layers_on_sample(look, theme)),
+        "attention": None if attention is None else Markup(attention),
+    }
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _resource(name: str) -> str:

@@ -96,9 +96,17 @@ class Task(ABC):
     def show(self, outputs: Any, targets: Any) -> list[dict[str, Any]]:
         """Truth and prediction of each sample of a batch, as text and numbers for a reader."""
 
+    @abstractmethod
+    def scores(self, outputs: Any, targets: Any) -> list[float]:
+        """How well each sample of a batch is predicted, in [0, 1]. By it the best and the worst examples are chosen."""
+
+    @abstractmethod
     def draw(self, inputs: Tensor, outputs: Any, targets: Any) -> "list[Image.Image]":
-        """Pictures of truth and prediction of each sample of a batch; none if the task has no pictures."""
-        return []
+        """A picture of each sample of a batch; of dense tasks with truth and prediction."""
+
+    def confusions(self, outputs: Any, targets: Any) -> Tensor | None:
+        """Class index in truth and in prediction of whatever is classified, int64 [N, 2]; None for other tasks."""
+        return None
 
 
 class Metrics(ABC):

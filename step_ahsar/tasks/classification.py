@@ -15,9 +15,11 @@ from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
 from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task
+from step_ahsar.tasks.drawing import curves, enlarged, frames, picture
 from step_ahsar.tasks.eventmix import event_mix
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torchmetrics import Metric
 
 
@@ -98,6 +100,10 @@ class Classification(Task):
         loss = self.criterion.function(outputs, targets, train.label_smoothing)
         return losses.regularised(loss, outputs, train.tet_lambda) if train.tet_lambda else loss
 
+    def predict(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Logits [B, K], mean over time."""
+        return logits(model(inputs))
+
     def metrics(self, calibration: bool = False) -> Accuracy:
         """Top-1 accuracy, and the expected calibration error if it is asked for."""
         return Accuracy(len(self.classes), calibration)
@@ -109,6 +115,26 @@ class Classification(Task):
             {"truth": self.classes[truth], "prediction": self.classes[guess], "confidence": probability}
             for truth, guess, probability in zip(targets.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
         ]
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> list[float]:
+        """The probability of each sample's true class."""
+        return logits(outputs).softmax(-1).gather(1, targets[:, None]).flatten().tolist()
+
+    def draw(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> list[Image.Image]:
+        """The image, up to eight frames through time, or the curves of a series."""
+        timed = self.batch_axis(inputs) == 1
+        samples = inputs.transpose(0, 1) if timed else inputs
+        if inputs.ndim - timed == 4:
+            return [frames(x) if timed else enlarged(picture(x)) for x in samples]
+        if not timed:
+            return [curves(x) for x in samples]
+        if self.config.data.sequence.axis == "time":  # [T, 1, N']: from left to right what each step is given
+            return [curves(x[:, 0].T) for x in samples]
+        return [curves(x.mean(0)) for x in samples]
+
+    def confusions(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Class index in truth and in prediction of each sample, int64 [B, 2]."""
+        return torch.stack([targets, logits(outputs).argmax(-1)], dim=1)
 
 
 class Accuracy(Metrics):

@@ -14,7 +14,7 @@ from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
 from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
-from step_ahsar.tasks.drawing import beside, colour, picture
+from step_ahsar.tasks.drawing import beside, colour, enlarged, picture
 
 _SEEN = 0.3  # lowest score of the detections that are shown
 _SAME_IOU = 0.5  # of overlapping boxes, whatever their classes, only the best is shown
@@ -118,6 +118,14 @@ class Detection(Task):
             for found, target in zip(outputs, targets, strict=True)
         ]
 
+    def scores(self, outputs: Sequence[Found], targets: Sequence[Found]) -> list[float]:
+        """For each image the F1 of the detections that :meth:`draw` shows; 1 if there are no objects and none is found.
+
+        A detection is right if it overlaps an object of its class, which no better one has, by an IoU of 0.5 or more.
+        Crowds, and detections in them, do not count.
+        """
+        return [_f1(_shown(found), target) for found, target in zip(outputs, targets, strict=True)]
+
     def _count(self, labels: Tensor) -> str:
         """Such as "3: 2 x car, 1 x dog"."""
         counts = Counter(labels.tolist()).most_common()
@@ -125,7 +133,7 @@ class Detection(Task):
         return f"{len(labels)}: {kinds}" if counts else "0"
 
     def draw(self, inputs: Tensor, outputs: Sequence[Found], targets: Sequence[Found]) -> list[Image.Image]:
-        """Input, truth and detections side by side, with masks if the head finds masks.
+        """Input, truth, detections, and detections over the truth, side by side, with masks if the head finds masks.
 
         Detections with a score of 0.3 or more are shown; of those that overlap by more than half, only the best.
         """
@@ -141,8 +149,11 @@ class Detection(Task):
             guesses = [f"{self.classes[label]} {score:.2f}" for label, score in scored]
             if "masks" not in seen:
                 target = {key: value for key, value in target.items() if key != "masks"}
-            marked = [_mark(image, target, truth), _mark(image, seen, guesses)]
-            pictures.append(beside(image, *marked, scale_to=_HEIGHT, titles=("input", "truth", "prediction")))
+            large, scale = enlarged(image, _HEIGHT), _HEIGHT / image.height
+            true, guessed = _mark(large, scale, target, truth), _mark(large, scale, seen, guesses)
+            both = _outline(true, scale, seen)
+            titles = ("input", "truth", "prediction", "prediction (white) over truth")
+            pictures.append(beside(image, true, guessed, both, scale_to=_HEIGHT, titles=titles))
         return pictures
 
 
@@ -276,11 +287,28 @@ def _shown(found: Found) -> Found:
     return {key: value[kept] for key, value in found.items()}
 
 
-def _mark(image: Image.Image, objects: Found, captions: Sequence[str]) -> Image.Image:
-    """``image``, enlarged, with boxes, captions and masks, each in its class's colour."""
-    scale = _HEIGHT / image.height
-    size = (max(1, round(image.width * scale)), _HEIGHT)
-    image = image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+def _f1(found: Found, target: Found) -> float:
+    """F1 of the detections in one image, the best first."""
+    from torchvision.ops import box_iou
+
+    real = ~target["crowd"]
+    boxes, labels = target["boxes"][real].float(), target["labels"][real]
+    in_crowd = (box_iou(found["boxes"].float(), target["boxes"][~real].float()) > 0).any(1)
+    overlaps = box_iou(found["boxes"].float(), boxes) * (found["labels"][:, None] == labels)
+    right, wrong, free = 0, 0, torch.ones(len(boxes))
+    for overlap, excused in zip(overlaps.cpu(), in_crowd.tolist(), strict=True):
+        best, at = (overlap * free).max(0) if len(boxes) else (torch.zeros(()), 0)
+        if best >= _SAME_IOU:
+            right, free[at] = right + 1, 0
+        elif not excused:
+            wrong += 1
+    missed = len(boxes) - right
+    return 2 * right / (2 * right + wrong + missed) if right + wrong + missed else 1.0
+
+
+def _mark(image: Image.Image, scale: float, objects: Found, captions: Sequence[str]) -> Image.Image:
+    """``image``, enlarged by ``scale``, with boxes, captions and masks, each in its class's colour."""
+    image, size = image.copy(), image.size
     colours = [colour(label) for label in objects["labels"].tolist()]
     for mask, fill in zip(objects.get("masks", torch.empty(0)), colours, strict=False):
         cover = Image.fromarray(mask.cpu().numpy().astype(np.uint8) * 128).resize(size, Image.Resampling.NEAREST)
@@ -294,4 +322,15 @@ def _mark(image: Image.Image, objects: Found, captions: Sequence[str]) -> Image.
         left, top, right, bottom = draw.textbbox((x0 + 2, max(0, y0 - 13)), caption, font=font)
         draw.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=fill)
         draw.text((x0 + 2, max(0, y0 - 13)), caption, fill="black" if sum(fill) > 330 else "white", font=font)
+    return image
+
+
+def _outline(image: Image.Image, scale: float, objects: Found) -> Image.Image:
+    """``image``, enlarged by ``scale``, with the boxes in white, edged in black."""
+    image = image.copy()
+    draw = ImageDraw.Draw(image)
+    for x0, y0, x1, y1 in objects["boxes"].tolist():
+        if x1 >= x0 and y1 >= y0:
+            for fill, width in (("black", 3), ("white", 1)):
+                draw.rectangle((x0 * scale, y0 * scale, x1 * scale, y1 * scale), outline=fill, width=width)
     return image

@@ -12,6 +12,7 @@ from torch import Tensor
 Colour = tuple[int, int, int]
 
 IGNORED: Colour = (136, 136, 136)  # the mean of the hatching
+_CURVES = ("#1f6cb0", "#c4520a", "#12796a")
 _GAP, _LINE, _FONT = 8, 16, 12  # pixels
 _GOLDEN = 0.618034  # successive hues at this distance (of a full turn) never come close
 
@@ -83,7 +84,7 @@ def beside(
         titles: written above the images.
         legend: names and colours, written to the right of them.
     """
-    scaled = [_to_height(image.convert("RGB"), scale_to) for image in images]
+    scaled = [enlarged(image.convert("RGB"), scale_to) for image in images]
     top = _LINE + _GAP // 2 if titles else 0
     key = _legend(legend, scale_to) if legend else None
     parts = [*scaled, *([key] if key else [])]
@@ -98,10 +99,60 @@ def beside(
     return sheet
 
 
-def _to_height(image: Image.Image, height: int) -> Image.Image:
+def enlarged(image: Image.Image, height: int = 128) -> Image.Image:
+    """``image`` at this height; pixels that are enlarged stay sharp."""
     width = max(1, round(image.width * height / image.height))
     method = Image.Resampling.NEAREST if height >= image.height else Image.Resampling.BOX
     return image.resize((width, height), method)
+
+
+def frames(x: Tensor, most: int = 8, height: int = 96) -> Image.Image:
+    """Frames through time, from left to right.
+
+    Args:
+        x: [T, C, H, W].
+        most: the number of pictures; if there are more time steps, each picture is the sum of several.
+        height: of each, in pixels.
+    """
+    parts = x.detach().float().cpu().tensor_split(min(most, len(x)))
+    together = picture(torch.cat([part.sum(0) for part in parts], dim=-1))  # one scale of colours for all of them
+    width = together.width // len(parts)
+    return beside(
+        *(together.crop((i * width, 0, (i + 1) * width, together.height)) for i in range(len(parts))), scale_to=height
+    )
+
+
+def curves(x: Tensor, size: tuple[int, int] = (256, 96)) -> Image.Image:
+    """A series: up to three channels as curves, more as a picture with a row for each channel, the first one on top.
+
+    Args:
+        x: [C, L].
+        size: width and height in pixels.
+    """
+    x = torch.nan_to_num(x.detach().float().cpu())
+    low, high = x.min(), x.max()
+    x = (x - low) / (high - low).clamp(min=1e-12)
+    if len(x) > 3:
+        return Image.fromarray(((1 - x) * 255).round().byte().numpy()).convert("RGB").resize(size, Image.Resampling.BOX)
+    image = Image.new("RGB", size, "white")
+    draw, (width, height) = ImageDraw.Draw(image), size
+    for i, channel in enumerate(x):
+        across = torch.linspace(2, width - 3, len(channel))
+        down = 2 + (height - 5) * (1 - channel)
+        draw.line(torch.stack([across, down], dim=1).flatten().tolist(), fill=_CURVES[i], width=1)
+    return image
+
+
+def differing(image: Image.Image, wrong: Tensor) -> Image.Image:
+    """``image`` in pale grey, with the pixels that are wrong in red.
+
+    Args:
+        image: RGB, H x W.
+        wrong: bool [H, W].
+    """
+    pale = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32) / 2 + 127
+    pale[wrong.detach().cpu().numpy()] = (208, 32, 32)
+    return Image.fromarray(pale.astype(np.uint8))
 
 
 def _legend(entries: Mapping[str, Colour], height: int) -> Image.Image:

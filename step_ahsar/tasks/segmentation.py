@@ -14,7 +14,7 @@ from step_ahsar.heads.pyramid import each_map
 from step_ahsar.heads.segmentation import HEADS, SegmentationHead
 from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
-from step_ahsar.tasks.drawing import IGNORED, beside, colour, overlay, picture
+from step_ahsar.tasks.drawing import IGNORED, beside, colour, differing, overlay, picture
 from step_ahsar.tasks.losses import IGNORE
 
 DEFAULT_HEAD = "fpn"
@@ -100,7 +100,7 @@ class Segmentation(Task):
         return shown
 
     def draw(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> list[Image.Image]:
-        """Input, truth and prediction side by side. Classes are coloured, ignored pixels are hatched.
+        """Input, truth, prediction, and where they differ, side by side. Ignored pixels are hatched.
 
         A class called "background" is not coloured.
         """
@@ -114,8 +114,19 @@ class Segmentation(Task):
             if (target == IGNORE).any():
                 legend["ignored"] = IGNORED
             maps = [overlay(image, each, ignore=IGNORE, clear=clear) for each in (target, found)]
-            pictures.append(beside(image, *maps, titles=("input", "truth", "prediction"), legend=legend))
+            wrong = differing(image, (found != target) & (target != IGNORE))
+            titles = ("input", "truth", "prediction", "wrong")
+            pictures.append(beside(image, *maps, wrong, titles=titles, legend=legend))
         return pictures
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> list[float]:
+        """The mIoU of each sample; 1 if all its pixels are ignored."""
+        return [shown.get("miou", 1.0) for shown in self.show(outputs, targets)]
+
+    def confusions(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Class index in truth and in prediction of each pixel that is not ignored, int64 [N, 2]."""
+        pairs = torch.stack([targets, outputs.argmax(1)], dim=-1)
+        return pairs[targets != IGNORE]
 
     def _names(self, indices: Tensor) -> str:
         return ", ".join(self.classes[index] for index in indices.unique().tolist())

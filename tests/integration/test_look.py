@@ -42,19 +42,19 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return open_it
 
 
-CASES = {
-    "classification/static/digits": (1, 2),
-    "classification/event/digits_events": (3, 2),
-    "classification/sequence/digits_sequence": (0, 1),
-    "segmentation/static/digits_scenes": (1, 2),
-    "detection/static/digits_scenes": (1, 2),
+CASES = {  # the size of the picture, and of the image that lies under the maps
+    "classification/static/digits": ((128, 128), (12, 12)),
+    "classification/event/digits_events": ((3 * 96 + 2 * 8, 96), (32, 32)),
+    "classification/sequence/digits_sequence": ((256, 96), None),
+    "segmentation/static/digits_scenes": (None, (64, 64)),
+    "detection/static/digits_scenes": ((4 * 256 + 3 * 8, 276), (64, 64)),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_it_shows_what_the_model_does_with_a_sample(name: str, opened: Any, tmp_path: Path) -> None:
-    trained, (pictures, ndim) = opened(name), CASES[name]
+    trained, (picture, image) = opened(name), CASES[name]
     found = engine.look(tmp_path, 11)
     axis = trained.task.batch_axis(next(iter(trained.data.test_batches()))[0])
     batches = [inputs for inputs, _ in trained.data.test_batches()]
@@ -68,11 +68,11 @@ def test_it_shows_what_the_model_does_with_a_sample(name: str, opened: Any, tmp_
         assert np.mean(rates) == pytest.approx(meter.layers()[layer].rate, abs=1e-6)
         assert found.groups[layer] == meter.layers()[layer].group
     assert len({round(r, 4) for rates in found.rates.values() for r in rates}) > 5
-    assert len(found.pictures) == pictures
-    assert (found.series is None) == (pictures > 0)
+    assert picture is None or found.picture.size == picture
+    assert image == (None if found.image is None else found.image.size)
     for layer, tokens in found.attention.items():
         assert tokens.ndim == 2
-        assert (len(tokens) == 1) == (ndim == 1)
+        assert (len(tokens) == 1) == (image is None)
         assert tokens.mean() == pytest.approx(np.mean(found.rates[layer]), rel=1e-4)
     assert "truth" in found.truth or trained.config.task != "classification"
 

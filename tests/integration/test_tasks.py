@@ -49,9 +49,13 @@ def test_a_run_trains_draws_evaluates_and_resumes(task, modality, tmp_path):
     assert task == "segmentation" or changed != result["metrics"]  # so early, every pixel is background to the former
     with pytest.raises(UserError, match=r"'model\.threshold' cannot be changed in evaluation"):
         evaluate(tmp_path / "run", overrides=["model.threshold=2"])
-    pictures = sorted((tmp_path / "run" / "predictions").iterdir())
-    assert [path.name for path in pictures] == [f"{i:02d}.png" for i in range(6)]
-    assert Image.open(pictures[0]).width > 3 * 64
+    left = tmp_path / "run" / "predictions"
+    kinds = [name for i in range(4) for name in (f"{i:02d}.png", f"best-{i}.png", f"worst-{i}.png")]
+    assert {path.name for path in left.iterdir()} == {*kinds, "input.png", "examples.json"}
+    assert Image.open(left / "00.png").width > 4 * 64
+    record = unsealed((left / "examples.json").read_bytes())
+    assert bool(record["confusions"]) == (task == "segmentation")
+    assert [each["sample"] for each in record["examples"][:4]] == [0, 1, 2, 3]
 
     class Stop(BaseException):
         pass

@@ -129,6 +129,7 @@ def test_what_a_run_leaves(finished):
         "rates.json",
         "checkpoints",
         "tensorboard",
+        "predictions",
         "result.json",
     }
     assert read_result(out) == result
@@ -151,7 +152,7 @@ def test_epochs_are_told_as_they_are_written(finished):
         assert set(row["firing_rate"]) == set(row["gamma"]) == {"stem", "attention", "mlp"}
         assert 0 <= row["dead_fraction"] <= 1
         for layer in row["layers"].values():
-            assert set(layer) == {"group", "rate", "threshold_scale"}
+            assert set(layer) == {"group", "rate", "threshold_scale", "dead_fraction"}
             assert 0 <= layer["rate"] <= 1
             assert layer["threshold_scale"] != 1.0
 

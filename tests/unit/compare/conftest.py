@@ -48,7 +48,11 @@ class Training:
         row = {
             "epoch": epoch, "train_loss": 1 / epoch, "metric": "acc1", "metrics": {"acc1": 0.45 * epoch}, "lr": 0.1,
             "step_ms": 3.0, "firing_rate": {"mlp": 0.2}, "dead_fraction": 0.1, "seconds": 9.0 if epoch == 1 else 1.0,
-            "layers": {"block.mlp": {"group": "mlp", "rate": 0.1 * epoch, "threshold_scale": scale}},
+            "layers": {
+                "block.mlp": {
+                    "group": "mlp", "rate": 0.1 * epoch, "threshold_scale": scale, "dead_fraction": 0.25 * epoch,
+                },
+            },
         }  # fmt: skip
         return row | ({"gamma": {"mlp": 1.0}} if scale else {})
 

@@ -62,10 +62,12 @@ def test_it_is_started_in_one_process(training, tmp_path, monkeypatch):
 def test_layers_are_told_once_with_a_value_for_each_epoch(training, tmp_path):
     training.faults |= {("ahsar", 1): RuntimeError("no memory")}  # behind its first epoch
     plain, regulated = compare(config(), tmp_path)["cells"]
-    layer = {"group": "mlp", "rate": [0.1, 0.2], "threshold_scale": None}
+    layer = {"group": "mlp", "rate": [0.1, 0.2], "threshold_scale": None, "dead_fraction": [0.25, 0.5]}
     assert plain["seeds"][0]["layers"] == {"block.mlp": layer}
     assert regulated["seeds"][0]["layers"] == {"block.mlp": layer | {"threshold_scale": [0.5, 0.5]}}
-    assert regulated["seeds"][1]["layers"] == {"block.mlp": layer | {"rate": [0.1], "threshold_scale": [0.5]}}
+    assert regulated["seeds"][1]["layers"] == {
+        "block.mlp": layer | {"rate": [0.1], "threshold_scale": [0.5], "dead_fraction": [0.25]}
+    }
     assert all("layers" not in epoch for epoch in plain["seeds"][0]["epochs"])
     assert "layers" in (tmp_path / "runs" / "lif-1" / "0" / "metrics.jsonl").read_text()
 

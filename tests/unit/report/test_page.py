@@ -70,7 +70,7 @@ def parse(page):
 def test_page_is_well_formed_and_stands_alone(page):
     parser = parse(page)
     assert len(parser.ids) == len(set(parser.ids))
-    page = re.sub('src="data:image/(png|jpeg);base64,', "", page)
+    page = re.sub('(src|xlink:href)="data:image/(png|jpeg);base64,[^"]*"', "", page)
     assert not re.search(r"""(?:src|srcset|data|action)\s*=|@import|<script[^>]|<link|<iframe""", page)
     references = re.findall(r"""href=["']([^"']*)|url\(([^)]*)\)""", page)
     targets = {a or b for a, b in references}
@@ -109,7 +109,7 @@ def test_plots_are_those_that_have_something_to_show(summary, failed_summary, be
     assert sum("against the starting threshold" in label for label in full) == 1
     assert sum("of every layer" in label for label in labels(rendered(failed_summary))) == 6  # one has no epoch
     assert len(labels(rendered(begun_summary))) == 2
-    assert len(labels(rendered(single_summary))) == 5
+    assert len(labels(rendered(single_summary))) == 6
     assert sum(label.startswith("Activity of") for label in full) == 7
     assert sum("under other conditions" in label for label in full) == 1
     earlier = copy.deepcopy(summary)  # of a version that did not measure distributions
@@ -342,12 +342,24 @@ def test_a_comparison_shows_the_first_pictures_of_the_first_seed_that_has_some(t
     test_page_is_well_formed_and_stands_alone(page)
 
 
+def of_pixels(summary):
+    """The summary of a run of segmentation."""
+    return summary | {"cells": [cell | {"task": "segmentation"} for cell in summary["cells"]]}
+
+
 def test_a_single_run_shows_its_pictures(single_summary, tmp_path):
+    single_summary = of_pixels(single_summary)
     predictions(tmp_path, 2)
     assert shown(write(single_summary, tmp_path).read_text(encoding="utf-8")) == [0, 1]
 
 
+def test_pictures_of_single_images_are_for_the_page_of_their_run(summary, tmp_path):
+    predictions(tmp_path / "runs" / summary["cells"][0]["id"] / "0", 3)
+    assert not shown(write(summary, tmp_path).read_text(encoding="utf-8"))
+
+
 def test_large_pictures_go_in_as_jpeg(single_summary, tmp_path):
+    single_summary = of_pixels(single_summary)
     (tmp_path / "predictions").mkdir()
     noise = np.random.default_rng(0).normal(128, 12, (256, 784, 1)) + np.arange(3) * 30
     picture = Image.fromarray(noise.astype(np.uint8))
@@ -366,6 +378,7 @@ def test_large_pictures_go_in_as_jpeg(single_summary, tmp_path):
 
 
 def test_a_damaged_picture_is_named(single_summary, tmp_path):
+    single_summary = of_pixels(single_summary)
     (tmp_path / "predictions").mkdir()
     (tmp_path / "predictions" / "00.png").write_bytes(PNG + bytes(LARGE))
     with pytest.raises(UserError, match=r"00\.png"):

@@ -397,11 +397,33 @@ def test_draw_marks_truth_and_predictions(shape):
     pictures = task().draw(torch.rand(shape), [FOUND, detections()], [TRUTH, target()])
     assert len(pictures) == 2
     assert pictures[0].size == pictures[1].size
-    width = (pictures[0].width - 16) // 3
+    width = (pictures[0].width - 24) // 4
     assert width == 256
-    panels = [np.asarray(pictures[0].crop((i * (width + 8), 20, i * (width + 8) + width, 276))) for i in range(3)]
+    panels = [np.asarray(pictures[0].crop((i * (width + 8), 20, i * (width + 8) + width, 276))) for i in range(4)]
     assert (panels[0] != panels[1]).any()
     assert (panels[1] != panels[2]).any()
+    assert (panels[3] != panels[1]).any()  # what was found lies over the truth
+    truth, both = (np.asarray(pictures[1].crop((264 * i, 20, 264 * i + 256, 276))) for i in (1, 3))
+    assert (truth == both).all()  # nothing was found
+
+
+def test_the_score_of_an_image_is_the_f1_of_what_is_shown():
+    """By hand: of three objects one is found, one in the wrong class, and one twice."""
+    truth = target([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 60, 60]], [0, 1, 2])
+    found = detections(
+        [[0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 60, 58], [44, 40, 60, 51], [0, 50, 9, 59]],
+        [0, 0, 2, 2, 1],
+        [0.9, 0.8, 0.7, 0.6, 0.2],  # the last one is too unlikely to be shown
+    )
+    both_right = 2 * 2 / (2 * 2 + 2 + 1)  # two right, two wrong, one missed
+    assert task().scores([found, detections(), detections()], [truth, truth, target()]) == [both_right, 0.0, 1.0]
+
+
+def test_detections_in_a_crowd_do_not_count():
+    truth = target([[0, 0, 10, 10], [20, 20, 50, 50]], [0, 0], crowd=[False, True])
+    found = detections([[0, 0, 10, 10], [22, 22, 30, 30], [52, 2, 60, 9]], [0, 0, 0], [0.9, 0.8, 0.7])
+    assert task().scores([found], [truth]) == [2 / 3]
+    assert task().scores([detections()], [target([[20, 20, 50, 50]], [0], crowd=[True])]) == [1.0]
 
 
 def test_draw_fills_masks_of_objects():

@@ -347,7 +347,31 @@ def test_pictures_of_input_truth_and_prediction(inputs):
     thirds = [np.asarray(right.crop((x, 30, x + 256, right.height))) for x in (0, 264, 528)]
     assert (thirds[0] != thirds[1]).any()
     assert (thirds[1] != thirds[2]).any()  # the hatching
-    assert right.width > wrong.width == 2 * 264 + 256  # background alone needs no legend
+    assert right.width > wrong.width == 3 * 264 + 256  # background alone needs no legend
+
+
+def test_wrong_pixels_are_red_in_the_picture():
+    targets = torch.zeros(1, 16, 16, dtype=torch.long)
+    targets[0, :4] = 255
+    found = torch.zeros(1, 16, 16, dtype=torch.long)
+    found[0, :, 8:] = 1
+    (picture,) = task().draw(torch.rand(1, 1, 16, 16), scores_for(found, 3), targets)
+    panel = np.asarray(picture.crop((3 * 264, picture.height - 256, 3 * 264 + 256, picture.height)))
+    is_red = (panel == (208, 32, 32)).all(-1)[8::16, 8::16]
+    assert is_red.tolist() == (found[0].bool() & (targets[0] == 0)).tolist()
+
+
+def test_the_score_of_a_sample_is_its_miou():
+    targets = torch.tensor([[[0, 0, 1, 1]], [[2, 2, 2, 2]], [[255, 255, 255, 255]]])
+    found = torch.tensor([[[0, 1, 1, 1]], [[2, 2, 2, 2]], [[0, 0, 0, 0]]])
+    # of the first sample by hand: 1 of 2 pixels of class 0, 2 of 3 of class 1
+    assert task().scores(scores_for(found, 3), targets) == pytest.approx([(1 / 2 + 2 / 3) / 2, 1, 1])
+
+
+def test_confusions_are_of_pixels_that_count():
+    targets = torch.tensor([[[0, 0, 255, 1]]])
+    pairs = task().confusions(scores_for(torch.tensor([[[0, 2, 1, 1]]]), 3), targets)
+    assert pairs.tolist() == [[0, 0], [0, 2], [1, 1]]
 
 
 # -- what does not apply --------------------------------------------------------------------------------------------
