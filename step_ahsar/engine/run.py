@@ -247,7 +247,7 @@ class Run:
         with self._writing():
             folder.mkdir(exist_ok=True)
             for name, picture in pictures.items():
-                with replacing(folder / name) as partial:
+                with replacing(folder / name, durable=False) as partial:  # a crash of the machine may cost a picture
                     picture.save(partial, format="PNG")
             write_file(folder / "examples.json", sealed(json.dumps(record)))
 
