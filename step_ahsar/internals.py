@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -276,6 +277,37 @@ def torchvision_sets() -> list[str]:
     return sorted(known)
 
 
-def hub_fingerprint(dataset: Any) -> str:
-    """The fingerprint that the package `datasets` has of an opened data set; it has no public name."""
-    return dataset._fingerprint
+@contextmanager
+def hub_offline(offline: bool) -> Iterator[None]:
+    """Inside of it, the package `datasets` takes sets of the hub from its cache alone, and asks nothing of the network.
+
+    Its public switch is an environment variable, which it reads when it is imported.
+    """
+    from datasets import config
+
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = before or offline
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def audio_files_as_paths() -> Iterator[None]:
+    """Inside of it, the package `datasets` lists audio files without torchcodec.
+
+    It imports torchcodec even where it notes nothing but the path of a file, and offers no way around it.
+    """
+    from datasets import Audio
+
+    encode = Audio.encode_example
+
+    def noted(self: Any, value: Any) -> Any:
+        return {"bytes": None, "path": str(value)} if isinstance(value, (str, Path)) else encode(self, value)
+
+    Audio.encode_example = noted
+    try:
+        yield
+    finally:
+        Audio.encode_example = encode

@@ -8,6 +8,7 @@ it is read, so an error names the file.
 from step_ahsar.config.loading import list_configs, load_config
 from step_ahsar.config.schema import (
     CellConfig,
+    ColumnsConfig,
     CompareConfig,
     Config,
     DataConfig,
@@ -24,6 +25,7 @@ from step_ahsar.config.values import differences, flat
 
 __all__ = [
     "CellConfig",
+    "ColumnsConfig",
     "CompareConfig",
     "Config",
     "DataConfig",

@@ -61,6 +61,17 @@ class SequenceConfig(_Section):
     mels: Count = Field(default=40, description="mel bands of speech")
 
 
+class ColumnsConfig(_Section):
+    """Columns of a table of the package `datasets`. null = found by their types and names."""
+
+    input: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="the column of images, audio or series; of series also several: columns of lists are a channel "
+        "each, columns of numbers a time step each",
+    )
+    label: str | None = Field(default=None, description="the column of classes")
+
+
 class DataConfig(_Section):
     """The data set and its preparation. The augmentation keys are timm's; by default there is no augmentation."""
 
@@ -109,6 +120,7 @@ class DataConfig(_Section):
     corruption: str | None = Field(
         default=None, description="corruption of test data, name:severity, such as gaussian_noise:3"
     )
+    columns: ColumnsConfig = ColumnsConfig()
     events: EventsConfig = EventsConfig()
     sequence: SequenceConfig = SequenceConfig()
     mean: tuple[Number, ...] | None = Field(

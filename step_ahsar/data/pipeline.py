@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from step_ahsar.config import Config, DataConfig, EventsConfig, SequenceConfig
+from step_ahsar.config import ColumnsConfig, Config, DataConfig, EventsConfig, SequenceConfig
 from step_ahsar.data.common.corruptions import SEVERITIES
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.registry import DatasetSpec, Size
@@ -92,6 +92,8 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
             )
     elif data.events != EventsConfig():
         raise UserError(f"data.events does not apply to {what}, whose modality is {spec.modality}")
+    if data.columns != ColumnsConfig() and not spec.has_columns:
+        raise UserError(f"data.columns does not apply to {what}: it is for hfds, hfds_audio and hfds_series")
     if spec.ndim == 2 and data.sequence != SequenceConfig():
         raise UserError(f"data.sequence does not apply to {what}, which is no series")
     if spec.modality != "static" and config.task == "classification":

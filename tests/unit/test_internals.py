@@ -189,11 +189,20 @@ def test_the_sets_of_torchvision_that_timm_opens():
     assert {"cifar10", "cifar100", "mnist", "fashion_mnist"} <= set(internals.torchvision_sets())
 
 
-def test_the_hubs_fingerprint():
-    class Opened:  # a datasets.Dataset, whose package is not needed for the tests
-        _fingerprint = "abc"
+def test_the_hub_can_be_left_alone(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    before = datasets.config.HF_HUB_OFFLINE
+    with internals.hub_offline(True), pytest.raises(ConnectionError, match=r"Couldn't reach 'me/mine'.*Offline"):
+        datasets.load_dataset("me/mine", cache_dir=str(tmp_path))
+    assert before == datasets.config.HF_HUB_OFFLINE
 
-    assert internals.hub_fingerprint(Opened()) == "abc"
+
+def test_audio_files_are_listed_without_a_decoder():
+    datasets = pytest.importorskip("datasets")
+    before = datasets.Audio.encode_example
+    with internals.audio_files_as_paths():
+        assert datasets.Audio().encode_example(Path("a.wav")) == {"bytes": None, "path": "a.wav"}
+    assert datasets.Audio.encode_example is before
 
 
 @pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.errors import UserError
 
 T = TypeVar("T")
@@ -84,6 +84,44 @@ def find_parts(find: Callable[[Sequence[str]], T | None]) -> tuple[T | None, T |
     """
     train, validation, test = (find(names) for names in (TRAIN_NAMES, VALIDATION_NAMES, TEST_NAMES))
     return (train, None, validation) if test is None else (train, validation, test)
+
+
+def part_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder with one of these names, in upper or lower case. The first name takes precedence."""
+    folders = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)
+
+
+def class_files(
+    folder: Path, suffixes: Sequence[str], faults: Faults, hidden: tuple[str, ...] = (".",)
+) -> dict[str, list[Path]]:
+    """The recordings in each class folder, in the order of their names.
+
+    Args:
+        folder: has a folder for each class.
+        suffixes: those of recordings, in lower case.
+        faults: records class folders without recordings, and what else is in a class folder.
+        hidden: folders whose names begin like this are left out.
+    """
+    classes: dict[str, list[Path]] = {}
+    for place in sorted(folder.iterdir()):
+        if not place.is_dir() or place.name.startswith(hidden):
+            continue
+        files = []
+        for path in sorted(place.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                faults.note(DataFault(path, "is a folder inside a class folder, where recordings are expected"))
+            elif path.suffix.lower() not in suffixes:
+                faults.note(DataFault(path, f"unknown file type {path.suffix!r}; known: {', '.join(suffixes)}"))
+            else:
+                files.append(path)
+        if files:
+            classes[place.name] = files
+        else:
+            faults.note(DataFault(place, "this class folder holds no recordings; fill it or remove it"))
+    return classes
 
 
 def cache_folder(config: DataConfig) -> Path:

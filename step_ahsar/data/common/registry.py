@@ -80,6 +80,7 @@ class DatasetSpec:
         tasks: tasks for which it has targets.
         titles: names that may follow the name and a slash; None = any name, as for formats ("images/flowers").
         needs_title: whether such a name has to follow.
+        has_columns: whether it is a table whose columns ``data.columns`` may name.
     """
 
     name: str
@@ -95,6 +96,7 @@ class DatasetSpec:
     tasks: tuple[str, ...] = ("classification",)
     titles: tuple[str, ...] | None = ()
     needs_title: bool = False
+    has_columns: bool = False
 
     @property
     def is_normalised(self) -> bool:

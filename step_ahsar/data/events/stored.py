@@ -16,8 +16,10 @@ from step_ahsar.data.common.files import (
     TEST_NAMES,
     TRAIN_NAMES,
     VALIDATION_NAMES,
+    class_files,
     existing_root,
     find_parts,
+    part_folder,
     read_npz,
 )
 from step_ahsar.data.common.fingerprint import fingerprint_arrays
@@ -139,11 +141,11 @@ def open_events(config: DataConfig) -> Splits:
 
 def _open_folder(root: Path, config: DataConfig) -> Splits:
     faults = Faults(config)
-    folders = dict(zip(PARTS, find_parts(partial(_part_folder, root)), strict=True))
+    folders = dict(zip(PARTS, find_parts(partial(part_folder, root)), strict=True))
     divided = not any(folders.values())
     files: list[tuple[Path, str, str]]  # recording, name of its class, its part
     if divided:
-        every = [(path, name) for name, paths in _class_files(root, faults).items() for path in paths]
+        every = [(path, name) for name, paths in class_files(root, SUFFIXES, faults).items() for path in paths]
         number = {name: i for i, name in enumerate(sorted({name for _, name in every}))}
         labels = [number[name] for _, name in every]
         names = names_for_test(config, [path.relative_to(root).as_posix() for path, _ in every])
@@ -159,7 +161,7 @@ def _open_folder(root: Path, config: DataConfig) -> Splits:
                     "found none"
                 )
         present = {part: folder for part, folder in folders.items() if folder is not None}
-        found = {part: _class_files(folder, faults) for part, folder in present.items()}
+        found = {part: class_files(folder, SUFFIXES, faults) for part, folder in present.items()}
         for part, classes_of in found.items():
             for name in sorted(set(classes_of) - set(found["training"])):
                 faults.note(DataFault(present[part] / name, f"this class has no recordings in {present['training']}"))
@@ -191,35 +193,6 @@ def _open_folder(root: Path, config: DataConfig) -> Splits:
         in_chans=2,
         size=(height, width),
     )
-
-
-def _part_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder with one of these names, in upper or lower case. The first name takes precedence."""
-    folders = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
-    return next((folders[name] for name in names if name in folders), None)
-
-
-def _class_files(folder: Path, faults: Faults) -> dict[str, list[Path]]:
-    """The recordings in each class folder, in the order of their names."""
-    classes: dict[str, list[Path]] = {}
-    for place in sorted(folder.iterdir()):
-        if not place.is_dir() or place.name.startswith("."):
-            continue
-        files = []
-        for path in sorted(place.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                faults.note(DataFault(path, "is a folder inside a class folder, where recordings are expected"))
-            elif path.suffix.lower() not in SUFFIXES:
-                faults.note(DataFault(path, f"unknown file type {path.suffix!r}; known: {', '.join(SUFFIXES)}"))
-            else:
-                files.append(path)
-        if files:
-            classes[place.name] = files
-        else:
-            faults.note(DataFault(place, "this class folder holds no recordings; fill it or remove it"))
-    return classes
 
 
 def _open_packed(path: Path, config: DataConfig) -> Splits:

@@ -1,10 +1,12 @@
-"""Images through timm.data.create_dataset: torchvision's sets, folders by class, sets of the hub, streams."""
+"""Stored images: torchvision's sets, folders by class and streams through timm, and tables of `datasets`."""
 
 import importlib.util
 import os
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +19,8 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import PARTS, TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, find_parts, given_root
 from step_ahsar.data.common.fingerprint import fingerprint_arrays, fingerprint_files
-from step_ahsar.data.common.registry import DatasetSpec, Samples, Splits, photographs, register_dataset
+from step_ahsar.data.common.hub import Rows, open_rows
+from step_ahsar.data.common.registry import DatasetSpec, Splits, photographs, register_dataset
 from step_ahsar.errors import UserError
 
 
@@ -25,7 +28,7 @@ class StoredImages:
     """RGB images on disk with the class indices of timm's reader. An image is read when its sample is needed.
 
     Args:
-        reader: timm's reader of a folder, a tar file or a data set of the hub.
+        reader: timm's reader of a folder or a tar file, or one of a table.
         indices: the chosen images; None = all.
     """
 
@@ -35,11 +38,9 @@ class StoredImages:
     @property
     def labels(self) -> list[int] | None:
         """Class indices; None if they are not known without reading the images."""
-        labels = getattr(self.reader, "targets", None)  # of a tar file
+        labels = getattr(self.reader, "targets", None)  # of a tar file, or a table
         if labels is None and isinstance(getattr(self.reader, "samples", None), list):  # of a folder
             labels = [label for _, label in self.reader.samples]
-        if labels is None and hasattr(self.reader, "label_key"):  # of the hub
-            labels = self.reader.dataset[self.reader.label_key]
         return None if labels is None else [_class_of(labels[i]) for i in self.indices]
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
@@ -107,21 +108,59 @@ class StreamedImages:
 P = TypeVar("P", StoredImages, StreamedImages)
 
 
+class _TableReader:
+    """Images of a table of the package `datasets`, as :class:`StoredImages` reads them.
+
+    Args:
+        rows: the images of one part.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.targets = rows, rows.labels.tolist()
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.rows.file(index), self.targets[index]
+
+    def filename(self, index: int, absolute: bool) -> str:
+        """Place of an image, for messages."""
+        return self.rows.where(index)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 def open_hub(config: DataConfig) -> Splits:
-    """A set of the Hugging Face hub, ``hfds/<owner>/<name>``, through the package `datasets`; root is its cache."""
-    readers = {name: dataset.reader for name, dataset in _published(config, "datasets").items()}
-    parts = _with_labels({name: StoredImages(reader) for name, reader in readers.items()})
-    fingerprint = fingerprint_arrays([[internals.hub_fingerprint(part.reader.dataset) for part in parts.values()]])
+    """Images of the package `datasets`; see ``open_rows`` for where they are and in which columns.
+
+    Raises:
+        UserError: what ``open_rows`` raises; DataFault: an image that cannot be read.
+    """
     faults = Faults(config)
-    samples = {name: _readable(part.reader, faults) for name, part in parts.items()}
+    rows = open_rows(config, "image", faults)
+    parts = {name: rows.take(np.flatnonzero(rows.part == number)) for number, name in enumerate(PARTS)}
+    samples = {name: _readable(_TableReader(part), faults) for name, part in parts.items() if len(part)}
+    kept = [np.flatnonzero(rows.part == PARTS.index(name))[part.indices] for name, part in samples.items()]
     return Splits(
         samples["training"],
         samples["test"],
-        _class_names(readers["training"].class_to_idx),
-        fingerprint,
+        rows.classes,
+        _content_of(rows.take(np.concatenate(kept)), config),
         validation=samples.get("validation"),
+        test_held_out=rows.test_held_out,
         skipped=tuple(faults.found),
     )
+
+
+def _content_of(rows: Rows, config: DataConfig) -> str:
+    """The fingerprint of a table of images: of labels, parts, and the bytes of each image as it is stored.
+
+    Images in a table are read each time; of files outside of it the digests are kept.
+    """
+    found = [rows.file(i) for i in range(len(rows))]
+    files = fingerprint_files(rows.root.absolute(), {"images": [x for x in found if isinstance(x, Path)]}, config)
+    stored = b"".join(sha256(x.getbuffer()).digest() for x in found if isinstance(x, BytesIO))
+    contents = [np.frombuffer(digests, np.uint8) for digests in (stored, files.encode())]
+    return fingerprint_arrays([rows.labels, rows.part, *contents])
 
 
 def open_stream(config: DataConfig, package: str) -> Splits:
@@ -184,6 +223,11 @@ def _published(config: DataConfig, package: str) -> dict[str, Any]:
     if importlib.util.find_spec(package) is None:
         raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
     root = given_root(config, f"the folder of the package {package}")
+    if package == "datasets" and not config.download:
+        raise UserError(
+            f"dataset {config.name!r}: looked for no files in {root} (data.root): it is streamed from the hub; set "
+            f"data.download=true to fetch it, or data.name=hfds/<name> to read files"
+        )
     if not config.download and not root.is_dir():
         raise UserError(
             f"dataset {config.name!r}: the folder {root} (data.root) does not exist; set data.download=true to fetch it"
@@ -273,7 +317,7 @@ def _reader(place: Path, index: dict[str, int] | None) -> Any:
     return create_dataset("", root=str(place), **options).reader
 
 
-def _readable(reader: Any, faults: Faults) -> Samples:
+def _readable(reader: Any, faults: Faults) -> StoredImages:
     """The images of a reader; with ``on_error: skip`` those that can be read."""
     everything = StoredImages(deepcopy(reader))  # an open tar file must not be shared with loading processes
     return StoredImages(reader, faults.readable(range(len(everything)), everything.__getitem__))
@@ -327,7 +371,7 @@ _torchvision("kmnist", "KMNIST/raw", 1, 28, (0.1918,), (0.3483,), 10, False)
 _torchvision("qmnist", "QMNIST/raw", 1, 28, (0.1307,), (0.3081,), 10, False)
 _torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 10, True)
 
-# The other data sets that timm opens: torchvision's (torch/imagenet, torch/places365, ...), the hub's, and streams.
+# The other data sets that timm opens: torchvision's (torch/imagenet, torch/places365, ...) and streams. And tables.
 _published_images = partial(photographs, size=224, num_classes=None)
 register_dataset(
     _published_images(
@@ -337,7 +381,7 @@ register_dataset(
         needs_title=True,
     )
 )
-register_dataset(_published_images("hfds", open=open_hub, titles=None, needs_title=True))
+register_dataset(_published_images("hfds", open=open_hub, titles=None, needs_title=True, has_columns=True))
 for prefix, package in (("tfds", "tensorflow_datasets"), ("wds", "webdataset"), ("hfids", "datasets")):
     opener = partial(open_stream, package=package)
     register_dataset(_published_images(prefix, open=opener, titles=None, needs_title=True))

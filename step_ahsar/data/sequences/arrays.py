@@ -1,6 +1,7 @@
 """Common code of the sets of series: padding, checks of keys and arrays, normalisation."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig, SequenceConfig
 from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.files import PARTS
+from step_ahsar.data.common.fingerprint import fingerprint_arrays
+from step_ahsar.data.common.registry import Splits
 from step_ahsar.errors import UserError
 
 EVERY_SET = ("axis", "length", "fit")  # keys of data.sequence that apply to every set of series
@@ -73,11 +77,11 @@ def check_offsets(offsets: NDArray[Any], total: int, where: Path) -> list[slice]
     return [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
 
 
-def check_split(is_test: NDArray[np.bool_], config: DataConfig, where: Path, hint: str = "") -> None:
-    """Raises UserError unless there are training samples and test samples."""
-    for part, chosen in (("training", ~is_test), ("test", is_test)):
-        if not chosen.any():
-            raise UserError(f"dataset {config.name!r}: {where} has no usable {part} samples{hint}")
+def check_split(part: NDArray[np.int64], config: DataConfig, where: Path, hint: str = "") -> None:
+    """Raises UserError unless there are training samples and test samples; ``part`` is as in :class:`Found`."""
+    for number in (0, 2):
+        if not (part == number).any():
+            raise UserError(f"dataset {config.name!r}: {where} has no usable {PARTS[number]} samples{hint}")
 
 
 def outside(labels: NDArray[Any], classes: int, name: str) -> dict[int, str]:
@@ -87,8 +91,8 @@ def outside(labels: NDArray[Any], classes: int, name: str) -> dict[int, str]:
 
 
 def standardise(
-    train: Sequence[NDArray[Any]], test: Sequence[NDArray[Any]]
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    train: Sequence[NDArray[Any]], *others: Sequence[NDArray[Any]]
+) -> tuple[list[NDArray[np.float32]], ...]:
     """Normalises series [C, L_i] by the mean and the standard deviation of each channel over the training samples.
 
     Of a channel that is constant in training only the mean is subtracted.
@@ -99,5 +103,62 @@ def standardise(
     std = np.sqrt(var)
     std[std <= 1e-7 * np.abs(mean)] = 1.0  # smaller than the rounding of float32
     shift, scale = mean[:, None], std[:, None]
-    normalised = [[((series - shift) / scale).astype(np.float32) for series in split] for split in (train, test)]
-    return normalised[0], normalised[1]
+    return tuple([((series - shift) / scale).astype(np.float32) for series in split] for split in (train, *others))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a file or folder: samples of all parts, one after the other.
+
+    Args:
+        samples: series [C, L_i], or clips [S_i].
+        labels: class indices, int [N].
+        part: indices in ``PARTS``: 0 = training, 1 = validation, 2 = test; int [N].
+        classes: names of the classes.
+        test_held_out: whether test samples were held out because there is no test part.
+    """
+
+    samples: Sequence[NDArray[Any]]
+    labels: NDArray[Any]
+    part: NDArray[np.int64]
+    classes: tuple[str, ...]
+    test_held_out: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the content, and of which sample is in which part."""
+        validation = self.part == 1
+        return fingerprint_arrays(
+            [*self.samples, self.labels, self.part == 2, *([validation] if validation.any() else [])]
+        )
+
+    def splits(self, series: Sequence[NDArray[Any]], length: int | None, skipped: Sequence[str]) -> Splits:
+        """The series [C, L_i] of the samples, normalised by those of the training part, padded or cut to a length.
+
+        Args:
+            series: one of each sample.
+            length: None = that of the longest.
+            skipped: files that were left out.
+        """
+        length = length or max(values.shape[1] for values in series)
+        every = [np.flatnonzero(self.part == number).tolist() for number in range(len(PARTS))]
+        normalised = standardise(*([series[i] for i in chosen] for chosen in every))
+        train, validation, test = (
+            PaddedSeries(values, self.labels[chosen], length) for values, chosen in zip(normalised, every, strict=True)
+        )
+        return Splits(
+            train=train,
+            test=test,
+            classes=self.classes,
+            fingerprint=self.fingerprint,
+            validation=validation if len(validation) else None,
+            test_held_out=self.test_held_out,
+            skipped=tuple(skipped),
+            in_chans=len(series[0]),
+            size=length,
+        )
+
+
+def parts_of(is_test: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The part of each sample of a set without a validation part, as in :class:`Found`."""
+    return 2 * is_test.astype(np.int64)

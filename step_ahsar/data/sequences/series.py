@@ -1,6 +1,9 @@
-"""Series of any kind: several channels over time with a class each, from ``.npz`` or from the UEA's ``.ts`` files."""
+"""Series with a class each: from ``.npz``, the UEA's ``.ts`` files, or tables of the package `datasets`."""
 
+import re
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +13,29 @@ from numpy.typing import NDArray
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import existing_root, given_root, not_found, read_npz
-from step_ahsar.data.common.fingerprint import fingerprint_arrays
+from step_ahsar.data.common.hub import open_rows
 from step_ahsar.data.common.labels import class_names, find_labels
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
 from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
 from step_ahsar.data.sequences.arrays import (
-    PaddedSeries,
+    Found,
     check_integers,
     check_keys,
     check_offsets,
     check_split,
-    standardise,
+    parts_of,
     take,
 )
 from step_ahsar.errors import UserError
 
 _SOURCE = "https://www.timeseriesclassification.com"
 _HOLDS = "<name>_TRAIN.ts with <name>_TEST.ts, or an .npz with x_train, y_train, x_test, y_test"
+_COLON = re.compile(r":(?![^()]*\))")  # not those in times
+_VALUE_AT = re.compile(r"\(([^(),]+),([^(),]+)\)")
+_PAIRS = re.compile(rf"{_VALUE_AT.pattern}(\s*,\s*{_VALUE_AT.pattern})*")
 _PAIR = ("x_train", "y_train", "x_test", "y_test")
 
 Series = NDArray[Any]  # [C, L]
-# Every series, its class, whether it is of the test set; names of the classes; whether the test set was held out here.
-Found = tuple[list[Series], NDArray[Any], NDArray[np.bool_], tuple[str, ...], bool]
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,18 @@ class Header:
         dimensions: C; None if it is not stated.
         length: L of each series; None if it is not stated.
         same_length: whether all series have the same length.
+        timestamps: whether each value is a pair (time,value).
     """
 
     classes: tuple[str, ...]
     dimensions: int | None
     length: int | None
     same_length: bool
+    timestamps: bool
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith(("#", "%"))
 
 
 def _read_header(lines: list[str], path: Path) -> tuple[Header, int]:
@@ -56,7 +66,7 @@ def _read_header(lines: list[str], path: Path) -> tuple[Header, int]:
     found: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
-        if not words or line.lstrip().startswith("#"):
+        if not words or _is_comment(line):
             continue
         if not words[0].startswith("@"):
             raise DataFault(f"{path}:{number}", "expected a line of the header, starting with @, or @data")
@@ -78,31 +88,57 @@ def _read_header(lines: list[str], path: Path) -> tuple[Header, int]:
                 return int(found[key][0])
         return None
 
-    if says("timestamps"):
-        raise DataFault(path, "has @timestamps true; only series sampled at equal intervals can be read")
+    if says("targetlabel"):
+        raise DataFault(path, "has @targetLabel true, numbers to be predicted; only series with a class can be read")
     if not says("classlabel") or len(found["classlabel"]) < 2:
         raise DataFault(path, "has no line '@classLabel true' followed by the classes")
     dimensions = 1 if says("univariate") else number_of("dimensions", "dimension")
-    return Header(tuple(found["classlabel"][1:]), dimensions, number_of("serieslength"), says("equallength")), number
+    differ = [word.lower() for word in found.get("equallength", [])[:1]] == ["false"]
+    length = None if differ else number_of("serieslength")
+    classes = tuple(found["classlabel"][1:])
+    return Header(classes, dimensions, length, says("equallength"), says("timestamps")), number
+
+
+def _without_times(text: str, where: str, dimension: int) -> str:
+    """The values of ``(time,value),(time,value)``. Raises DataFault unless the times are evenly spaced."""
+    if not _PAIRS.fullmatch(text.strip()):
+        raise DataFault(where, f"dimension {dimension} is not of the form (time,value),(time,value), as of @timestamps")
+    pairs = _VALUE_AT.findall(text)
+    try:
+        times = np.array([_seconds(time.strip()) for time, _ in pairs])
+    except ValueError as error:
+        raise DataFault(where, f"dimension {dimension}: a time must be a number or a date: {error}") from None
+    steps = np.diff(times)
+    uneven = np.flatnonzero((steps <= 0) | (np.abs(steps - steps[:1]) > 1e-6 * steps[:1]))
+    if len(uneven):
+        raise DataFault(where, f"dimension {dimension}: times are not evenly spaced at step {uneven[0] + 1}")
+    return ",".join(value for _, value in pairs)
+
+
+def _seconds(time: str) -> float:
+    try:
+        return float(time)
+    except ValueError:
+        return datetime.fromisoformat(time).replace(tzinfo=timezone.utc).timestamp()
 
 
 def _read_values(text: str, where: str, dimension: int) -> Series:
-    fields = text.split(",")
-    try:
-        values = np.array(fields, dtype=np.float64)
-    except ValueError:
-        values = np.full(len(fields), np.nan)
-        for i, field in enumerate(fields):
-            if field.strip() == "?":
-                break
-            try:
-                values[i] = float(field)
-            except ValueError:
-                raise DataFault(where, f"dimension {dimension}, step {i}: {field.strip()!r} is not a number") from None
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        got = fields[bad[0]].strip()
-        raise DataFault(where, f"dimension {dimension}, step {bad[0]}: a value is missing or not finite ({got})")
+    """The values of a dimension. Missing ones (``?`` or NaN) are interpolated linearly, or are that of the nearest."""
+    fields = [field.strip() for field in text.split(",")]
+    values = np.empty(len(fields))
+    for i, field in enumerate(fields):
+        try:
+            values[i] = np.nan if field == "?" else float(field)
+        except ValueError:
+            raise DataFault(where, f"dimension {dimension}, step {i}: {field!r} is not a number") from None
+    if np.isinf(values).any():
+        i = int(np.flatnonzero(np.isinf(values))[0])
+        raise DataFault(where, f"dimension {dimension}, step {i}: {fields[i]!r} is not finite")
+    missing = np.isnan(values)
+    if missing.all():
+        raise DataFault(where, f"dimension {dimension} has no value, all {len(values)} are missing")
+    if missing.any():
+        values[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(~missing), values[~missing])
     return values
 
 
@@ -111,8 +147,10 @@ def read_ts(
 ) -> tuple[list[tuple[Series, int]], tuple[str, ...]]:
     """A file of the UEA and UCR archive: a header of lines @..., then a line per case ``1,2,3:4,5,6:label``.
 
-    Dimensions are separated by colons. All dimensions of a case have the same length. Messages count dimensions and
-    steps from 0, and lines from 1.
+    Dimensions are separated by colons. All dimensions of a case have the same length. With ``@timestamps true`` each
+    value is a pair ``(time,value)``; times must be evenly spaced within a case, and are not used. Missing values (``?``
+    or NaN) are interpolated linearly within their dimension; those before its first and after its last value are set to
+    that value. Messages count dimensions and steps from 0, and lines from 1.
 
     Args:
         path: the file.
@@ -126,30 +164,33 @@ def read_ts(
         DataFault: the header is wrong, or a case is wrong and ``on_error`` is not ``skip``.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataFault(path, f"cannot be read as text: {error}") from error
     header, start = _read_header(lines, path)
-    cases = [(i, line) for i, line in enumerate(lines[start:], start=start + 1) if line.strip()]
+    cases = [
+        (i, line) for i, line in enumerate(lines[start:], start=start + 1) if line.strip() and not _is_comment(line)
+    ]
     if not cases:
         raise DataFault(path, "has no cases after @data")
-    first = cases[0][1].split(":")
+    first = _COLON.split(cases[0][1])
     dimensions = header.dimensions or len(first) - 1
-    length = header.length or (len(first[0].split(",")) if header.same_length else None)
-
-    known = classes or header.classes
+    values_of = _without_times if header.timestamps else (lambda text, where, dimension: text)
+    known, seen = classes or header.classes, list[int]()
 
     def read(case: tuple[int, str]) -> tuple[Series, int]:
         where = f"{path}:{case[0]}"
-        *texts, label = case[1].split(":")
+        *texts, label = _COLON.split(case[1])
         if len(texts) != dimensions:
             raise DataFault(where, f"has {len(texts)} dimensions before its label, expected {dimensions}")
-        rows = [_read_values(text, where, d) for d, text in enumerate(texts)]
+        rows = [_read_values(values_of(text, where, d), where, d) for d, text in enumerate(texts)]
         lengths = [len(row) for row in rows]
         if len(set(lengths)) > 1:
             raise DataFault(where, f"dimensions differ in length: {', '.join(map(str, lengths))}")
-        if length is not None and lengths[0] != length:
-            raise DataFault(where, f"has {lengths[0]} steps, expected {length}")
+        expected = header.length or (seen[0] if header.same_length and seen else lengths[0])
+        if lengths[0] != expected:
+            raise DataFault(where, f"has {lengths[0]} steps, expected {expected}")
+        seen.append(lengths[0])
         label = label.strip()
         if label not in header.classes:
             raise DataFault(where, f"class {label!r} is not in @classLabel: {' '.join(header.classes)}")
@@ -184,7 +225,7 @@ def _from_ts(config: DataConfig, root: Path, faults: Faults) -> Found:
     learnt, classes = read_ts(train, faults)
     measured, _ = read_ts(test, faults, classes)
     series, labels = [values for values, _ in learnt + measured], np.array([label for _, label in learnt + measured])
-    return series, labels, np.arange(len(series)) >= len(learnt), classes, False
+    return Found(series, labels, parts_of(np.arange(len(series)) >= len(learnt)), classes)
 
 
 def _series_of(values: NDArray[Any], name: str, path: Path, offsets: NDArray[Any] | None = None) -> list[Series]:
@@ -229,7 +270,7 @@ def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
         ]
         labels = np.concatenate([arrays[f"y_{part}"].astype(np.int64) for part in ("train", "test")])
         is_test = np.arange(len(series)) >= len(parts[0])
-    check_split(is_test, config, path)
+    check_split(parts_of(is_test), config, path)
     labels = labels.astype(np.int64)
     classes = class_names(arrays, labels[~is_test], path)
     wrong: dict[int, str] = {}
@@ -240,7 +281,44 @@ def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
         if not 0 <= label < len(classes):
             wrong[i] = f"{names[i]} has label {label}, labels go from 0 to {len(classes) - 1}"
     kept = faults.without(wrong, len(series), path)
-    return [series[i] for i in kept], labels[kept], is_test[kept], classes, divided
+    return Found([series[i] for i in kept], labels[kept], parts_of(is_test[kept]), classes, divided)
+
+
+def _from_hub(config: DataConfig, faults: Faults) -> Found:
+    rows = open_rows(config, "series", faults)
+    channels: list[int] = []
+
+    def read(index: int) -> tuple[int, Series]:
+        cells = rows[index]
+        try:
+            values = np.array(cells, dtype=np.float64)
+        except (ValueError, TypeError) as error:  # lists of several lengths, or a row without a list
+            raise DataFault(rows.where(index), "its channels differ in length, or one is missing") from error
+        if values.ndim == 1:  # a number for each time step
+            values = values[None]
+        elif values.ndim == 3:  # a column of lists of lists
+            values = values.reshape(-1, values.shape[2])
+        if values.ndim != 2 or not values.size:
+            raise DataFault(rows.where(index), f"must be a series [C, L] or [L], got {list(values.shape)}")
+        if channels and len(values) != channels[0]:
+            raise DataFault(rows.where(index), f"has {len(values)} channels, the rows before it have {channels[0]}")
+        channels.append(len(values))
+        missing = np.argwhere(~np.isfinite(values))
+        if len(missing):
+            raise DataFault(rows.where(index), f"is not finite at channel {missing[0][0]}, step {missing[0][1]}")
+        return index, values
+
+    items = faults.read(range(len(rows)), read)
+    kept = [index for index, _ in items]
+    return Found([values for _, values in items], rows.labels[kept], rows.part[kept], rows.classes, rows.test_held_out)
+
+
+def _normalised(config: DataConfig, root: Path, found: Found, faults: Faults) -> Splits:
+    check_split(found.part, config, root)
+    channels = [len(found.samples[np.flatnonzero(found.part == number)[0]]) for number in (0, 2)]
+    if channels[0] != channels[1]:
+        raise DataFault(root, f"training series have {channels[0]} channels, test series have {channels[1]}")
+    return found.splits(found.samples, None, faults.found)
 
 
 def open_series(config: DataConfig) -> Splits:
@@ -267,30 +345,38 @@ def open_series(config: DataConfig) -> Splits:
     faults = Faults(config)
     root = given_root(config, f"{_HOLDS}; from {_SOURCE}")
     if root.suffix == ".npz":
-        series, labels, is_test, classes, divided = _from_npz(config, existing_root(config, _HOLDS, _SOURCE), faults)
+        found = _from_npz(config, existing_root(config, _HOLDS, _SOURCE), faults)
     else:  # a folder, or the beginning of the paths of the two files
-        series, labels, is_test, classes, divided = _from_ts(config, root, faults)
-    check_split(is_test, config, root)
-    splits = [[series[i] for i in np.flatnonzero(is_test == part)] for part in (False, True)]
-    channels = [len(split[0]) for split in splits]
-    if channels[0] != channels[1]:
-        raise DataFault(root, f"training series have {channels[0]} channels, test series have {channels[1]}")
-    length = max(values.shape[1] for values in series)
-    train, test = standardise(*splits)
-    return Splits(
-        train=PaddedSeries(train, labels[~is_test], length),
-        test=PaddedSeries(test, labels[is_test], length),
-        classes=classes,
-        fingerprint=fingerprint_arrays([*series, labels, is_test]),
-        test_held_out=divided,
-        skipped=tuple(faults.found),
-        in_chans=channels[0],
-        size=length,
-    )
+        found = _from_ts(config, root, faults)
+    return _normalised(config, root, found, faults)
 
 
-register_dataset(
-    DatasetSpec(
-        "series", None, None, (), (), None, open_series, mirrors=False, modality="sequence", ndim=1, titles=None
-    )
+def open_hub_series(config: DataConfig) -> Splits:
+    """Series of the package `datasets`, prepared as by :func:`open_series`; see ``open_rows`` for where they are.
+
+    The input is a column of lists [L], or of lists of lists [C, L]; or several columns of lists, a channel each; or
+    columns of numbers, a time step each, of one channel.
+
+    Raises:
+        UserError: what ``open_rows`` raises; DataFault: a row that cannot be used.
+    """
+    check_keys(config)
+    faults = Faults(config)
+    root = given_root(config, "a data set of the package datasets")
+    return _normalised(config, root, _from_hub(config, faults), faults)
+
+
+_series = partial(
+    DatasetSpec,
+    in_chans=None,
+    size=None,
+    mean=(),
+    std=(),
+    num_classes=None,
+    mirrors=False,
+    modality="sequence",
+    ndim=1,
+    titles=None,
 )
+register_dataset(_series("series", open=open_series))
+register_dataset(_series("hfds_series", open=open_hub_series, needs_title=True, has_columns=True))

@@ -189,7 +189,11 @@ def _truncate(path):
         ("0_ann_1.wav", lambda path: save_wav(path, clip(800), channels=2), "one channel of 16 bits, got 2 of 16"),
         ("0_ann_1.wav", lambda path: save_wav(path, clip(800), width=1), "one channel of 16 bits, got 1 of 8"),
         ("0_ann_1.wav", lambda path: save_wav(path, clip(0)), "truncated: 0 of 0 samples"),
-        ("0_ann_1.wav", lambda path: save_wav(path, clip(800), rate=16000), "16000 samples per second, .* have 8000"),
+        (
+            "0_ann_1.wav",
+            lambda path: save_wav(path, clip(800), rate=16000),
+            "16000 samples per second, .* have 8000;",
+        ),
         ("zero.wav", lambda path: save_wav(path, clip(800)), "its name is not of the form"),
         (
             "2_ann_0.wav",
@@ -235,6 +239,103 @@ def test_values_that_are_not_finite(tmp_path):
         opened(path)
     splits = opened(path, on_error="skip")
     assert (len(splits.test), len(splits.skipped)) == (9, 1)
+
+
+# -- class folders -----------------------------------------------------------------------------------------------------
+
+
+def save_clips(root, *names):
+    """One of CLIPS in each of these files; a class is the name of its folder."""
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        save_wav(root / name, list(CLIPS.values())[i])
+
+
+def classes_of(splits):
+    return [
+        None if part is None else [splits.classes[i] for i in part.labels]
+        for part in (splits.train, splits.validation, splits.test)
+    ]
+
+
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("Training", "valid", "testing")])
+def test_folders_of_parts(tmp_path, parts):
+    train, validation, test = parts
+    save_clips(tmp_path, f"{train}/no/a.wav", f"{train}/yes/b.wav", f"{train}/yes/c.wav", f"{test}/yes/d.wav")
+    (tmp_path / "README.md").write_text("of the set")
+    splits = opened(tmp_path)
+    assert classes_of(splits) == [["no", "yes", "yes"], None, ["yes"]]
+    first = [reference(samples / 32768, 8) for samples in list(CLIPS.values())[:3]]
+    whole = np.concatenate(first, axis=1)
+    wanted = (first[2] - whole.mean(axis=1, keepdims=True)) / whole.std(axis=1, keepdims=True)
+    np.testing.assert_allclose(splits.train[2][0][:, : wanted.shape[1]], wanted, atol=2e-3)
+    (tmp_path / test).rename(tmp_path / validation)
+    assert classes_of(opened(tmp_path)) == [["no", "yes", "yes"], None, ["yes"]]
+    save_clips(tmp_path, f"{test}/no/e.wav")
+    assert classes_of(opened(tmp_path)) == [["no", "yes", "yes"], ["yes"], ["no"]]
+    assert opened(tmp_path).fingerprint != splits.fingerprint
+    save_clips(tmp_path, f"{validation}/maybe/f.wav")
+    with pytest.raises(DataFault, match=r"f\.wav: is a validation clip of 'maybe', of which there is no training clip"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_class_folders_alone_are_divided(tmp_path, part):
+    save_clips(tmp_path, *(f"{part}{'no' if i < 10 else 'yes'}/{i}.wav" for i in range(15)))
+    splits = opened(tmp_path)
+    assert classes_of(splits) == [["no"] * 8 + ["yes"] * 4, None, ["no"] * 2 + ["yes"]]
+    assert splits.test_held_out
+    assert classes_of(opened(tmp_path, test_share=0.6))[2] == ["no"] * 6 + ["yes"] * 3
+    assert opened(tmp_path, split_seed=1).fingerprint != splits.fingerprint == opened(tmp_path).fingerprint
+
+
+def test_the_layout_of_speech_commands(tmp_path):
+    names = [f"{word}/{speaker}_nohash_{i}.wav" for word in ("no", "yes") for speaker in ("a1", "b2") for i in range(2)]
+    save_clips(tmp_path, *names, "_background_noise_/hum.wav")
+    (tmp_path / "_background_noise_" / "README.md").write_text("of the noise")
+    (tmp_path / "testing_list.txt").write_text("no/b2_nohash_0.wav\nyes/a1_nohash_1.wav\n")
+    assert classes_of(opened(tmp_path)) == [["no"] * 3 + ["yes"] * 3, None, ["no", "yes"]]
+    (tmp_path / "validation_list.txt").write_text("yes/b2_nohash_0.wav\n")
+    splits = opened(tmp_path)
+    assert classes_of(splits) == [["no"] * 3 + ["yes"] * 2, ["yes"], ["no", "yes"]]
+    longest = 1 + (len(list(CLIPS.values())[5]) - 200) // 80  # of yes/a1_nohash_1.wav
+    assert splits.test[1][0].any(axis=0).nonzero()[0].max() == longest - 1
+    (tmp_path / "validation_list.txt").write_text("\nyes/b2_nohash_7.wav\n")
+    with pytest.raises(DataFault, match=r"validation_list\.txt:2: there is no clip yes/b2_nohash_7\.wav in"):
+        opened(tmp_path)
+
+
+def test_flac(tmp_path):
+    """The same as wav, sample by sample, of 16 bits; of 24 bits it is finer."""
+    soundfile = pytest.importorskip("soundfile")
+    save_clips(tmp_path / "a", *(f"no/{i}.wav" for i in range(4)))
+    wanted = opened(tmp_path / "a")
+    for folder, subtype in (("b", "PCM_16"), ("c", "PCM_24")):
+        (tmp_path / folder / "no").mkdir(parents=True)
+        for i, samples in enumerate(list(CLIPS.values())[:4]):
+            soundfile.write(tmp_path / folder / "no" / f"{i}.flac", samples, RATE, subtype=subtype)
+    # Which ones are held out follows from the names of the files.
+    found, finer = (opened(tmp_path / folder) for folder in "bc")
+    clips = lambda splits: sorted(x.sum() for part in (splits.train, splits.test) for x in part.series)  # noqa: E731
+    assert len(found.train) == len(wanted.train) == 3
+    np.testing.assert_allclose(clips(finer), clips(found), rtol=1e-4, atol=1e-2)
+    (tmp_path / "b" / "no" / "2.flac").write_bytes((tmp_path / "b" / "no" / "2.flac").read_bytes()[:200])
+    with pytest.raises(DataFault, match=r"2\.flac: (truncated|cannot be read as audio)"):
+        opened(tmp_path / "b")
+
+
+def test_class_folders_that_cannot_be_used(tmp_path):
+    save_clips(tmp_path, "no/a.wav", "no/b.wav", "yes/c.wav", "yes/d.wav")
+    (tmp_path / "yes" / "e.aiff").write_bytes(b"")
+    with pytest.raises(DataFault, match=r"e\.aiff: unknown file type '\.aiff'; known: \.wav, \.flac"):
+        opened(tmp_path)
+    (tmp_path / "yes" / "e.aiff").unlink()
+    save_wav(tmp_path / "yes" / "d.wav", clip(900), rate=16000)
+    with pytest.raises(DataFault, match=r"d\.wav: has 16000 samples per second, those before it have 8000; resample"):
+        opened(tmp_path)
+    (tmp_path / "maybe").mkdir()
+    with pytest.raises(DataFault, match="maybe: this class folder holds no recordings"):
+        opened(tmp_path)
 
 
 @pytest.mark.skipif("STEP_AHSAR_DATA" not in os.environ, reason="needs real data")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from step_ahsar.config import DataConfig
-from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.registry import find_dataset
-from step_ahsar.data.sequences import series  # noqa: F401  # it registers its set
+from step_ahsar.data.sequences import series
 from step_ahsar.data.sequences.arrays import standardise
 from step_ahsar.errors import UserError
 
@@ -188,14 +188,54 @@ def test_ts_without_dimensions_takes_them_from_the_first_case(tmp_path):
     assert splits.in_chans == 2
 
 
+def values_of(tmp_path, lines, header=""):
+    """What is read of cases of two classes, a and b."""
+    (tmp_path / "a.ts").write_text(f"{header}\n@classLabel true a b\n@data\n{lines}", encoding="utf-8")
+    return [values.tolist() for values, _ in series.read_ts(tmp_path / "a.ts", Faults(DataConfig()))[0]]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("1,?,?,4:a", [1, 2, 3, 4]),
+        ("?,nan,5,?,6,NaN:a", [5, 5, 5, 5.5, 6, 6]),
+        ("-1, ? ,3:a", [-1, 1, 3]),
+    ],
+)
+def test_missing_values_are_interpolated(tmp_path, written, read):
+    assert values_of(tmp_path, written, "@missing true") == [[read]]
+
+
+def test_what_a_file_may_have(tmp_path):
+    """A byte order mark, comments of both kinds, tabs, upper case, unknown keys, a length that does not hold."""
+    header = "\ufeff# one\n%two\n@FOO bar\n@Univariate\tTRUE\n@EQUALLENGTH False\n@SeriesLength 9"
+    assert values_of(tmp_path, "# three\n1,2:a\n\n%four\n 3, 4 ,5 : b \n", header) == [[[1, 2]], [[3, 4, 5]]]
+
+
+def test_times_are_left_out(tmp_path):
+    dates = "(2007-01-01 23:58:00,1.5),(2007-01-01 23:59:00,?),(2007-01-02 00:00:00,2.5)"
+    header = "@timestamps true\n@dimensions 2"
+    lines = f"{dates}:(0.1,4), (0.2,5), (0.3,6):a\n(5,1):(7,2):b"
+    assert values_of(tmp_path, lines, header) == [[[1.5, 2, 2.5], [4, 5, 6]], [[1], [2]]]
+    for times, message in (
+        ("(0,1),(1,2),(3,4)", "dimension 1: times are not evenly spaced at step 2"),
+        ("(0,1),(0,2)", "dimension 1: times are not evenly spaced at step 1"),
+        ("(noon,1),(2,3)", "dimension 1: a time must be a number or a date: .*noon"),
+        ("(0,1),2", r"dimension 1 is not of the form \(time,value\)"),
+    ):
+        with pytest.raises(DataFault, match=rf"a\.ts:5: {message}"):
+            values_of(tmp_path, f"(0,1),(1,2):{times}:a", header)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("4.5,-5,6e0:40,50,60:Run", "4.5,-5,6:Run", ":11: has 1 dimensions before its label, expected 2"),
         ("4.5,-5,6e0:40,50,60:Run", "4.5,-5:40,50,60:Run", ":11: dimensions differ in length: 2, 3"),
         ("4.5,-5,6e0:40,50,60:Run", "4.5,-5:40,50:Run", ":11: has 2 steps, expected 3"),
-        ("50", "?", r":11: dimension 1, step 1: a value is missing or not finite \(\?\)"),
-        ("50", "NaN", r":11: dimension 1, step 1: a value is missing or not finite \(NaN\)"),
+        ("40,50,60", "?,?,NaN", ":11: dimension 1 has no value, all 3 are missing"),
+        ("50", "-inf", ":11: dimension 1, step 1: '-inf' is not finite"),
+        ("50", "", ":11: dimension 1, step 1: '' is not a number"),
         ("50", "five", ":11: dimension 1, step 1: 'five' is not a number"),
         ("60:Run", "60:run", ":11: class 'run' is not in @classLabel: walk Run"),
         ("60:Run", "60", ":11: has 1 dimensions before its label"),
@@ -214,7 +254,8 @@ def test_cases_that_cannot_be_used(tmp_path, old, new, message):
     [
         ("@data\n", "", r"Motions_TRAIN\.ts:9: expected a line of the header, starting with @, or @data"),
         ("@classLabel true walk Run", "@classLabel false", "no line '@classLabel true' followed by the classes"),
-        ("@timeStamps false", "@timeStamps true", "has @timestamps true"),
+        ("@classLabel true walk Run", "@targetLabel true", "has @targetLabel true, numbers to be predicted"),
+        ("@timeStamps false", "@timeStamps true", r":10: dimension 0 is not of the form \(time,value\)"),
         ("@dimensions 2", "@dimensions two", "@dimensions must be a number, got 'two'"),
     ],
 )
@@ -259,6 +300,6 @@ def test_missing(tmp_path):
 
 
 def test_no_case_of_a_split_can_be_used(tmp_path):
-    write(tmp_path, test=TEST.replace("1,1,1", "1,?,1"))
+    write(tmp_path, test=TEST.replace("1,1,1", "?,?,?"))
     with pytest.raises(UserError, match="no usable test samples"):
         opened(tmp_path, on_error="skip")
