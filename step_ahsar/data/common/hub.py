@@ -193,7 +193,7 @@ def _tables(config: DataConfig, root: Path) -> dict[str, Any]:
 def _holds_data(root: Path) -> bool:
     """Whether a folder has files of data, so that it is not the package's cache."""
     for _, below, files in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if name[0] != "." and "___" not in name and name != "downloads"]
+        below[:] = [name for name in below if name[0] != "." and name != "downloads"]
         wanted = (name for name in files if name[0] != "." and name != "dataset_info.json")
         if any(Path(name).suffix.lower() in (*_TABLES, *_MEDIA) for name in wanted):
             return True

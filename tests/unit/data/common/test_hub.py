@@ -18,7 +18,7 @@ soundfile = pytest.importorskip("soundfile")
 datasets.disable_progress_bars()
 
 RNG = np.random.default_rng(0)
-SERIES = [RNG.normal(3, 2, n).tolist() for n in (4, 6, 5, 3, 6, 4)]
+SERIES = [RNG.normal(1e7, 2, n).tolist() for n in (4, 6, 5, 3, 6, 4)]
 
 
 def opened(name, root, columns=None, **config):
@@ -147,6 +147,12 @@ def test_columns_are_found_or_named(tmp_path):
     assert columns_of(
         "hfds_series/a", made.rename_column("coarse", "Y").rename_column("fine", "y"), tmp_path, input="wave"
     ).classes == ("x", "y", "z")
+
+
+def test_a_column_called_label_is_the_label(tmp_path):
+    made = classes(table(x=SERIES, speaker=[0, 1] * 3, label=list("uvwuvw")), "speaker", ["ann", "bob"])
+    assert columns_of("hfds_series/a", made, tmp_path).classes == ("u", "v", "w")
+    assert columns_of("hfds_series/a", made.remove_columns("label"), tmp_path).classes == ("ann", "bob")
 
 
 @pytest.mark.parametrize(
@@ -312,6 +318,12 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
     ]
     found = [opened("hfds/x", save(tmp_path / str(i), parts)).fingerprint for i, parts in enumerate(others)]
     assert len({first.fingerprint, *found}) == 5
+    made, found = pictures(1, 2, 3, 4).add_column("label", ["u"] * 4), set()
+    for learnt in (1, 2):  # the same rows in the same order, in other parts
+        parts = {"train": range(learnt), "validation": range(learnt, 3), "test": range(3, 4)}
+        root = save(tmp_path / f"c{learnt}", {part: made.select(rows) for part, rows in parts.items()})
+        found.add(opened("hfds/x", root).fingerprint)
+    assert len(found) == 2
 
 
 # -- audio -------------------------------------------------------------------------------------------------------------
@@ -366,6 +378,8 @@ def test_the_cache_of_the_package(tmp_path):
     for part in ("train", "test"):
         made.to_parquet(str(tmp_path / "files" / f"{part}.parquet"))
     datasets.load_dataset(str(tmp_path / "files"), cache_dir=str(tmp_path / "cache"))
+    (tmp_path / "cache" / "downloads").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "downloads" / "0a1b.json").write_text("{}")
     (tmp_path / "cache" / "files").rename(tmp_path / "cache" / "me___mine")
     for file in tmp_path.glob("cache/*/*/*/*/files-*.arrow"):
         file.rename(file.with_name(file.name.replace("files", "mine")))

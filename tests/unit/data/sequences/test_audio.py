@@ -294,10 +294,12 @@ def test_the_layout_of_speech_commands(tmp_path):
     save_clips(tmp_path, *names, "_background_noise_/hum.wav")
     (tmp_path / "_background_noise_" / "README.md").write_text("of the noise")
     (tmp_path / "testing_list.txt").write_text("no/b2_nohash_0.wav\nyes/a1_nohash_1.wav\n")
-    assert classes_of(opened(tmp_path)) == [["no"] * 3 + ["yes"] * 3, None, ["no", "yes"]]
+    without = opened(tmp_path)
+    assert classes_of(without) == [["no"] * 3 + ["yes"] * 3, None, ["no", "yes"]]
     (tmp_path / "validation_list.txt").write_text("yes/b2_nohash_0.wav\n")
     splits = opened(tmp_path)
     assert classes_of(splits) == [["no"] * 3 + ["yes"] * 2, ["yes"], ["no", "yes"]]
+    assert splits.fingerprint != without.fingerprint
     longest = 1 + (len(list(CLIPS.values())[5]) - 200) // 80  # of yes/a1_nohash_1.wav
     assert splits.test[1][0].any(axis=0).nonzero()[0].max() == longest - 1
     (tmp_path / "validation_list.txt").write_text("\nyes/b2_nohash_7.wav\n")
