@@ -51,11 +51,11 @@ class Worker:
                     return before
                 self._observer.run_started(run)
                 data = self.open(run)
-                result = engine.train(run.config, path, resume=True, data=data, **self._observer.hooks(run))
+                result = engine.train(run.config, path, resume=True, datasets=data, **self._observer.hooks(run))
                 if run.conditions:
-                    engine.measure_conditions(path, run.conditions, data=data)
+                    engine.measure_conditions(path, run.conditions, datasets=data)
                 if run.early_exit is not None:
-                    engine.measure_early_exit(path, run.early_exit, data=data)
+                    engine.measure_early_exit(path, run.early_exit, datasets=data)
                 error.unlink(missing_ok=True)
                 return result
             except engine.InUse:

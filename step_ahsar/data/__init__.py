@@ -1,7 +1,8 @@
 """Data sets by name: reading their formats, preparing samples, and batches that depend on the seed alone.
 
 ``images``, ``events``, ``sequences`` and ``scenes`` (for segmentation and detection) read the formats of one kind of
-data each. ``embedded`` makes data sets of scikit-learn's digits. ``common`` is used by all of them. ``pipeline``
+data each. ``embedded`` makes data sets of scikit-learn's digits, ``own`` takes those that were made in Python.
+``common`` is used by all of them. ``pipeline``
 assembles the preparation that a config asks for, ``loading`` makes batches.
 """
 
@@ -22,6 +23,7 @@ from step_ahsar.data.common.registry import (
 )
 from step_ahsar.data.common.seeding import derive_seed, seeded
 from step_ahsar.data.loading import Batch, Batches, Data, open_data
+from step_ahsar.data.own import Datasets
 from step_ahsar.data.pipeline import build_pipeline, check_options, find_corruption, list_corruptions, model_input
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Batches",
     "Data",
     "DatasetSpec",
+    "Datasets",
     "Samples",
     "Size",
     "Splits",

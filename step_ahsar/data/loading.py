@@ -25,6 +25,7 @@ from step_ahsar.data.common.seeding import derive_seed, seeded
 from step_ahsar.data.common.splits import Subset, limited, with_validation
 from step_ahsar.data.events.augment import is_augmented
 from step_ahsar.data.events.representations import FRAMES_VERSION
+from step_ahsar.data.own import Datasets, open_own
 from step_ahsar.data.pipeline import (
     Part,
     Pipeline,
@@ -78,12 +79,11 @@ class PreparedSamples(Dataset[Any]):
     def __getitem__(self, key: int | tuple[int, int]) -> Any:
         epoch, index = (0, key) if isinstance(key, int) else key
         try:
-            raw, target = self.samples[index]
             if not self.pipeline.random:
-                return self.pipeline.run(raw, target, None)
+                return self.pipeline.run(*self.samples[index], None)
             names = (self.part, index) if self.seed is None else (self.seed, "augmentation", epoch, index)
-            with seeded(*names):
-                return self.pipeline.run(raw, target, np.random.default_rng(derive_seed(*names)))
+            with seeded(*names):  # reading, too: samples that were handed over are transformed by it
+                return self.pipeline.run(*self.samples[index], np.random.default_rng(derive_seed(*names)))
         except UserError as fault:
             return _Broken(str(fault))
 
@@ -273,15 +273,25 @@ class Data:
         return FrameCache(samples, to_frames, cache_folder(self.config.data) / name)
 
 
-def open_data(config: Config) -> Data:
+def open_data(config: Config, datasets: Datasets | Data | None = None) -> Data:
     """Opens the data set of a config.
+
+    Args:
+        config: the run's config.
+        datasets: for ``data.name: own`` the data sets themselves, see :func:`step_ahsar.data.own.open_own`; or the data
+            that the config names if they are open already.
 
     Raises:
         UserError: it is unknown, not where it is looked for, or options do not apply to it.
     """
+    if isinstance(datasets, Data):
+        return replace(datasets, config=config)
     spec = find_dataset(config.data.name)
     check_options(config, spec)
-    splits = spec.open(config.data)
+    if datasets is None:
+        splits = spec.open(config.data)
+    else:
+        spec, splits = open_own(config.data, spec, datasets)
     if config.task == "segmentation" and not splits.pixel_classes:
         raise UserError(f"dataset {config.data.name!r} in {config.data.root} has no masks to learn segmentation from")
     if config.task == "detection" and not splits.classes:

@@ -44,6 +44,11 @@ _IMAGE_KEYS = (
     "re_prob",
     "re_mode",
 )
+# Keys about finding and preparing samples, which those that are handed over need not be.
+_PREPARING = (
+    *("root", "download", "on_error", "test_share", "img_size", *_IMAGE_KEYS, "mean", "std", "encoder", "corruption"),
+    *("shuffle_time", "events", "sequence"),
+)
 _DEFAULTS = DataConfig()
 
 
@@ -80,6 +85,11 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
         )
     if config.train.eventmix and spec.modality != "event":
         raise UserError(f"train.eventmix does not apply to {what}, whose modality is {spec.modality}")
+    if spec.modality == "own":
+        for key in _PREPARING:
+            if getattr(data, key) != getattr(_DEFAULTS, key):
+                raise UserError(f"data.{key} does not apply to {what}, whose samples are taken as they are handed over")
+        return
     if spec.modality == "event":
         check_events(data.events)
         if data.events.hflip and not spec.mirrors:
@@ -141,7 +151,7 @@ def find_corruption(name: str, spec: DatasetSpec) -> Corrupt:
     """The corruption ``name:severity`` for this kind of data. Raises UserError if there is none."""
     kind = _corruptions_of(spec)
     if kind is None:
-        raise UserError(f"corruption {name!r} does not apply to dataset {spec.name!r}: moving scenes have none")
+        raise UserError(f"corruption {name!r} does not apply to dataset {spec.name!r}: there are none for its samples")
     title, _, severity = name.partition(":")
     if title not in kind.CORRUPTIONS:
         raise unknown(f"corruption of {spec.modality} data", title, kind.CORRUPTIONS)
@@ -160,7 +170,7 @@ def _corruptions_of(spec: DatasetSpec) -> Any:
     """The module of corruptions for this kind of data; None if there is none."""
     if spec.modality == "sequence":
         return series_corruptions if spec.ndim == 1 else None
-    return {"static": image_corruptions, "event": event_corruptions}[spec.modality]
+    return {"static": image_corruptions, "event": event_corruptions}.get(spec.modality)
 
 
 def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
@@ -172,6 +182,8 @@ def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
         UserError: options that are wrong for the data set.
     """
     data, training = config.data, part == "train"
+    if spec.modality == "own":
+        return _own_pipeline(config, spec)
     shuffle = data.shuffle_time is not None and (part == "test" or data.shuffle_time == "both")
     corrupt = find_corruption(data.corruption, spec) if part == "test" and data.corruption is not None else None
     if spec.modality == "event":
@@ -200,6 +212,20 @@ def frames_of(config: Config, spec: DatasetSpec) -> "partial[np.ndarray]":
         time_steps=config.model.time_steps,
         size=wanted if config.task == "classification" else None,
     )
+
+
+def _own_pipeline(config: Config, spec: DatasetSpec) -> Pipeline:
+    """Nothing is done. What the samples' own transforms draw is seeded, in all parts."""
+    if spec.time_steps not in (None, config.model.time_steps):
+        raise UserError(
+            f"dataset {config.data.name!r} has samples of {spec.time_steps} time steps; model.time_steps must be "
+            f"{spec.time_steps}, got {config.model.time_steps}"
+        )
+    return Pipeline(_as_they_are, random=True, has_time=spec.time_steps is not None)
+
+
+def _as_they_are(raw: Tensor, target: Any, rng: Any) -> tuple[Tensor, Any]:
+    return raw, target
 
 
 def _event_pipeline(

@@ -73,6 +73,8 @@ def validate(config: Config) -> None:
         return
     check(config)
     spec = find_dataset(config.data.name)
+    if spec.modality == "own":
+        spec.open(config.data)  # raises: a command has no data to run it with
     if None not in model_input(config, spec):
         for part in ("train", "test"):
             build_pipeline(config, spec, part)

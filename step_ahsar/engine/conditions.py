@@ -14,7 +14,7 @@ from torch import nn
 
 from step_ahsar import ranks
 from step_ahsar.config import Config
-from step_ahsar.data import Data, find_dataset, seeded
+from step_ahsar.data import Data, Datasets, find_dataset, seeded
 from step_ahsar.data.images.transforms import statistics
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.adapt import adapt, several, use_batch_statistics
@@ -61,7 +61,7 @@ def measure_conditions(
     conditions: Sequence[str],
     which: str = "last",
     overrides: Iterable[str] = (),
-    data: Data | None = None,
+    datasets: Datasets | Data | None = None,
     on_condition: Callable[[Row], None] | None = None,
 ) -> dict[str, Row]:
     """Measures a trained run on its test set under conditions, and on the clean one.
@@ -73,7 +73,8 @@ def measure_conditions(
         conditions: their names, see :func:`step_ahsar.robustness.expand`.
         which: "last", or "best": the checkpoint.
         overrides: ``"a.b=value"`` over the run's config, of keys that concern the loading of data alone.
-        data: the run's data set, if it is open already.
+        datasets: for a run of the data set `own` the user's data sets, as in :func:`step_ahsar.engine.train`; or the
+            run's data if they are open already.
         on_condition: called with each record.
 
     Returns:
@@ -93,12 +94,11 @@ def measure_conditions(
     left = [each for each in wanted if each.name not in known]
     check_installed(each.name for each in left)
     if left:
-        data = data_of(opened, config) if data is None else data
+        data = data_of(opened, config, datasets)
         accelerator = create_accelerator(config.train.amp)
         checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     for condition in wanted:
         if condition in left:
-            assert data is not None
             rates = partial(opened.rates, checkpoint.epoch)
             row = _measure(config, data, condition, checkpoint, path, rates, accelerator)
             ranks.agreed(partial(opened.add_condition, row))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from step_ahsar import ranks
 from step_ahsar.config import Config
-from step_ahsar.data import Batches, Data
+from step_ahsar.data import Batches, Data, Datasets
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.device import create_accelerator, move
 from step_ahsar.engine.restore import config_of, data_of, restore
@@ -85,7 +85,7 @@ def measure_early_exit(
     criterion: str = "confidence",
     which: str = "last",
     overrides: Iterable[str] = (),
-    data: Data | None = None,
+    datasets: Datasets | Data | None = None,
 ) -> dict[str, Any]:
     """Measures a trained run with samples that leave early, at several thresholds, and chooses one in validation.
 
@@ -97,7 +97,8 @@ def measure_early_exit(
         criterion: one of :data:`CRITERIA`.
         which: "last", or "best": the checkpoint.
         overrides: ``"a.b=value"`` over the run's config, of keys that concern the loading of data alone.
-        data: the run's data set, if it is open already.
+        datasets: for a run of the data set `own` the user's data sets, as in :func:`step_ahsar.engine.train`; or the
+            run's data if they are open already.
 
     Returns:
         ``criterion``; ``epoch``; ``chosen``, the threshold; ``operations``, the synaptic operations of one sample that
@@ -119,7 +120,7 @@ def measure_early_exit(
     kept = ranks.agreed(opened.early_exit)
     if kept is not None and (kept["criterion"], kept["epoch"]) == (criterion, checkpoints.epoch_of(path)):
         return kept
-    data = data_of(opened, config) if data is None else data
+    data = data_of(opened, config, datasets)
     accelerator = create_accelerator(config.train.amp)
     checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     # The loss on every step is what asks a model for logits of every step.

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from step_ahsar import ranks
+from step_ahsar.data import Datasets
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.check import check
 from step_ahsar.engine.device import create_accelerator, move
@@ -139,7 +140,11 @@ _AT_TEST = (
 
 
 def evaluate(
-    run: str | Path, which: str = "last", overrides: Iterable[str] = (), operations: bool = False
+    run: str | Path,
+    which: str = "last",
+    overrides: Iterable[str] = (),
+    operations: bool = False,
+    datasets: Datasets | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint of a run on the run's test set.
 
@@ -149,6 +154,7 @@ def evaluate(
         overrides: ``"a.b=value"`` over the run's config, of keys that concern testing alone, such as
             ``data.corruption=jpeg:3`` or ``head.test_flip=true``.
         operations: whether the model's operations are counted, too.
+        datasets: for a run of the data set `own` the user's data sets, as in :func:`step_ahsar.engine.train`.
 
     Returns:
         ``epoch``, ``metric`` (the name of the one that counts), ``metrics`` {name: value}, ``firing_rate``,
@@ -166,7 +172,7 @@ def evaluate(
     check(config)
     estimates = presets(config.own_energy)
     accelerator = create_accelerator(config.train.amp)
-    data = data_of(opened, config)
+    data = data_of(opened, config, datasets)
     checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     task, model = restore(config, data, checkpoint, path, accelerator.device)
     found = measure(model, task, data.test_batches(), accelerator, count=operations, distributions=True)

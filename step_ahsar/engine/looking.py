@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from step_ahsar.data import Datasets
 from step_ahsar.engine.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
@@ -59,7 +60,13 @@ class Look:
         }
 
 
-def look(run: str | Path, sample: int, which: str = "last", overrides: Iterable[str] = ()) -> Look:
+def look(
+    run: str | Path,
+    sample: int,
+    which: str = "last",
+    overrides: Iterable[str] = (),
+    datasets: Datasets | None = None,
+) -> Look:
     """Runs the model of a run on one sample of its test set.
 
     Args:
@@ -67,11 +74,12 @@ def look(run: str | Path, sample: int, which: str = "last", overrides: Iterable[
         sample: its number, from 0.
         which: "last", or "best" by the task's metric.
         overrides: where the data are, such as ``"data.root=DIR"``.
+        datasets: for a run of the data set `own` the user's data sets, as in :func:`step_ahsar.engine.train`.
 
     Raises:
         UserError: no run, no readable checkpoint, data that are not those the run was trained on, or no such sample.
     """
-    trained = open_trained(Run.existing(Path(run)), which, overrides)
+    trained = open_trained(Run.existing(Path(run)), which, overrides, datasets)
     inputs, target = _sample(trained, sample)
     return look_at(trained.model, trained.task, inputs, target, sample)
 

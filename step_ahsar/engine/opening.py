@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ahsar.config import Config
-from step_ahsar.data import Data
+from step_ahsar.data import Data, Datasets
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.restore import LOADING, config_of, data_of, restore
 from step_ahsar.engine.run import Run
@@ -39,8 +39,8 @@ class Trained:
         return next(iter(self.data.test_batches()))[0]
 
 
-def open_trained(run: Run, which: str, overrides: Iterable[str]) -> Trained:
-    """Opens the "last" or the "best" model of a run, with its data.
+def open_trained(run: Run, which: str, overrides: Iterable[str], datasets: Datasets | None) -> Trained:
+    """Opens the "last" or the "best" model of a run, with its data, which are ``datasets`` if they are the user's own.
 
     Raises:
         UserError: no readable checkpoint, an override of something else than where data are, or data that are not
@@ -48,7 +48,7 @@ def open_trained(run: Run, which: str, overrides: Iterable[str]) -> Trained:
     """
     path = checkpoints.find(run.checkpoints, which)
     config = config_of(run, overrides, LOADING, "in an export")
-    data = data_of(run, config)
+    data = data_of(run, config, datasets)
     saved = checkpoints.load(path, torch.device("cpu"), averaged=config.train.averages)
     task, model = restore(config, data, saved, path, torch.device("cpu"))
     return Trained(run, config, data, task, model.eval(), saved.epoch)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from step_ahsar.config import Config, load_config
-from step_ahsar.data import Data, open_data
+from step_ahsar.data import Data, Datasets, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.checkpoint import Checkpoint
@@ -43,9 +43,9 @@ def config_of(run: Run, overrides: Iterable[str], keys: Sequence[str] = LOADING,
     return load_config(run.config_file, overrides)
 
 
-def data_of(run: Run, config: Config) -> Data:
+def data_of(run: Run, config: Config, datasets: Datasets | Data | None = None) -> Data:
     """The data of a run. Raises UserError if they are not those it was trained on."""
-    data = open_data(config)
+    data = open_data(config, datasets)
     run.check_data(data)
     return data
 

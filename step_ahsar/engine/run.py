@@ -166,11 +166,12 @@ class Run:
     def check_data(self, data: Data) -> None:
         """Raises UserError if these are not the data that the run was trained on."""
         trained_on, given = self.manifest()["dataset"], data.describe()
+        what = f"dataset {data.spec.name!r}" + (f" in {data.config.data.root}" if data.config.data.root else "")
         if trained_on["fingerprint"] == data.splits.fingerprint:
             # Earlier versions wrote no class names.
             if trained_on.get("class_names", given["class_names"]) != given["class_names"]:
                 raise UserError(
-                    f"the classes of dataset {data.spec.name!r} in {data.config.data.root} are not those that "
+                    f"the classes of {what} are not those that "
                     f"{self.path} was trained on: now they are {shortened(data.classes)}"
                 )
             return
@@ -180,7 +181,7 @@ class Run:
                 f"today's: whether dataset {data.spec.name!r} is what it was trained on is not known; train it again"
             )
         raise UserError(
-            f"dataset {data.spec.name!r} in {data.config.data.root} is not what {self.path} was trained on: "
+            f"{what} is not what {self.path} was trained on: "
             f"fingerprint {data.splits.fingerprint[:23]}..., was {trained_on['fingerprint'][:23]}..."
         )
 

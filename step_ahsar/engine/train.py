@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +14,7 @@ from PIL import Image
 
 from step_ahsar import ranks
 from step_ahsar.config import Config, TrackConfig
-from step_ahsar.data import Batches, Data, derive_seed, open_data
+from step_ahsar.data import Batches, Data, Datasets, derive_seed, open_data
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine import record
 from step_ahsar.engine.adapt import REFERENCE, training_rates
@@ -48,7 +47,7 @@ def train(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
-    data: Data | None = None,
+    datasets: Datasets | Data | None = None,
 ) -> dict[str, Any]:
     """Trains one run, alone or with the other processes that ``torchrun`` or ``accelerate launch`` has started.
 
@@ -67,7 +66,9 @@ def train(
             budget} after the last step, with a penalty, ``seconds``. Metrics and firing rates are those of the
             validation set, or of the test set with ``data.validation: 0``.
         on_step: called after each optimiser step with ``epoch``, ``epochs``, ``step``, ``steps``, ``loss``.
-        data: the data set that the config names, if it is open already.
+        datasets: with ``data.name: own`` (or ``own/<a name for it>``) the user's map-style Datasets, as
+            ``{"train": ..., "test": ...}`` and perhaps ``"validation"``, see :func:`step_ahsar.data.own.open_own`. Or
+            the data that the config names if they are open already.
 
     Returns:
         The run's entry of `seeds` in summary.json: ``seed``, ``status``, ``error``, ``epochs``, ``metric`` (the name of
@@ -96,7 +97,7 @@ def train(
         if (result := ranks.agreed(finished)) is not None:
             return result
         check(config)
-        data = open_data(config) if data is None else replace(data, config=config)
+        data = open_data(config, datasets)
         if len(set(ranks.gathered(data.splits.fingerprint))) > 1:
             raise UserError(f"dataset {config.data.name!r} is not the same for all processes")
         batches = data.train_batches(config.seed)

@@ -129,7 +129,7 @@ def _adapted(condition: Condition, adapt: str) -> Condition:
 def _corruptions(spec: DatasetSpec) -> list[str]:
     known = list_corruptions(spec)
     if not known:
-        raise UserError(f"corruptions do not apply to dataset {spec.name!r}: moving scenes have none")
+        raise UserError(f"corruptions do not apply to dataset {spec.name!r}: there are none for its samples")
     return [f"{name}:{severity}" for name in known for severity in SEVERITIES]
 
 

@@ -60,7 +60,8 @@ DATA = {
     "embedded": {"common", "images", "events", "sequences", "scenes"},
     "cache": {"common", "events", "scenes"},
     "pipeline": {"common", "encoders", "images", "events", "sequences", "scenes"},
-    "loading": {"common", "cache", "events", "pipeline"},
+    "own": {"common"},
+    "loading": {"common", "cache", "events", "own", "pipeline"},
 }
 OPTIONAL = ("spikingjelly", "braincog", "snntorch", "sinabs", "tonic")
 

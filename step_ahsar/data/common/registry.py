@@ -75,8 +75,9 @@ class DatasetSpec:
         num_classes: number of classes; None = known when it is opened.
         open: opens it. Raises UserError, which says what was looked for, if it is not there.
         mirrors: whether an image and its mirror image have the same class.
-        modality: kind of data.
+        modality: kind of data; ``own`` is whatever was handed over from Python.
         ndim: 2 for images, events and moving pictures, 1 for series.
+        time_steps: T of samples that were handed over with a time axis, which cannot be chosen; None for others.
         tasks: tasks for which it has targets.
         titles: names that may follow the name and a slash; None = any name, as for formats ("images/flowers").
         needs_title: whether such a name has to follow.
@@ -91,8 +92,9 @@ class DatasetSpec:
     num_classes: int | None
     open: Callable[[DataConfig], Splits]
     mirrors: bool = True
-    modality: Literal["static", "event", "sequence"] = "static"
+    modality: Literal["static", "event", "sequence", "own"] = "static"
     ndim: int = 2
+    time_steps: int | None = None
     tasks: tuple[str, ...] = ("classification",)
     titles: tuple[str, ...] | None = ()
     needs_title: bool = False

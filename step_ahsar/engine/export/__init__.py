@@ -7,6 +7,7 @@ inference (torch.export, ONNX), ``folder.py`` a folder that timm loads, with a m
 from collections.abc import Iterable
 from pathlib import Path
 
+from step_ahsar.data import Datasets
 from step_ahsar.engine.export.folder import write_folder
 from step_ahsar.engine.export.graphs import GRAPHS, write_graph
 from step_ahsar.engine.export.weights import export_model, write_weights
@@ -19,7 +20,12 @@ __all__ = ["export", "export_model"]
 
 
 def export(
-    run: str | Path, to: str, out: str | Path | None = None, which: str = "last", overrides: Iterable[str] = ()
+    run: str | Path,
+    to: str,
+    out: str | Path | None = None,
+    which: str = "last",
+    overrides: Iterable[str] = (),
+    datasets: Datasets | None = None,
 ) -> Path:
     """Writes the model of a run.
 
@@ -31,6 +37,7 @@ def export(
         out: the file or folder; None is ``export/`` in the run's directory, and there a name after ``to``.
         which: "last", or "best" by the task's metric.
         overrides: where the data are, such as ``"data.root=DIR"``, for what reads them.
+        datasets: for a run of the data set `own` the user's data sets, as in :func:`step_ahsar.engine.train`.
 
     Returns:
         Its path.
@@ -49,9 +56,9 @@ def export(
     if path.exists():
         raise UserError(f"{path} exists; remove it or give another path")
     if to == "timm":
-        write_folder(opened, path, which, overrides)
+        write_folder(opened, path, which, overrides, datasets)
     elif to in GRAPHS:
-        write_graph(opened, to, path, which, overrides)
+        write_graph(opened, to, path, which, overrides, datasets)
     else:
         config_of(opened, overrides, LOADING, "in an export")  # nothing is read from there, but other keys are refused
         write_weights(opened, to, path, which)

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from safetensors.torch import save_file
 
+from step_ahsar.data import Datasets
 from step_ahsar.engine.build import backbone_arguments
 from step_ahsar.engine.export.card import OF_THE_START, card
 from step_ahsar.engine.opening import Trained, open_trained
@@ -16,7 +17,7 @@ from step_ahsar.errors import UserError
 from step_ahsar.files import replacing
 
 
-def write_folder(run: Run, path: Path, which: str, overrides: Iterable[str]) -> None:
+def write_folder(run: Run, path: Path, which: str, overrides: Iterable[str], datasets: Datasets | None) -> None:
     """Writes the model of a run, thresholds and their scales included, for ``timm.create_model("local-dir:PATH")``.
 
     Args:
@@ -24,13 +25,14 @@ def write_folder(run: Run, path: Path, which: str, overrides: Iterable[str]) -> 
         path: the folder.
         which: "last", or "best" by the task's metric.
         overrides: where the data are.
+        datasets: the data themselves, if they are the user's own.
 
     Raises:
         UserError: as :func:`step_ahsar.engine.export`.
     """
     if run.config.task != "classification":
         raise UserError(f"{run.path} is a run of {run.config.task}; timm's models classify")
-    trained = open_trained(run, which, overrides)
+    trained = open_trained(run, which, overrides, datasets)
     weights = {name: tensor.detach().contiguous() for name, tensor in trained.model.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

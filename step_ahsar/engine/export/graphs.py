@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from step_ahsar.ahsar import fold
+from step_ahsar.data import Datasets
 from step_ahsar.engine.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
@@ -25,7 +26,7 @@ _TASKS = ("classification", "segmentation")
 _DIFFERING = 0.01  # of the scores, on the mean: a few spikes may move by rounding; more of them mean another function
 
 
-def write_graph(run: Run, to: str, path: Path, which: str, overrides: Iterable[str]) -> None:
+def write_graph(run: Run, to: str, path: Path, which: str, overrides: Iterable[str], datasets: Datasets | None) -> None:
     """Writes the folded model of a run as a graph with any batch size, and compares it with the model.
 
     The graph takes what the data pipeline yields, normalised: [B, C, *S], or [T, B, C, *S] for data with a time axis,
@@ -37,6 +38,7 @@ def write_graph(run: Run, to: str, path: Path, which: str, overrides: Iterable[s
         path: the file.
         which: "last", or "best" by the task's metric.
         overrides: where the data are.
+        datasets: the data themselves, if they are the user's own.
 
     Raises:
         UserError: as :func:`step_ahsar.engine.export`.
@@ -48,7 +50,7 @@ def write_graph(run: Run, to: str, path: Path, which: str, overrides: Iterable[s
             f"{run.path} is a run of {run.config.task}, whose boxes are decoded outside of the model; runs of "
             f"{' and '.join(_TASKS)} can be written as graphs"
         )
-    trained = open_trained(run, which, overrides)
+    trained = open_trained(run, which, overrides, datasets)
     inputs = trained.inputs()
     batch_axis = trained.task.batch_axis(inputs)
     program = graph_of(inference_model(trained.model), inputs, batch_axis)

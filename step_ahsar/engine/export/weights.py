@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from step_ahsar.ahsar import fold
 from step_ahsar.config import Config
-from step_ahsar.data import find_dataset
 from step_ahsar.engine import checkpoint as checkpoints
 from step_ahsar.engine.build import build_model
 from step_ahsar.engine.run import Run
@@ -46,12 +45,11 @@ def write_weights(opened: Run, to: str, path: Path, which: str) -> None:
     place = checkpoints.find(opened.checkpoints, which)
     saved = checkpoints.load(place, torch.device("cpu"), averaged=config.train.averages)
     weights = dict(saved.judged)
-    spec = find_dataset(config.data.name)
     for name in (head := _weight(weights, "head"), first := _first_conv(config, weights)):
         if name not in weights:
             raise UserError(f"checkpoint {place} does not fit the model of the run's config: it has no {name!r}")
     task = create_task(config, [str(i) for i in range(len(weights[head]))])
-    model = build_model(config.model, task, weights[first].shape[1], ndim=spec.ndim)
+    model = build_model(config.model, task, weights[first].shape[1], ndim=weights[first].ndim - 2)
     checkpoints.put_into(model, weights, place)
     state, attributes = export_model(model.eval(), to)
     metadata = {

@@ -19,7 +19,7 @@ class Training:
         self.runs, self.faults = [], {}
         monkeypatch.setattr(engine, "train", self)
 
-    def __call__(self, config, out, resume, on_epoch, on_step, data):
+    def __call__(self, config, out, resume, on_epoch, on_step, datasets):
         assert resume
         assert config.compare is None
         key = config.model.neuron, config.seed
@@ -27,7 +27,7 @@ class Training:
         run = engine.Run.open(out, config, resume)
         run.begin({
             "seed": config.seed, "started": "2026-01-01T00:00:00+00:00", "task": "classification", "metric": "acc1",
-            "parameters": 7, "device": "cpu", "dataset": data.describe(), "versions": {"torch": "2"},
+            "parameters": 7, "device": "cpu", "dataset": datasets.describe(), "versions": {"torch": "2"},
             "hardware": {"cores": 2}, "git_commit": None,
         })  # fmt: skip
         done = len(run.metrics())

@@ -209,7 +209,7 @@ def test_limits_choose_the_same_samples_for_every_seed():
         ("digits_sequence", {"data.img_size": 8}, "which is a series: see data.sequence.length and .fit"),
         ("digits_sequence", {"data.sequence.fit": "resample"}, "needs data.sequence.length"),
         ("digits_sequence", {"data.corruption": "jpeg:1"}, "unknown corruption of sequence data 'jpeg'"),
-        ("digits_scenes_sequence", {"data.corruption": "gaps:1"}, "moving scenes have none"),
+        ("digits_scenes_sequence", {"data.corruption": "gaps:1"}, "there are none for its samples"),
         ("digits_sequence", {"data.hflip": 0.5}, "data.hflip does not apply"),
         ("digits_sequence", {"data.test_size": 32}, "data.test_size does not apply"),
         ("digits", {"data.shuffle_time": "test"}, "it is for recordings and series with a class"),

@@ -84,7 +84,7 @@ def test_names_and_values_that_do_not_exist(name, message):
         ("fgsm:8", "classification/event/digits_events", (), "here it is classification of event data"),
         ("fgsm:8", "segmentation/static/digits_scenes", (), "here it is segmentation of static data"),
         ("pgd:8", "classification/static/digits", ("data.encoder=rate",), "with data.encoder 'rate'"),
-        ("corruptions", "segmentation/sequence/digits_scenes", (), "moving scenes have none"),
+        ("corruptions", "segmentation/sequence/digits_scenes", (), "there are none for its samples"),
     ],
 )
 def test_conditions_that_do_not_apply(name, config, overrides, message):
