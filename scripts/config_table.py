@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from step_ahsar.ahsar import AHSARConfig
 from step_ahsar.config import Config
-from step_ahsar.config.schema import CellConfig, EnergyConfig
+from step_ahsar.config.schema import CellConfig, EnergyConfig, TransformConfig
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "config.md"
 INTRODUCTION = """# Every key of a config
@@ -64,8 +64,9 @@ def _add(sections: dict[str, tuple[str, list[Row]]], kind: type[BaseModel], path
 
 
 def _is_section(annotation: Any) -> bool:
-    # Cells have any key of a config.
-    return inspect.isclass(annotation) and issubclass(annotation, BaseModel) and annotation is not CellConfig
+    # Cells have any key of a config, transforms whatever arguments they take.
+    others = (CellConfig, TransformConfig)
+    return inspect.isclass(annotation) and issubclass(annotation, BaseModel) and annotation not in others
 
 
 def _first_line(described: Any) -> str:

@@ -28,6 +28,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TransformConfig(BaseModel):
+    """A transform of tonic's: its class, and the arguments that it is made with."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by name."""
+        return dict(self.model_extra or {})
+
+
 class EventsConfig(_Section):
     """How recordings become frames [T, P, H, W], where T is model.time_steps, and how recordings are augmented."""
 
@@ -42,6 +54,14 @@ class EventsConfig(_Section):
     )
     drop: Fraction = Field(default=0.0, description="probability of EventDrop")
     jitter_us: NotNegative = Field(default=0.0, description="standard deviation of the noise on timestamps")
+    transforms: list[TransformConfig] = Field(
+        default_factory=list,
+        description="tonic's transforms of the events of every part, with their arguments, such as "
+        "{name: Denoise, filter_time: 10000}",
+    )
+    train_transforms: list[TransformConfig] = Field(
+        default_factory=list, description="tonic's transforms that augment training recordings, likewise"
+    )
 
 
 class SequenceConfig(_Section):

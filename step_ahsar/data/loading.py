@@ -265,7 +265,7 @@ class Data:
             self.splits.fingerprint,
             "train" if held_out else part,
             len(samples),
-            settings.model_dump(include={"representation", "window_ms", "tau_ms"}),
+            settings.model_dump(include={"representation", "window_ms", "tau_ms", "transforms"}),
             to_frames.keywords["time_steps"],
             to_frames.keywords["size"],
         )

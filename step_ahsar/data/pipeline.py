@@ -21,6 +21,8 @@ from step_ahsar.data.events import augment as event_augment
 from step_ahsar.data.events import corruptions as event_corruptions
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.events.representations import check_events, to_frames
+from step_ahsar.data.events.tonic_sets import tonic_class
+from step_ahsar.data.events.transforms import check_transforms
 from step_ahsar.data.images import corruptions as image_corruptions
 from step_ahsar.data.images.transforms import build_transform, is_augmented, statistics
 from step_ahsar.data.scenes.scene import Scene
@@ -91,7 +93,10 @@ def check_options(config: Config, spec: DatasetSpec) -> None:
                 raise UserError(f"data.{key} does not apply to {what}, whose samples are taken as they are handed over")
         return
     if spec.modality == "event":
+        if spec.name == "tonic":
+            tonic_class(data.name)
         check_events(data.events)
+        check_transforms(data.events, spec, config.task)
         if data.events.hflip and not spec.mirrors:
             raise UserError(f"data.events.hflip must be 0 for {what}: a mirrored recording has another meaning")
         if config.task != "classification" and data.events.model_copy(update=_STILL) != data.events:

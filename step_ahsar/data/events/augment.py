@@ -5,17 +5,20 @@ from numpy.typing import NDArray
 
 from step_ahsar.config import EventsConfig
 from step_ahsar.data.events.recording import Recording
+from step_ahsar.data.events.transforms import transformed
 
 
 def is_augmented(config: EventsConfig) -> bool:
     """Whether training recordings are augmented."""
-    return bool(config.hflip or config.roll or config.rotate or config.cutout or config.drop or config.jitter_us)
+    moved = config.hflip or config.roll or config.rotate
+    return bool(moved or config.cutout or config.drop or config.jitter_us or config.train_transforms)
 
 
 def augment(recording: Recording, config: EventsConfig, rng: np.random.Generator) -> Recording:
-    """Augments as the config says, in this order: flip, roll, rotation, cut-out, EventDrop, jitter of time.
+    """Augments as the config says: flip, roll, rotation, cut-out, EventDrop, jitter of time, then tonic's transforms.
 
-    The sensor does not change, and events are in the order of time.
+    The sensor does not change but by tonic's transforms, which draw from NumPy's global generator. Events are in the
+    order of time.
     """
     if config.hflip and rng.random() < config.hflip:
         recording = hflip(recording)
@@ -29,7 +32,7 @@ def augment(recording: Recording, config: EventsConfig, rng: np.random.Generator
         recording = event_drop(recording, rng)
     if config.jitter_us:
         recording = jitter(recording, config.jitter_us, rng)
-    return recording
+    return transformed(recording, config, "train_transforms")
 
 
 def select(recording: Recording, which: NDArray) -> Recording:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from step_ahsar.config import EventsConfig
 from step_ahsar.data.events.recording import Recording
+from step_ahsar.data.events.transforms import transformed
 from step_ahsar.errors import UserError
 from step_ahsar.registry import Registry
 
@@ -54,7 +55,7 @@ def check_events(config: EventsConfig) -> None:
 def to_frames(
     recording: Recording, config: EventsConfig, time_steps: int, size: tuple[int, int] | None = None
 ) -> NDArray:
-    """Converts a recording to frames. A recording without events gives zeros.
+    """Converts a recording to frames, after ``config.transforms``. A recording without events gives zeros.
 
     - ``time``: counts of events in T slices of D // T us, where D is the time from the first to the last event. The
       last slice extends to the last event and includes it. If D < T, slices last D / T us; if D = 0, all events are in
@@ -74,7 +75,7 @@ def to_frames(
 
     Args:
         recording: events in the order of time.
-        config: representation, window_ms and tau_ms.
+        config: transforms, representation, window_ms and tau_ms.
         time_steps: T.
         size: (H, W) of the frames; None = the sensor's. If an axis is longer than the sensor's, zeros are added on both
             sides; if it is shorter, pixels are merged: x becomes x * W // (sensor's W).
@@ -83,9 +84,10 @@ def to_frames(
         [T, 2, H, W]; counts are int16 (saturated at 32767), voxel grids and time surfaces float32.
 
     Raises:
-        UserError: see :func:`check_events`.
+        UserError: see :func:`check_events`, or a transform that fails.
     """
     check_events(config)
+    recording = transformed(recording, config, "transforms")
     representation = REPRESENTATIONS[config.representation]
     height, width = size or recording.sensor
     shape = (time_steps, 2, height, width)
