@@ -39,7 +39,7 @@ class Trained:
         return next(iter(self.data.test_batches()))[0]
 
 
-def open_trained(run: Run, which: str, overrides: Iterable[str], datasets: Datasets | None) -> Trained:
+def open_trained(run: Run, which: str, overrides: Iterable[str], datasets: Datasets | None = None) -> Trained:
     """Opens the "last" or the "best" model of a run, with its data, which are ``datasets`` if they are the user's own.
 
     Raises:
