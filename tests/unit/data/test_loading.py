@@ -173,22 +173,22 @@ def tensors(value):
     return [t for each in value for t in tensors(each)] if isinstance(value, tuple) else [torch.as_tensor(value)]
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_loading_processes_that_are_not_forked(method, in_new_process):
+def test_loading_processes_that_are_not_forked(in_new_process):
     """As on macOS and Windows (spawn), and under Linux from Python 3.14 on (forkserver)."""
-    in_new_process(f"""
+    in_new_process("""
 import multiprocessing
 from step_ahsar.config import Config
 from step_ahsar.data import open_data
 
+def first(workers):
+    values = {"data.auto_augment": "rand-m9-mstd0.5-inc1", "data.batch_size": 250, "data.train_limit": 300}
+    return next(iter(open_data(Config().with_values(values | {"data.workers": workers})).train_batches(0)(1)))
+
 def main():
-    multiprocessing.set_start_method({method!r})
-    values = {{"data.auto_augment": "rand-m9-mstd0.5-inc1", "data.batch_size": 250, "data.train_limit": 300}}
-    alone, loaded = (
-        next(iter(open_data(Config().with_values(values | {{"data.workers": workers}})).train_batches(0)(1)))
-        for workers in (0, 1)
-    )
-    assert all((a == b).all() for a, b in zip(alone, loaded))
+    alone = first(0)
+    for method in ("spawn", "forkserver"):
+        multiprocessing.set_start_method(method, force=True)
+        assert all((a == b).all() for a, b in zip(alone, first(1)))
 
 if __name__ == "__main__":
     main()
