@@ -26,6 +26,7 @@ from step_ahsar.engine import (
 from step_ahsar.errors import UserError
 from step_ahsar.measure import Preset, presets
 from step_ahsar.neurons import neuron_kind
+from step_ahsar.progress import followed
 
 
 def collect(directory: Path) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def _comparison(directory: Path) -> dict[str, Any]:
     cells, manifests = [], []
     planned = config.cells()
     conditions = conditions_of(config.compare.conditions, [cell for _, cell in planned])
-    for (name, cell), known, tested in zip(planned, described(planned), conditions, strict=True):
+    each = zip(planned, described(planned), conditions, strict=True)
+    for (name, cell), known, tested in followed("reading the runs of each cell", each, len(planned)):
         found = [run for seed in seeds if (run := _open(run_path(directory, name, seed))) is not None]
         errors = {seed: error_of(directory, name, seed) for seed in seeds}
         criterion = config.compare.early_exit

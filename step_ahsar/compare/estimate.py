@@ -21,6 +21,7 @@ from step_ahsar.config import Config
 from step_ahsar.data import cache_folder
 from step_ahsar.engine import Cost
 from step_ahsar.files import write_file
+from step_ahsar.progress import work
 from step_ahsar.robustness import evaluations
 
 _KEPT = 3  # checkpoints of a run: the last two and the best
@@ -80,8 +81,10 @@ def estimate(config: Config, out: str | Path) -> Estimate:
     there = changed.earlier if changed else {}
     worker, known = Worker(out), _Measured(config)
     found = []
-    with limited_threads(threads_of(config.launch)):
-        for cell in dict.fromkeys(run.cell for run in runs):
+    cells = list(dict.fromkeys(run.cell for run in runs))
+    with limited_threads(threads_of(config.launch)), work("cell", len(cells)) as begin:
+        for cell in cells:
+            begin(cell)
             of_cell = [replace(run, cell=there.get(cell, cell)) for run in runs if run.cell == cell]
             found.append(_of_cell(cell, of_cell, out, lambda run: known.cost(run, worker)))
     return Estimate(len(runs), changed.lines() if changed else [], found)

@@ -14,12 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from step_ahsar.ahsar.adapting import adapt_thresholds
+from step_ahsar.ahsar.adapting import WINDOW, adapt_thresholds
+from step_ahsar.ahsar.calibration import TRIALS
 from step_ahsar.data import Batches
 from step_ahsar.engine.device import move
 from step_ahsar.errors import UserError
 from step_ahsar.measure.firing import FiringRateMeter
 from step_ahsar.neurons.norms import BATCH_NORMS
+from step_ahsar.progress import followed, work
 from step_ahsar.tasks import Task
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
@@ -31,7 +33,7 @@ def training_rates(model: nn.Module, batches: Batches, accelerator: Accelerator)
     """The firing rate of each layer on batches of clean training data, by its name; leaves the model in eval mode."""
     model.eval()
     with FiringRateMeter(model) as meter, accelerator.autocast():
-        for inputs, _ in batches:
+        for inputs, _ in followed("measuring firing rates on training data", batches):
             model(move(inputs, accelerator.device))
     meter.join()
     return {name: layer.rate for name, layer in meter.layers().items()}
@@ -46,15 +48,20 @@ def adapt(
 ) -> None:
     """Adapts the thresholds of a model to the inputs of the batches."""
 
-    class Inputs:
-        """The inputs alone, on the device, as often as they are gone through."""
+    first, _ = next(iter(batches))
+    axis = task.batch_axis(first)
+    most = TRIALS * -(-WINDOW // first.shape[axis])  # it ends as soon as the rates are reached
+    with accelerator.autocast(), work("", most) as begin:
 
-        def __iter__(self) -> Iterator[Tensor]:
-            return (move(inputs, accelerator.device) for inputs, _ in batches)
+        class Inputs:
+            """The inputs alone, on the device, as often as they are gone through."""
 
-    first = next(iter(Inputs()))
-    with accelerator.autocast():
-        adapt_thresholds(model, Inputs(), rates=rates, batch_axis=task.batch_axis(first))
+            def __iter__(self) -> Iterator[Tensor]:
+                for inputs, _ in batches:
+                    begin("")
+                    yield move(inputs, accelerator.device)
+
+        adapt_thresholds(model, Inputs(), rates=rates, batch_axis=axis)
 
 
 def use_batch_statistics(model: nn.Module) -> list[RemovableHandle]:

@@ -14,6 +14,7 @@ from step_ahsar.errors import UserError, unknown
 from step_ahsar.measure import presets
 from step_ahsar.models import list_models, model_arguments
 from step_ahsar.neurons import neuron_kind
+from step_ahsar.progress import followed
 from step_ahsar.tasks import TASKS
 
 # Arguments of a model that cannot be set in model.args, with the reason.
@@ -65,7 +66,7 @@ def validate(config: Config) -> None:
     """
     presets(config.own_energy)
     if config.compare is not None:
-        for name, cell in config.cells():
+        for name, cell in followed("checking the cells", config.cells()):
             try:
                 validate(cell)
             except UserError as error:

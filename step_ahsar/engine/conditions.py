@@ -24,6 +24,7 @@ from step_ahsar.engine.evaluate import measure
 from step_ahsar.engine.restore import config_of, data_of, restore
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
+from step_ahsar.progress import followed, work
 from step_ahsar.robustness import Attacker, Condition, check_installed, expand
 from step_ahsar.tasks import Task
 
@@ -97,14 +98,17 @@ def measure_conditions(
         data = data_of(opened, config, datasets)
         accelerator = create_accelerator(config.train.amp)
         checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
-    for condition in wanted:
-        if condition in left:
-            rates = partial(opened.rates, checkpoint.epoch)
-            row = _measure(config, data, condition, checkpoint, path, rates, accelerator)
-            ranks.agreed(partial(opened.add_condition, row))
-            known[condition.name] = row
-        if on_condition is not None:
-            on_condition(known[condition.name])
+    with work("condition", len(left)) as begin:
+        for condition in wanted:
+            if condition in left:
+                begin(condition.name)
+                rates = partial(opened.rates, checkpoint.epoch)
+                with work("", 1 + (condition.adapt == "thresholds")) as step:
+                    row = _measure(config, data, condition, checkpoint, path, rates, accelerator, step)
+                ranks.agreed(partial(opened.add_condition, row))
+                known[condition.name] = row
+            if on_condition is not None:
+                on_condition(known[condition.name])
     return {each.name: known[each.name] for each in wanted}
 
 
@@ -120,12 +124,14 @@ def _measure(
     path: Path,
     rates: Callable[[], dict[str, float]],
     accelerator: Accelerator,
+    step: Callable[[str], None],
 ) -> Row:
-    """The record of one condition."""
+    """The record of one condition. Each step of it is told as it begins."""
     row = {"condition": condition.name, "epoch": checkpoint.epoch}
     config = config.with_values(condition.settings)
     data = replace(data, config=config)
-    batches: Iterable[Any] = data.test_batches()
+    tested = data.test_batches()
+    batches: Iterable[Any] = tested
     try:
         task, model = restore(config, data, checkpoint, path, accelerator.device)
         if condition.change is not None:
@@ -140,6 +146,7 @@ def _measure(
                 raise UserError("the model has no batch norm whose statistics could be adapted")
             batches = several(batches, task)
         if condition.adapt == "thresholds":
+            step("adapting thresholds")
             adapt(model, task, batches, rates(), accelerator)
         elif condition.of_model:
             _try(model, task, data)
@@ -148,7 +155,8 @@ def _measure(
             raise
         none = dict.fromkeys(("metrics", "firing_rate", "dead_fraction"))
         return row | none | {"error": " ".join(str(fault).split())}
-    found = measure(model, task, batches, accelerator, calibration=True)
+    step("")
+    found = measure(model, task, followed("", batches, len(tested)), accelerator, calibration=True)
     figures = {"metrics": found.metrics, "firing_rate": found.firing_rate, "dead_fraction": found.dead_fraction}
     return row | figures | {"error": None}
 

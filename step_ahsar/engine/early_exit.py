@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from step_ahsar.engine.restore import config_of, data_of, restore
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError, unknown
 from step_ahsar.measure import OperationMeter
+from step_ahsar.progress import followed, work
 from step_ahsar.tasks import Task
 from step_ahsar.tasks.losses import precise
 
@@ -130,9 +131,14 @@ def measure_early_exit(
     model.eval()
     validation = data.validation_batches()
     assert validation is not None
-    _check_causal(model, task, data.test_batches(), accelerator, config.model.time_steps)
-    judged, tested = (_measure(model, batches, accelerator, criterion) for batches in (validation, data.test_batches()))
-    operations = _operations(model, task, data.test_batches(), accelerator, config.model.time_steps)
+    time_steps, test_batches = config.model.time_steps, data.test_batches()
+    _check_causal(model, task, test_batches, accelerator, time_steps)
+    with work("early exit", 2 + time_steps) as part:
+        part("validation set")
+        judged = _measure(model, validation, accelerator, criterion)
+        part("test set")
+        tested = _measure(model, test_batches, accelerator, criterion)
+        operations = _operations(model, task, test_batches, accelerator, time_steps, part)
     points = [_point(judged, tested, threshold, operations) for threshold in THRESHOLDS]
     result = {
         "criterion": criterion,
@@ -181,7 +187,7 @@ class _Measured:
 @torch.inference_mode()
 def _measure(model: nn.Module, batches: Batches, accelerator: Accelerator, criterion: str) -> _Measured:
     certain, correct = [], []
-    for inputs, targets in batches:
+    for inputs, targets in followed("", batches):
         inputs, targets = move(inputs, accelerator.device), move(targets, accelerator.device)
         with accelerator.autocast():
             logits = model(inputs)
@@ -244,14 +250,20 @@ def _run(model: nn.Module, task: Task, inputs: Tensor, steps: int) -> Tensor:
 
 @torch.inference_mode()
 def _operations(
-    model: nn.Module, task: Task, batches: Batches, accelerator: Accelerator, time_steps: int
+    model: nn.Module,
+    task: Task,
+    batches: Batches,
+    accelerator: Accelerator,
+    time_steps: int,
+    part: Callable[[str], None],
 ) -> list[float] | None:
-    """Synaptic operations of one sample that leaves after each step; None if they cannot be counted."""
+    """Synaptic operations of one sample that leaves after each step, a part each; None if they cannot be counted."""
     found = []
     try:
         for steps in range(1, time_steps + 1):
+            part(f"operations of {steps} time steps")
             with OperationMeter(model) as meter:
-                for inputs, _ in batches:
+                for inputs, _ in followed("", batches):
                     inputs = move(inputs, accelerator.device)
                     with accelerator.autocast(), meter.batch(inputs.shape[task.batch_axis(inputs)]):
                         _run(model, task, inputs, steps)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from step_ahsar import ranks
+from step_ahsar.ahsar.calibration import TRIALS
 from step_ahsar.config import Config
 from step_ahsar.data import Batches, derive_seed, seeded
 from step_ahsar.engine.device import move
@@ -19,6 +20,7 @@ from step_ahsar.engine.operations_budget import keep_to_budget, start_on_budget
 from step_ahsar.engine.state import TrainingState
 from step_ahsar.neurons.norms import BATCH_NORMS
 from step_ahsar.passes import without_traces
+from step_ahsar.progress import followed, work
 from step_ahsar.tasks import Task
 
 WARMUP_STEPS = 3  # left out of times and memory, because kernels are compiled in them
@@ -67,7 +69,13 @@ def calibrate(state: TrainingState, task: Task, batches: Batches, config: Config
 
     def set_thresholds() -> None:
         assert state.controller is not None
-        state.controller.calibrate(forward)
+        with work("calibrating thresholds", TRIALS) as trial:
+
+            def tried() -> None:
+                trial("")
+                forward()
+
+            state.controller.calibrate(tried)
 
     with seeded(config.seed, "calibrate"):
         if calibrates:
@@ -103,7 +111,7 @@ def recalibrate_norms(state: TrainingState, task: Task, batches: Batches, config
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # the mean over all batches
-            for inputs, targets in batches.first(number):
+            for inputs, targets in followed("averaging the norms' statistics", batches.first(number)):
                 with accelerator.autocast():
                     task.loss(model, move(inputs, state.device), move(targets, state.device))
         finally:

@@ -20,6 +20,7 @@ from step_ahsar.engine.restore import LOADING, config_of, data_of, restore
 from step_ahsar.engine.run import Run
 from step_ahsar.measure import OperationMeter, Operations, presets
 from step_ahsar.measure.firing import Distribution, FiringRateMeter
+from step_ahsar.progress import followed
 from step_ahsar.tasks import Task
 
 _SHOWN = 8
@@ -175,7 +176,8 @@ def evaluate(
     data = data_of(opened, config, datasets)
     checkpoint = checkpoints.load(path, accelerator.device, averaged=config.train.averages)
     task, model = restore(config, data, checkpoint, path, accelerator.device)
-    found = measure(model, task, data.test_batches(), accelerator, count=operations, distributions=True)
+    batches = followed("measuring the test set", data.test_batches())
+    found = measure(model, task, batches, accelerator, count=operations, distributions=True)
     return {
         "epoch": checkpoint.epoch,
         "metric": task.metric,

@@ -18,6 +18,7 @@ from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.layers import ExpertsAttention, SpikingAttention
 from step_ahsar.measure.tracing import trace
+from step_ahsar.progress import followed
 from step_ahsar.tasks import Task
 from step_ahsar.tasks.drawing import picture
 
@@ -120,7 +121,7 @@ def look_at(model: nn.Module, task: Task, inputs: Tensor, target: Any, sample: i
 def _sample(trained: Trained, sample: int) -> tuple[Tensor, Any]:
     """A batch of this sample alone."""
     before = 0
-    for inputs, targets in trained.data.test_batches():
+    for inputs, targets in followed("looking for the sample", trained.data.test_batches()):
         axis = trained.task.batch_axis(inputs)
         if 0 <= sample - before < inputs.shape[axis]:
             place = sample - before

@@ -32,6 +32,7 @@ from step_ahsar.engine.state import TrainingState
 from step_ahsar.engine.track import check_trackers, tracking
 from step_ahsar.errors import UserError
 from step_ahsar.measure import Uncountable, presets
+from step_ahsar.progress import followed
 from step_ahsar.tasks import Task, create_task
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -179,7 +180,8 @@ def _train(
                 trained = train_epoch(state, task, batches(epoch), config, epoch, on_step if ranks.is_main() else None)
                 follow_operations(state, task, batches(epoch), config)
                 recalibrate_norms(state, task, batches(epoch), config, epoch)
-                found = measure(state.judged, task, judging, state.accelerator)
+                judged = followed(f"measuring the {config.judged_on} set", judging)
+                found = measure(state.judged, task, judged, state.accelerator)
                 row = record.epoch_row(epoch, task.metric, trained, found)
                 rows.append(row)
                 best = record.best_epoch(rows, task.metric)
@@ -249,12 +251,13 @@ def _test(
         weights = ranks.agreed(partial(checkpoints.load, path, _LOADED, averaged)).judged
         checkpoints.put_into(state.judged, weights, path)
         is_last = epoch == len(rows)
-        once = partial(measure, state.judged, task, batches, state.accelerator, examples=is_last, distributions=is_last)
+        tested = partial(followed, f"measuring the test set after epoch {epoch}", batches)
+        once = partial(measure, state.judged, task, examples=is_last, distributions=is_last)
         try:
-            found[epoch] = once(count=is_last)
+            found[epoch] = once(tested(), state.accelerator, count=is_last)
         except Uncountable as fault:
             _logger.warning("%s: the result has none", fault)
-            found[epoch] = once()
+            found[epoch] = once(tested(), state.accelerator)
         rates[epoch] = training_rates(state.judged, reference, state.accelerator)
     ranks.agreed(partial(run.write_rates, rates))
     return found[len(rows)], {"epoch": best, "metrics": found[best].metrics}

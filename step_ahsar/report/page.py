@@ -18,6 +18,7 @@ from PIL import Image
 
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
+from step_ahsar.progress import followed
 from step_ahsar.report import plots, text
 from step_ahsar.report.figure import STYLES
 from step_ahsar.report.formats import as_latex, as_markdown
@@ -153,8 +154,15 @@ def render(summary: Summary, pictures: Mapping[str, Sequence[Path]] | None = Non
             for same in by_place
             if (plot := plots.against_threshold(same, manifest["target"], theme))
         ],
-        activity=[(cell, Markup(plot)) for cell in ended if (plot := plots.activity_by_depth(cell, theme))],
-        layers=[(cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell)) for cell in started],
+        activity=[
+            (cell, Markup(plot))
+            for cell in followed("drawing the activity of each cell", ended)
+            if (plot := plots.activity_by_depth(cell, theme))
+        ],
+        layers=[
+            (cell, Markup(plots.layers_over_time(cell, limits, theme)), _gains(cell))
+            for cell in followed("drawing the layers of each cell", started)
+        ],
         depth=_depth(started, theme) if len(cells) == 1 else None,
         run=None if run is None else _run(run, cells[0]["task"], theme),
     )

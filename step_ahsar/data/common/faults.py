@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig
 from step_ahsar.errors import UserError
+from step_ahsar.progress import followed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,7 +54,7 @@ class Faults:
 
     def tried(self, items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
         """Each item that can be read, with the result of ``read``, one after the other."""
-        for item in items:
+        for item in followed("reading files", list(items)):
             try:
                 value = read(item)
             except DataFault as fault:

@@ -14,6 +14,7 @@ from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.files import cache_folder
 from step_ahsar.files import digest_of
+from step_ahsar.progress import followed
 
 FINGERPRINT_VERSION = 2  # to be raised when the same data get another fingerprint
 
@@ -57,7 +58,8 @@ def _digests(files: list[Path], cache: Path) -> dict[Path, str]:
     found = {file: known[key][2] for file in files if known.get(key := str(file.absolute()), ())[:2] == states[file]}
     missing = [file for file in files if file not in found]
     with ThreadPoolExecutor(_THREADS) as pool:
-        fresh = dict(zip(missing, pool.map(_hash, missing), strict=True))
+        hashed = followed("reading files for their fingerprint", pool.map(_hash, missing), len(missing))
+        fresh = dict(zip(missing, hashed, strict=True))
     _keep(cache, [(str(file.absolute()), *states[file], digest) for file, digest in fresh.items()])
     return found | fresh
 

@@ -18,6 +18,7 @@ from step_ahsar.engine.opening import Trained, open_trained
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError
 from step_ahsar.files import replacing
+from step_ahsar.progress import work
 
 GRAPHS = ("pt2", "onnx")
 ABOUT = "about.json"  # the name inside a .pt2 file of what the graph is about
@@ -50,17 +51,22 @@ def write_graph(run: Run, to: str, path: Path, which: str, overrides: Iterable[s
             f"{run.path} is a run of {run.config.task}, whose boxes are decoded outside of the model; runs of "
             f"{' and '.join(_TASKS)} can be written as graphs"
         )
-    trained = open_trained(run, which, overrides, datasets)
-    inputs = trained.inputs()
-    batch_axis = trained.task.batch_axis(inputs)
-    program = graph_of(inference_model(trained.model), inputs, batch_axis)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            run_it = _WRITERS[to](program, partial, _about(trained, inputs, batch_axis))
-            _compare(trained.model, run_it, inputs, batch_axis, to)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+    with work("export", 4) as part:
+        part("opening the run")
+        trained = open_trained(run, which, overrides, datasets)
+        inputs = trained.inputs()
+        batch_axis = trained.task.batch_axis(inputs)
+        part("following the model")
+        program = graph_of(inference_model(trained.model), inputs, batch_axis)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial:
+                part("writing the graph")
+                run_it = _WRITERS[to](program, partial, _about(trained, inputs, batch_axis))
+                part("comparing it with the model")
+                _compare(trained.model, run_it, inputs, batch_axis, to)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error}") from error
 
 
 def inference_model(model: nn.Module) -> nn.Module:
