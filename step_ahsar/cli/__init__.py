@@ -6,6 +6,6 @@ import os
 # spinning a small training step took 78 ms instead of 51 on an idle machine; endless spinning is slow on a busy one.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from step_ahsar.cli.app import app, main  # the line above must come first
+from step_ahsar.cli.app import app, main, progress_bar  # the line above must come first
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "progress_bar"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,12 +75,14 @@ def validate(config: _Config, overrides: _Overrides = None) -> None:
     from step_ahsar.config import load_config
 
     settings = load_config(config, overrides or ())
-    if settings.compare is None:
-        engine.validate(settings)
-        typer.echo(f"valid: one run of {settings.train.epochs} epochs")
-    else:
-        seeds = len(settings.compare.seeds)
-        typer.echo(f"valid: a comparison of {len(planned(settings)) // seeds} cells x {seeds} seeds")
+    with progress_bar():
+        if settings.compare is None:
+            engine.validate(settings)
+            found = f"one run of {settings.train.epochs} epochs"
+        else:
+            seeds = len(settings.compare.seeds)
+            found = f"a comparison of {len(planned(settings)) // seeds} cells x {seeds} seeds"
+    typer.echo(f"valid: {found}")
 
 
 @app.command(cls=TorchCommand)
@@ -98,17 +100,13 @@ def train(
 
     from step_ahsar import engine
     from step_ahsar.cli.results import print_training
-    from step_ahsar.compare import PlannedRun
     from step_ahsar.config import load_config
     from step_ahsar.report import text
 
     settings = load_config(config, overrides or ())
-    run = PlannedRun(settings.model.name, settings.seed, settings.train.epochs, settings)
-    with interruptible("continue with the same command and --resume"), _observer() as observer:
-        observer.planned([run])
-        observer.run_started(run)
+    with interruptible("continue with the same command and --resume"), progress_bar() as bar:
         try:
-            result = engine.train(settings, out, resume, **observer.hooks(run))
+            result = engine.train(settings, out, resume, **bar.follow(settings))
         except engine.NonFiniteLoss as fault:
             if is_main():
                 say(f"error: training diverged: {fault}; the results of earlier epochs are kept in {out}")
@@ -173,27 +171,23 @@ def evaluate(
     if early_exit is not None:
         if conditions or operations:
             raise UserError("--early-exit is a measurement of its own; leave out --operations and conditions")
-        exits = engine.measure_early_exit(run, early_exit, checkpoint, overrides or ())
+        with progress_bar():
+            exits = engine.measure_early_exit(run, early_exit, checkpoint, overrides or ())
         if is_main():
             print_early_exit(run, exits, Console())
         return
     if not conditions:
         if reference is not None:
             raise UserError("--reference is for --corruptions")
-        found = engine.evaluate(run, checkpoint, overrides or (), operations)
+        with progress_bar():
+            found = engine.evaluate(run, checkpoint, overrides or (), operations)
         if is_main():
             print_evaluation(run, found, Console())
         return
     if operations:
         raise UserError("--operations is for the clean test set; leave out --condition, --corruptions and --adapt")
-    with Console(stderr=True, quiet=not is_main()).status("") as status:
-
-        def measured(which: Path) -> dict[str, dict[str, Any]]:
-            def tell(row: dict[str, Any]) -> None:
-                status.update(f"{which}: {row['condition']}")
-
-            return engine.measure_conditions(which, conditions, checkpoint, overrides or (), on_condition=tell)
-
+    measured = partial(engine.measure_conditions, conditions=conditions, which=checkpoint, overrides=overrides or ())
+    with progress_bar():
         found = measured(run)
         theirs = None if reference is None else measured(reference)
     if is_main():
@@ -221,7 +215,9 @@ def export(
     """
     from step_ahsar import engine
 
-    typer.echo(engine.export(run, to, out, checkpoint, overrides or ()))
+    with progress_bar():
+        path = engine.export(run, to, out, checkpoint, overrides or ())
+    typer.echo(path)
 
 
 @app.command(cls=TorchCommand)
@@ -255,11 +251,14 @@ def compare(
     given = [f"launch.{key}={value}" for key, value in options.items() if value is not None]
     settings = load_config(config, [*(overrides or ()), *given])
     if dry_run:
-        print_estimate(estimate(settings, out), out, settings.launch.jobs, Console())
+        with progress_bar():
+            found = estimate(settings, out)
+        print_estimate(found, out, settings.launch.jobs, Console())
         return
-    with interruptible("all finished epochs are kept; continue with the same command"), _observer() as observer:
-        summary = run_comparison(settings, out, observer)
-    page = report.write(summary, out)
+    with interruptible("all finished epochs are kept; continue with the same command"), progress_bar() as bar:
+        summary = run_comparison(settings, out, bar)
+    with progress_bar():
+        page = report.write(summary, out)
     report.print_table(summary, Console())
     typer.echo(f"\n{page}")
     if not any(cell["n"] for cell in summary["cells"]):
@@ -289,7 +288,8 @@ def look(
     path = run / "look" / f"{sample}.png" if out is None else out
     if path.suffix != ".png":
         raise UserError(f"--out must be a file whose name ends in .png, got {path}")
-    found = engine.look(run, sample, checkpoint, overrides or ())
+    with progress_bar():
+        found = engine.look(run, sample, checkpoint, overrides or ())
     typer.echo(", ".join(f"{key}: {value}" for key, value in found.truth.items()))
     width = max(map(len, found.rates))
     for name, rates in found.rates.items():
@@ -343,13 +343,15 @@ def report_(
         raise UserError("the page of several folders needs a folder of its own: --out DIR")
     if form is not None and out is not None:
         raise UserError("--format prints and --out writes; give one of them")
-    summary, pictures, run = _summarised(directories, "joined" if out is None else out.resolve().name)
+    with progress_bar():
+        summary, pictures, run = _summarised(directories, "joined" if out is None else out.resolve().name)
     if form is not None:
         typer.echo(FORMATS[form](summary).rstrip("\n"))
         return
     out = _page_folder(directories[0] if out is None else out, directories)
     write(summary, out)
-    page = report.write(summary, out, pictures, run)
+    with progress_bar():
+        page = report.write(summary, out, pictures, run)
     report.print_table(summary, Console())
     typer.echo(f"\n{page}")
 
@@ -359,10 +361,23 @@ def main() -> None:
     app()
 
 
+def progress_bar() -> AbstractContextManager[Observer]:
+    """Shows on stderr how far the work in a block is, as the commands do; see docs/training.md.
+
+    Returns:
+        A context manager. What it yields has the hooks of :func:`step_ahsar.engine.train`, and is an observer for
+        :func:`step_ahsar.compare.compare`.
+    """
+    from step_ahsar.cli.progress import shown
+
+    return shown()
+
+
 def _summarised(directories: list[Path], title: str) -> tuple[dict[str, Any], dict[str, list[Path]], Single | None]:
     """The summary of the folders, joined if there are several, the pictures of its cells, and what a run has left."""
     from step_ahsar.compare import collect, join
     from step_ahsar.errors import UserError
+    from step_ahsar.progress import work
     from step_ahsar.report import find_pictures, find_single
 
     resolved = [directory.resolve() for directory in directories]
@@ -371,7 +386,11 @@ def _summarised(directories: list[Path], title: str) -> tuple[dict[str, Any], di
     names = [path.name for path in resolved]
     if len(set(names)) < len(names):
         names = [str(directory) for directory in directories]
-    parts = {name: collect(directory) for name, directory in zip(names, directories, strict=True)}
+    parts = {}
+    with work("folder", len(names)) as begin:
+        for name, directory in zip(names, directories, strict=True):
+            begin(name)
+            parts[name] = collect(directory)
     pictures = [find_pictures(part, folder) for part, folder in zip(parts.values(), directories, strict=True)]
     if len(directories) == 1:
         return parts[names[0]], pictures[0], find_single(directories[0])
@@ -393,22 +412,3 @@ def _page_folder(out: Path, directories: list[Path]) -> Path:
     except OSError as fault:
         raise UserError(f"cannot write to output folder {out}: {fault}") from fault
     return out
-
-
-@contextmanager
-def _observer() -> Iterator[Observer]:
-    """Shows progress on stderr: a live bar on a terminal, otherwise plain lines."""
-    from rich.console import Console
-
-    from step_ahsar.cli.progress import Bar, Lines
-    from step_ahsar.compare import Observer
-
-    if not is_main():
-        yield Observer()
-        return
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Bar(console) as bar:
-            yield bar
-    else:
-        yield Lines(console)

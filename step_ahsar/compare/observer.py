@@ -31,6 +31,13 @@ class Observer:
             "on_step": lambda step: self.step_ended(run, step),
         }
 
+    def follow(self, config: Config) -> dict[str, Any]:
+        """`on_epoch` and `on_step` for `engine.train` of a run that is part of no comparison; it starts now."""
+        run = PlannedRun(config.model.name, config.seed, config.train.epochs, config)
+        self.planned([run])
+        self.run_started(run)
+        return self.hooks(run)
+
     def changed(self, lines: Sequence[str]) -> None:
         """Called before :meth:`planned` if the folder has runs of another config: what becomes of each cell."""
 

@@ -87,9 +87,13 @@ def test_timm_loads_the_folder(run: Path, model: nn.Module, images: Tensor) -> N
 
 @torch.no_grad()
 @pytest.mark.parametrize("to", ["pt2", "onnx"])
-def test_a_graph_gives_the_same_scores_for_any_batch(to: str, run: Path, model: nn.Module, images: Tensor) -> None:
+def test_a_graph_gives_the_same_scores_for_any_batch(
+    to: str, run: Path, model: nn.Module, images: Tensor, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("step_ahsar.cli.progress._LINE_EVERY", 0.0)
     done = export(run, "--to", to)
     assert done.exit_code == 0, done.output
+    assert "\nexport 2/4, following the model: 25%; left " in done.stderr
     file = run / "export" / f"model.{to}"
     about: dict[str, str]
     if to == "onnx":

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from step_ahsar.cli.progress import Bar, Clock, Lines, duration
+from step_ahsar.cli.progress import Bar, Clock, Lines, NotebookBar, Pace, duration
 from step_ahsar.compare import PlannedRun
 from step_ahsar.config import Config
 
@@ -128,3 +128,136 @@ def test_a_terminal_gets_a_bar_and_keeps_the_failures():
     assert "2 of 4 runs" in shown
     assert "cells new: c" in shown
     assert "left" in shown
+
+
+def test_time_left_comes_from_the_pace_so_far():
+    time = Time()
+    pace = Pace(time)
+    assert pace.ended
+    pace.worked("reading", 0)
+    time.seconds = 6
+    assert pace.seconds_left() is None
+    pace.worked("reading", 0.25)
+    assert pace.seconds_left() == 18
+    time.seconds = 16
+    assert pace.seconds_left() == 8  # it goes on between two reports
+    time.seconds = 25
+    assert pace.seconds_left() is None  # later than was thought: nobody knows
+    pace.worked("reading", 0.5)
+    assert pace.seconds_left() == 25
+    pace.worked("reading", 1)
+    assert pace.ended
+    time.seconds = 100
+    pace.worked("measuring", 0)
+    time.seconds = 101
+    pace.worked("measuring", 0.5)
+    assert (pace.what, pace.seconds_left(), pace.ended) == ("measuring", 1, False)
+
+
+def test_a_pipe_gets_a_line_every_ten_seconds_and_none_before():
+    time, file = Time(), io.StringIO()
+    lines = Lines(Console(file=file, width=60), time)
+    for second in range(26):
+        time.seconds = second
+        lines.worked("condition 1/2, jpeg:3", second / 40)
+    lines.worked("condition 1/2, jpeg:3", 1)
+    assert file.getvalue().splitlines() == [
+        "condition 1/2, jpeg:3: 25%; left 30 s",
+        "condition 1/2, jpeg:3: 50%; left 20 s",
+    ]
+
+
+def test_a_pipe_hears_of_short_epochs_and_not_of_their_validation():
+    """Each epoch takes 12 s, 6 of them in validation."""
+    time, file = Time(), io.StringIO()
+    lines = Lines(Console(file=file, width=60), time)
+    lines.planned(RUNS[:1])
+    lines.run_started(RUNS[0])
+    for epoch in (1, 2):
+        lines.worked("measuring", 0)
+        time.seconds += 6
+        lines.worked("measuring", 0.9)
+        lines.worked("measuring", 1)
+        time.seconds += 6
+        lines.epoch_ended(RUNS[0], METRICS | {"epoch": epoch, "seconds": 12.0})
+    assert [line.partition(",")[0] for line in file.getvalue().splitlines()] == ["a", "a"]
+    assert "epoch 2/4, validation accuracy 50.0 %, loss 1.250; left 24 s" in file.getvalue()
+
+
+def test_a_pipe_hears_of_the_steps_of_a_long_epoch():
+    time, file = Time(), io.StringIO()
+    lines = Lines(Console(file=file, width=60), time)
+    lines.planned(RUNS[:1])
+    lines.run_started(RUNS[0])
+    for step in (1, 2, 3):
+        time.seconds += 8
+        lines.step_ended(RUNS[0], {"epoch": 1, "epochs": 4, "step": step, "steps": 100, "loss": 2.5})
+    # 3.98 of 4 epochs are left, and a hundredth took 8 s
+    assert file.getvalue() == "a, seed 0: epoch 1/4, step 2/100, loss 2.500; left 53 min\n"
+
+
+def frames(bar, file):
+    """What is drawn now."""
+    file.seek(0)
+    file.truncate()
+    bar.draw()
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", [Bar, NotebookBar])
+def test_work_is_shown_when_it_takes_long(kind):
+    time, file = Time(), io.StringIO()
+    bar = kind(Console(file=file, width=81, force_terminal=True, color_system=None), time)
+    assert frames(bar, file) == ""
+    bar.worked("reading files", 0)
+    time.seconds = 1
+    bar.worked("reading files", 0.25)
+    assert frames(bar, file) == ""
+    time.seconds = 4
+    bar.worked("reading files", 0.5)
+    shown = frames(bar, file)
+    assert "reading files" in shown
+    assert " 50 % 4 s left" in shown
+    bar.worked("reading files", 1)
+    assert "reading" not in frames(bar, file)
+    bar.worked("measuring", 0)  # soon after the start of the command
+    assert "measuring" in frames(bar, file)
+
+
+@pytest.mark.parametrize("kind", [Bar, NotebookBar])
+def test_short_work_in_training_does_not_flicker(kind):
+    time, file = Time(), io.StringIO()
+    bar = kind(Console(file=file, width=81, force_terminal=True, color_system=None), time)
+    bar.planned(RUNS[:1])
+    bar.run_started(RUNS[0])
+    time.seconds = 60
+    bar.worked("measuring", 0)
+    time.seconds = 61
+    assert "measuring" not in frames(bar, file)
+    time.seconds = 62
+    assert "measuring" in frames(bar, file)
+
+
+def test_what_is_long_is_cut_before_share_and_time_are():
+    file = io.StringIO()
+    bar = Bar(Console(file=file, width=60, force_terminal=True, color_system=None), Time())
+    bar.planned(RUNS[:1])
+    bar.run_started(RUNS[0])
+    bar.epoch_ended(RUNS[0], METRICS | {"epoch": 2})
+    assert " 50 % 4 s left" in frames(bar, file)
+
+
+def test_a_notebook_gets_one_line_that_overwrites_itself():
+    time, file = Time(), io.StringIO()
+    with NotebookBar(Console(file=file, width=200, force_terminal=True), time) as bar:
+        follow(bar)
+        bar.run_started(RUNS[2])
+        bar.draw()
+    written = file.getvalue()
+    assert "\x1b" not in written
+    lines = written.split("\r")
+    assert "failed: b, seed 0: loss is nan [at epoch 1]\n" in lines
+    (line,) = (line for line in lines if "2 of 4 runs" in line)
+    assert len(line) == 79  # of a notebook's 80, however wide the terminal is said to be
+    assert lines[-2:] == [" " * 79, ""]
+    assert written.count("\n") == 1
