@@ -79,6 +79,9 @@ def test_conditions_are_one_piece_of_work_with_their_batches(trained):
     # The first of two batches of the first of three conditions, and of the second step of the second.
     assert ("condition 1/3, clean", pytest.approx(1 / 3 / 2)) in heard.pieces[0]
     assert ("condition 2/3, clean+thresholds", pytest.approx((1 + 0.5 + 0.25) / 3)) in heard.pieces[0]
+    # The first of 25 changes of the thresholds, each after one batch of at least 32 samples.
+    adapting = "condition 2/3, clean+thresholds, adapting thresholds"
+    assert (adapting, pytest.approx((1 + 0.5 / 25) / 3)) in heard.pieces[0]
 
 
 def test_early_exit_and_single_samples(trained):

@@ -168,17 +168,17 @@ def test_a_pipe_gets_a_line_every_ten_seconds_and_none_before():
 
 
 def test_a_pipe_hears_of_short_epochs_and_not_of_their_validation():
-    """Each epoch takes 12 s, 6 of them in validation."""
+    """Each epoch takes 12 s, the last 4 of them in validation."""
     time, file = Time(), io.StringIO()
     lines = Lines(Console(file=file, width=60), time)
     lines.planned(RUNS[:1])
     lines.run_started(RUNS[0])
     for epoch in (1, 2):
+        time.seconds += 8
         lines.worked("measuring", 0)
-        time.seconds += 6
+        time.seconds += 4
         lines.worked("measuring", 0.9)
         lines.worked("measuring", 1)
-        time.seconds += 6
         lines.epoch_ended(RUNS[0], METRICS | {"epoch": epoch, "seconds": 12.0})
     assert [line.partition(",")[0] for line in file.getvalue().splitlines()] == ["a", "a"]
     assert "epoch 2/4, validation accuracy 50.0 %, loss 1.250; left 24 s" in file.getvalue()
