@@ -1,5 +1,7 @@
 import os
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,3 +19,5 @@ def cache(monkeypatch, tmp_path_factory):
 def seeded():
     """Tests that draw numbers draw the same ones, whatever ran before them."""
     torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002  # tonic and timm draw from it
+    random.seed(0)
