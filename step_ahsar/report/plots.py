@@ -555,6 +555,10 @@ def _within(panel: Axes, low: float, high: float) -> None:
 def _epoch_axis(panel: Axes) -> None:
     panel.set_xlabel("epoch")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    first, last = panel.dataLim.intervalx
+    if first == last:  # of a single epoch, around which matplotlib would put fractions of epochs
+        panel.set_xlim(first - 0.5, last + 0.5)
+        set_ticks(panel.xaxis, [first])
 
 
 def _slug(cell: Cell) -> str:

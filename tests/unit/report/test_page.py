@@ -2,9 +2,11 @@
 
 import copy
 import io
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from base64 import b64decode
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -403,6 +405,21 @@ def test_failures_are_shown_as_text(failed_summary):
 def test_an_unfinished_comparison_says_so(begun_summary, summary):
     assert "0 of 21 runs are done" in "".join(parse(rendered(begun_summary)).text)
     assert "Not finished" not in rendered(summary)
+
+
+def test_a_single_epoch_has_no_fractions_around_it(single_summary):
+    """Fault: the axis of epochs ran from 0.945 to 1.050."""
+    short = copy.deepcopy(single_summary)
+    (seed,) = short["cells"][0]["seeds"]
+    seed["epochs"] = seed["epochs"][:1]
+    for layer in seed["layers"].values():
+        for key in ("rate", "threshold_scale"):
+            layer[key] = layer[key] and layer[key][:1]
+    page = render(short)
+    curves = next(svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "training loss by epoch" in svg)
+    panels = json.loads(unescape(re.search('data-values="([^"]*)"', curves)[1]))["panels"]
+    assert [(panel["first"], panel["last"]) for panel in panels] == [(0.5, 1.5)] * 2
+    assert curves.count(">1</text>") == 2
 
 
 def test_a_silent_network_can_be_drawn(single_summary):

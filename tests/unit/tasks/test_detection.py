@@ -411,7 +411,7 @@ def test_the_score_of_an_image_is_the_f1_of_what_is_shown():
     """By hand: of three objects one is found, one in the wrong class, and one twice."""
     truth = target([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 60, 60]], [0, 1, 2])
     found = detections(
-        [[0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 60, 58], [44, 40, 60, 51], [0, 50, 9, 59]],
+        [[0, 0, 10, 9], [20, 20, 30, 30], [40, 40, 60, 54], [40, 46, 60, 60], [0, 50, 9, 59]],
         [0, 0, 2, 2, 1],
         [0.9, 0.8, 0.7, 0.6, 0.2],  # the last one is too unlikely to be shown
     )
