@@ -305,9 +305,12 @@ def look(
 @app.command(cls=TorchCommand)
 def doctor() -> None:
     """Say what is installed and what works, and what to do about the rest."""
-    from step_ahsar.cli.doctor import findings
+    from step_ahsar.cli.doctor import SECTIONS, findings
+    from step_ahsar.progress import followed
 
-    for title, found in findings():
+    with progress_bar():
+        sections = list(followed("looking at what there is", findings(), SECTIONS))
+    for title, found in sections:
         typer.echo(title)
         for name, value, advice in found:
             typer.echo(f"  {name:<22}{value}{f'  -> {advice}' if advice else ''}")

@@ -21,12 +21,14 @@ _EXTRAS = {
     "snntorch": "snntorch",
     "sinabs": "sinabs",
     "events": "tonic",
+    "hf": "datasets",
     "onnx": "onnxscript",
     "attacks": "adversarial-robustness-toolbox",
     "slurm": "submitit",
     "ray": "ray",
 }
 _COMPILED_IN = 60.0  # seconds
+SECTIONS = 6  # of :func:`findings`
 
 
 class Finding(NamedTuple):

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import metadata
 
 import pytest
 from typer.testing import CliRunner
@@ -255,6 +256,12 @@ def test_doctor_names_what_is_missing_and_what_to_do(monkeypatch, tmp_path):
     )
     assert f"{tmp_path / 'frames'}, 2.5 MB  -> may be removed" in lines["frames of events"]
     assert "24 neurons" in lines["backend torch"]
+    assert sum(not line.startswith("  ") for line in done.output.splitlines()) == doctor.SECTIONS
+
+
+def test_doctor_knows_every_extra():
+    extras = metadata("step-ahsar").get_all("Provides-Extra")
+    assert set(doctor._EXTRAS) == set(extras) - {"all", "test"}
 
 
 def test_doctor_tells_why_neurons_are_not_compiled_and_a_backend_is_of_no_use(monkeypatch):
