@@ -189,6 +189,9 @@ def test_evaluating_gives_what_training_measured(finished):
         assert found[key] == result[key], key
     scales = {name: layer["threshold_scale"] for name, layer in found["layers"].items()}
     assert scales == {name: layer["threshold_scale"] for name, layer in epochs[-1]["layers"].items()}
+    silent = {name: layer["dead_fraction"] for name, layer in found["layers"].items()}
+    assert silent == {name: neurons.dead for name, neurons in found["neurons"].items()}
+    assert len(set(silent.values())) > 1
     assert len(found["samples"]) == 8
     assert set(found["samples"][0]) == {"truth", "prediction", "confidence"}
     assert found["operations"] is None

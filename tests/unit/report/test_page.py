@@ -352,6 +352,7 @@ def of_pixels(summary):
 def test_a_single_run_shows_its_pictures(single_summary, tmp_path):
     single_summary = of_pixels(single_summary)
     predictions(tmp_path, 2)
+    (tmp_path / "predictions" / "best-0.png").write_bytes(PNG + bytes([9]))  # is for the examples
     assert shown(write(single_summary, tmp_path).read_text(encoding="utf-8")) == [0, 1]
 
 

@@ -137,6 +137,8 @@ def test_heat_maps_have_a_row_for_each_layer_and_a_column_for_each_epoch() -> No
     assert (rate[1] == rate[1, 0]).all()
     assert len({tuple(colour) for colour in rate[0]}) == 3
     assert (scale[1, :, 3] == 0).all()  # a layer that is not regulated is left blank
+    assert np.ptp(scale[0, 0, :3].astype(int)) < 6  # a scale of 1 is neutral, neither blue nor red
+    assert scale[0, 2, 0] > 1.5 * scale[0, 2, 2]  # 4 is red
     assert (dead[0, 1:] == dead[1, :2]).all()
     assert (dead[0, 0] == dead[1, 2]).all()
     for text in ("firing rate", "threshold scale", "share of silent neurons", "0.25", "0.4", ">a<", ">b<"):
