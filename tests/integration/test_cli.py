@@ -184,6 +184,7 @@ def test_a_run_is_trained_evaluated_and_reported(tmp_path):
     assert re.search(r"energy, µJ +spiking +ReLU +1-bit activations", counted)  # one time step
     assert all(re.search(rf"\n{preset} +[\d.e-]+ +[\d.e-]+ +[\d.e-]+ *\n", counted) for preset in PRESETS)
     assert str(out / "report.html") in ok("report", out)
+    assert "<h2>Examples" in (out / "report.html").read_text(encoding="utf-8")
     summary = Summary.model_validate_json((out / "summary.json").read_bytes())
     assert f"{100 * summary.cells[0].seeds[0].metrics['acc1']:.2f}" == accuracy
 
