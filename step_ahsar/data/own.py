@@ -1,7 +1,7 @@
 """``own``: data sets of the user's own, which are handed over from Python as map-style Datasets of torch."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from step_ahsar.data.common.registry import DatasetSpec, Splits, register_datase
 from step_ahsar.data.common.seeding import seeded
 from step_ahsar.data.common.splits import labels_of
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.progress import followed
 
 Datasets = Mapping[str, Any]  # map-style Datasets: "train", "test", perhaps "validation"
 
@@ -47,8 +48,9 @@ class OwnSamples:
         """Class indices, int64 [N]: those that the data set tells, or else all samples are read once for them."""
         labels = _told_labels(self.dataset)
         if labels is None:
+            every = followed(f"reading the labels of {self.where}", range(len(self)))
             with seeded("own", "labels"):  # which leaves the generators as they were
-                labels = np.array([self._read(i)[1] for i in range(len(self))], dtype=np.int64)
+                labels = np.array([self._read(i)[1] for i in every], dtype=np.int64)
         for i in np.flatnonzero((labels < 0) | (labels >= (self.classes or np.inf)))[:1].tolist():
             self._check_label(i, labels[i])
         return labels
@@ -127,7 +129,11 @@ def open_own(config: DataConfig, spec: DatasetSpec, datasets: Datasets) -> tuple
     with seeded("own", "shape"):
         shape = tuple(train[0][0].shape)
     names = _told(datasets["train"], "classes")
-    classes = tuple(map(str, names if isinstance(names, Sequence) else range(1 + train.labels.max())))
+    if isinstance(names, str | Mapping):
+        raise UserError(f"the attribute classes of datasets['train'] must be a list of names, got {_kind(names)}")
+    classes = tuple(map(str, names if isinstance(names, Iterable) else range(1 + train.labels.max())))
+    if len(classes) < 2:
+        raise UserError(f"datasets['train'] has one class, {classes[0]!r}; there must be two at least")
     train.shape, train.classes = shape, len(classes)
     others = {part: OwnSamples(each, part, shape, len(classes)) for part, each in datasets.items() if part != "train"}
     parts = {"train": train} | others
@@ -208,7 +214,10 @@ def _kind(value: Any) -> str:
 
 
 def _refuse(config: DataConfig) -> Splits:
-    raise UserError(f"dataset {config.name!r} is handed over from Python: train(config, out, datasets=...)")
+    raise UserError(
+        f"dataset {config.name!r} is handed over from Python: engine.train(config, out, datasets=...), and likewise to "
+        "evaluate, look and export"
+    )
 
 
 register_dataset(DatasetSpec("own", None, None, (), (), None, _refuse, modality="own", titles=None))

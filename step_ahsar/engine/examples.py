@@ -5,18 +5,16 @@ from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from typing import Any, Literal, TypeAlias
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from step_ahsar import ranks
-from step_ahsar.engine.device import move
 from step_ahsar.tasks import Task
 
 Kind: TypeAlias = Literal["first", "best", "worst"]
 
 FEW = 4  # examples of each kind
-_CPU = torch.device("cpu")
+_LARGEST_TABLE = 2**22
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Example:
         sample: its number in the set.
         score: how well it was predicted, see :meth:`step_ahsar.tasks.Task.scores`.
         inputs: [1, C, *S], or [T, 1, C, *S].
-        outputs: the prediction.
+        outputs: the prediction, as far as the task keeps it.
         targets: the truth.
     """
 
@@ -64,21 +62,21 @@ class Examples:
 
     def add(self, inputs: Tensor, outputs: Any, targets: Any) -> None:
         """Adds a batch and its predictions."""
-        scores, axis = self.task.scores(outputs, targets), self.task.batch_axis(inputs)
+        scores, pairs = self.task.judge(outputs, targets)
+        scores = [score if score == score else 0.0 for score in scores]  # nan is as bad as can be
+        axis = self.task.batch_axis(inputs)
         for kind, kept in self.kinds.items():
             places = sorted((_order(kind, score, self._seen + i), i) for i, score in enumerate(scores))[:FEW]
             if len(kept) == FEW:
                 places = [place for place in places if place[0] < kept[-1].order]
             for _, i in places:
-                one = inputs.narrow(axis, i, 1), outputs[i : i + 1], targets[i : i + 1]
-                kept.append(Example(kind, self._seen + i, scores[i], *(move(part, _CPU) for part in one)))
+                one = inputs.narrow(axis, i, 1), self.task.kept(outputs[i : i + 1]), targets[i : i + 1]
+                kept.append(Example(kind, self._seen + i, scores[i], *map(_copied, one)))
             self.kinds[kind] = nsmallest(FEW, kept, key=lambda example: example.order)
         self._seen += len(scores)
-        pairs = self.task.confusions(outputs, targets)
         if pairs is not None:
-            found, counts = pairs.unique(dim=0, return_counts=True)
-            for (truth, guess), number in zip(found.tolist(), counts.tolist(), strict=True):
-                self.confusions[truth, guess] += number
+            for pair, number in _counted(pairs, len(self.task.classes)).items():
+                self.confusions[divmod(pair, len(self.task.classes))] += number
 
     def join(self) -> None:
         """Adds those of the other ranks, each of which has a block of the samples."""
@@ -109,6 +107,25 @@ class Examples:
                 )
         confusions = [[*pair, number] for pair, number in sorted(self.confusions.items())]
         return {"classes": [*self.task.classes], "confusions": confusions, "examples": told}, pictures
+
+
+def _counted(pairs: Tensor, classes: int) -> dict[int, int]:
+    """How often each number occurs. Counting in a table is faster than sorting, unless the table is very large."""
+    if classes**2 > _LARGEST_TABLE:
+        found, counts = pairs.unique(return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    counts = pairs.bincount(minlength=classes**2)
+    found = counts.nonzero().flatten()
+    return dict(zip(found.tolist(), counts[found].tolist(), strict=True))
+
+
+def _copied(part: Any) -> Any:
+    """A copy on the CPU of a tensor, or of the tensors in lists and dicts: a view would keep its whole batch."""
+    if isinstance(part, Tensor):
+        return part.detach().to("cpu", copy=True)
+    if isinstance(part, dict):
+        return {name: _copied(value) for name, value in part.items()}
+    return [_copied(each) for each in part]
 
 
 def _order(kind: Kind, score: float, sample: int) -> tuple[float, int]:

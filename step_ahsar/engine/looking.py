@@ -57,7 +57,7 @@ class Look:
                 name: {"group": self.groups[name], "rates": [round(rate, 6) for rate in rates]}
                 for name, rates in self.rates.items()
             },
-            "attention": {name: values.round(4).tolist() for name, values in self.attention.items()},
+            "attention": {name: values.astype(float).round(4).tolist() for name, values in self.attention.items()},
         }
 
 

@@ -164,7 +164,10 @@ def _train(
 
     def end(result: dict[str, Any], examples: Examples | None) -> dict[str, Any]:
         if examples is not None:
-            run.write_examples(*_shown(examples, state, len(rows)))
+            try:
+                run.write_examples(*_shown(examples, state, len(rows)))
+            except Exception as fault:  # pictures must not cost the result
+                _logger.warning("the run has no examples for its page: %s: %s", type(fault).__name__, fault)
         run.write_result(result)
         return result
 

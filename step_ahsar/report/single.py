@@ -107,11 +107,15 @@ def confusion_matrix(single: Single, theme: Theme) -> str | None:
     for truth, guess, number in single.record["confusions"]:
         counts[truth, guess] = number
     shares = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
-    side = min(6.0, 1.2 + 0.32 * len(classes))
-    figure, axes = grid(1, 1, side, theme)
+    names = [_shortened(name, 18) for name in classes]
+    longest = max(map(len, names))
+    side, left = min(6.0, 1.2 + 0.32 * len(names)), 0.5 + 0.075 * longest
+    upright = longest * len(names) > 60
+    below = 0.075 * longest if upright else 0.0
+    figure, axes = grid(1, 1, side + below, theme)
     panel = axes[0, 0]
-    left = min(_NAMES, 0.5 + 0.065 * max(map(len, classes)))
-    figure.subplots_adjust(left=left / WIDTH, right=min(0.96, (left + 1.35 * side) / WIDTH))
+    bottom = figure.subplotpars.bottom + below / figure.get_figheight()
+    figure.subplots_adjust(left=left / WIDTH, right=min(0.96, (left + 1.35 * side) / WIDTH), bottom=bottom)
     heat(panel, shares, 0, 100, "viridis", theme, "% of the true class")
     if len(classes) <= 20:
         for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
@@ -119,9 +123,9 @@ def confusion_matrix(single: Single, theme: Theme) -> str | None:
                 column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=7,
                 color="#000000" if shares[row, column] > 55 else "#ffffff",
             )  # fmt: skip
-    _name_ticks(panel.yaxis, classes)
-    _name_ticks(panel.xaxis, classes)
-    if max(map(len, classes)) * len(classes) > 60:
+    _name_ticks(panel.yaxis, names)
+    _name_ticks(panel.xaxis, names)
+    if upright:
         panel.tick_params(axis="x", rotation=90)
     panel.set_xlabel("prediction")
     panel.set_ylabel("truth")
@@ -229,6 +233,10 @@ def _layer(name: str, longest: int = 32) -> str:
     """A layer's name without the end that all have; of a long one the end, which tells it from others."""
     name = name.removesuffix(".neuron")
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
+
+
+def _shortened(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _as_scale(power: float) -> str:

@@ -97,16 +97,22 @@ class Task(ABC):
         """Truth and prediction of each sample of a batch, as text and numbers for a reader."""
 
     @abstractmethod
-    def scores(self, outputs: Any, targets: Any) -> list[float]:
-        """How well each sample of a batch is predicted, in [0, 1]. By it the best and the worst examples are chosen."""
+    def judge(self, outputs: Any, targets: Any) -> tuple[list[float], Tensor | None]:
+        """How well the samples of a batch are predicted.
+
+        Returns:
+            The score of each sample, in [0, 1], by which the best and the worst examples are chosen; and class index in
+            truth and in prediction of whatever is classified, as truth * number of classes + prediction, int64 [N], or
+            None.
+        """
+
+    def kept(self, outputs: Any) -> Any:
+        """What :meth:`show` and :meth:`draw` need of predictions, if that is less."""
+        return outputs
 
     @abstractmethod
     def draw(self, inputs: Tensor, outputs: Any, targets: Any) -> "list[Image.Image]":
         """A picture of each sample of a batch; of dense tasks with truth and prediction."""
-
-    def confusions(self, outputs: Any, targets: Any) -> Tensor | None:
-        """Class index in truth and in prediction of whatever is classified, int64 [N, 2]; None for other tasks."""
-        return None
 
 
 class Metrics(ABC):

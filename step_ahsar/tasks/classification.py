@@ -110,15 +110,19 @@ class Classification(Task):
 
     def show(self, outputs: Tensor, targets: Tensor) -> list[dict[str, Any]]:
         """Truth, prediction and the prediction's probability."""
-        confidence, predicted = logits(outputs).softmax(-1).max(-1)
+        scores = logits(outputs)
+        predicted = scores.argmax(-1)  # of the logits: after a softmax those that nearly agree may be equal
+        confidence = scores.softmax(-1).gather(1, predicted[:, None]).flatten()
         return [
             {"truth": self.classes[truth], "prediction": self.classes[guess], "confidence": probability}
             for truth, guess, probability in zip(targets.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
         ]
 
-    def scores(self, outputs: Tensor, targets: Tensor) -> list[float]:
-        """The probability of each sample's true class."""
-        return logits(outputs).softmax(-1).gather(1, targets[:, None]).flatten().tolist()
+    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[list[float], Tensor]:
+        """The probability of each sample's true class, and its classes in truth and prediction."""
+        scores = logits(outputs)
+        probability = scores.softmax(-1).gather(1, targets[:, None]).flatten()
+        return probability.tolist(), targets * len(self.classes) + scores.argmax(-1)
 
     def draw(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> list[Image.Image]:
         """The image, up to eight frames through time, or the curves of a series."""
@@ -131,10 +135,6 @@ class Classification(Task):
         if self.config.data.sequence.axis == "time":  # [T, 1, N']: from left to right what each step is given
             return [curves(x[:, 0].T) for x in samples]
         return [curves(x.mean(0)) for x in samples]
-
-    def confusions(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Class index in truth and in prediction of each sample, int64 [B, 2]."""
-        return torch.stack([targets, logits(outputs).argmax(-1)], dim=1)
 
 
 class Accuracy(Metrics):

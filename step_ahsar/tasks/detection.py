@@ -118,13 +118,13 @@ class Detection(Task):
             for found, target in zip(outputs, targets, strict=True)
         ]
 
-    def scores(self, outputs: Sequence[Found], targets: Sequence[Found]) -> list[float]:
+    def judge(self, outputs: Sequence[Found], targets: Sequence[Found]) -> tuple[list[float], None]:
         """For each image the F1 of the detections that :meth:`draw` shows; 1 if there are no objects and none is found.
 
         A detection is right if it overlaps an object of its class, which no better one has, by an IoU of 0.5 or more.
         Crowds, and detections in them, do not count.
         """
-        return [_f1(_shown(found), target) for found, target in zip(outputs, targets, strict=True)]
+        return [_f1(_shown(found), target) for found, target in zip(outputs, targets, strict=True)], None
 
     def _count(self, labels: Tensor) -> str:
         """Such as "3: 2 x car, 1 x dog"."""
@@ -149,7 +149,8 @@ class Detection(Task):
             guesses = [f"{self.classes[label]} {score:.2f}" for label, score in scored]
             if "masks" not in seen:
                 target = {key: value for key, value in target.items() if key != "masks"}
-            large, scale = enlarged(image, _HEIGHT), _HEIGHT / image.height
+            large = enlarged(image, _HEIGHT)
+            scale = large.height / image.height
             true, guessed = _mark(large, scale, target, truth), _mark(large, scale, seen, guesses)
             both = _outline(true, scale, seen)
             titles = ("input", "truth", "prediction", "prediction (white) over truth")

@@ -14,6 +14,7 @@ Colour = tuple[int, int, int]
 IGNORED: Colour = (136, 136, 136)  # the mean of the hatching
 _CURVES = ("#1f6cb0", "#c4520a", "#12796a")
 _GAP, _LINE, _FONT = 8, 16, 12  # pixels
+_WIDEST = 4096  # pixels of one picture
 _GOLDEN = 0.618034  # successive hues at this distance (of a full turn) never come close
 
 
@@ -100,10 +101,10 @@ def beside(
 
 
 def enlarged(image: Image.Image, height: int = 128) -> Image.Image:
-    """``image`` at this height; pixels that are enlarged stay sharp."""
-    width = max(1, round(image.width * height / image.height))
-    method = Image.Resampling.NEAREST if height >= image.height else Image.Resampling.BOX
-    return image.resize((width, height), method)
+    """``image`` at this height; pixels that are enlarged stay sharp. One that would be very wide is less high."""
+    scale = min(height / image.height, _WIDEST / image.width)
+    method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), method)
 
 
 def frames(x: Tensor, most: int = 8, height: int = 96) -> Image.Image:

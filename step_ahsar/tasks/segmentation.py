@@ -86,17 +86,17 @@ class Segmentation(Task):
     def show(self, outputs: Tensor, targets: Tensor) -> list[dict[str, Any]]:
         """The classes in truth and prediction, pixel accuracy and mIoU of each sample."""
         shown = []
-        for scores, target in zip(outputs, targets, strict=True):
-            metrics = PixelMetrics(self.classes)
-            metrics.update(scores[None], target[None])
-            found = scores.argmax(0)[target != IGNORE]
-            shown.append(
-                {
-                    "truth": self._names(target[target != IGNORE]),
-                    "prediction": self._names(found),
-                    **({key: metrics.compute()[key] for key in ("pixel_accuracy", "miou")} if len(found) else {}),
-                }
-            )
+        for found, target in zip(_class_maps(outputs), targets, strict=True):
+            counted = target != IGNORE
+            record: dict[str, Any] = {
+                "truth": self._names(target[counted]),
+                "prediction": self._names(found[counted]),
+            }
+            if counted.any():
+                matrix = self._matrix(found, target)
+                right = (matrix.diagonal().sum() / matrix.sum()).item()
+                record |= {"pixel_accuracy": right, "miou": _mean_iou(matrix)}
+            shown.append(record)
         return shown
 
     def draw(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> list[Image.Image]:
@@ -106,9 +106,8 @@ class Segmentation(Task):
         """
         clear = [i for i, name in enumerate(self.classes) if name.lower() == "background"]
         pictures = []
-        for i, (scores, target) in enumerate(zip(outputs, targets, strict=True)):
+        for i, (found, target) in enumerate(zip(_class_maps(outputs), targets, strict=True)):
             image = picture(inputs[:, i] if inputs.ndim == 5 else inputs[i])
-            found = scores.argmax(0)
             present = sorted({*target.unique().tolist(), *found.unique().tolist()} - {*clear, IGNORE})
             legend = {self.classes[index]: colour(index) for index in present}
             if (target == IGNORE).any():
@@ -119,14 +118,22 @@ class Segmentation(Task):
             pictures.append(beside(image, *maps, wrong, titles=titles, legend=legend))
         return pictures
 
-    def scores(self, outputs: Tensor, targets: Tensor) -> list[float]:
-        """The mIoU of each sample; 1 if all its pixels are ignored."""
-        return [shown.get("miou", 1.0) for shown in self.show(outputs, targets)]
+    def kept(self, outputs: Tensor) -> Tensor:
+        """The class of each pixel, which is smaller than the scores of all classes."""
+        return _class_maps(outputs)
 
-    def confusions(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Class index in truth and in prediction of each pixel that is not ignored, int64 [N, 2]."""
-        pairs = torch.stack([targets, outputs.argmax(1)], dim=-1)
-        return pairs[targets != IGNORE]
+    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[list[float], Tensor]:
+        """The mIoU of each sample, 1 if all its pixels are ignored; and the classes of all other pixels."""
+        found = _class_maps(outputs)
+        scores = [_mean_iou(self._matrix(*each)) for each in zip(found, targets, strict=True)]
+        counted = targets != IGNORE
+        return scores, targets[counted] * len(self.classes) + found[counted]
+
+    def _matrix(self, found: Tensor, target: Tensor) -> Tensor:
+        """The confusion matrix of one sample, fp64 [K, K]: rows are truth, columns prediction."""
+        number, counted = len(self.classes), target != IGNORE
+        pairs = target[counted] * number + found[counted]
+        return pairs.bincount(minlength=number**2).view(number, number).double()
 
     def _names(self, indices: Tensor) -> str:
         return ", ".join(self.classes[index] for index in indices.unique().tolist())
@@ -199,6 +206,18 @@ class PixelMetrics(Metrics):
             "class_accuracy": (hits / truth)[truth > 0].mean().item(),
             **{f"iou_{name}": iou[i].item() for i, name in enumerate(self.classes) if union[i] > 0},
         }
+
+
+def _class_maps(outputs: Tensor) -> Tensor:
+    """The classes [B, H, W] of scores [B, K, H, W]; classes are left as they are."""
+    return outputs.argmax(1) if outputs.ndim == 4 else outputs
+
+
+def _mean_iou(matrix: Tensor) -> float:
+    """The mean over the classes that there are; 1 if there are none."""
+    union = matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
+    present = union > 0
+    return (matrix.diagonal()[present] / union[present]).mean().item() if present.any() else 1.0
 
 
 def check_classes(targets: Tensor, classes: int) -> None:

@@ -22,7 +22,7 @@ CONFIG = Config().with_values({
     "model.threshold": 0.2,
     "train.epochs": 2,
 })  # fmt: skip
-REFUSED = r"dataset 'own/noise' is handed over from Python: train\(config, out, datasets=\.\.\.\)"
+REFUSED = r"dataset 'own/noise' is handed over from Python: engine.train\(config, out, datasets=\.\.\.\)"
 
 
 class Noisy(Dataset):

@@ -22,6 +22,8 @@ Kind = Literal["image", "audio", "series"]
 
 _WANTED = "a data set of the package datasets (of save_to_disk, or parquet, csv, json, images or audio files)"
 _LABELS = ("label", "labels", "target", "y")
+# Columns that number the rows. In a table that is sorted by class they would tell it.
+_NUMBERS = ("id", "idx", "index", "row", "unnamed: 0", "__index_level_0__")
 _FITTING: dict[str, tuple[str, ...]] = {
     "image": ("Image",),
     "audio": ("Audio",),
@@ -178,14 +180,15 @@ def _tables(config: DataConfig, root: Path) -> dict[str, Any]:
     if root.is_dir() and _holds_data(root):
         return read(lambda: datasets.load_dataset(str(root), cache_dir=str(cache_folder(config) / "datasets")))
     owner, name, variant = (*config.name.split("/")[1:4], "", "")[:3]
+    place = f"{owner}/{name}" if name else owner
     with internals.hub_offline(not config.download):
         try:
-            return read(lambda: datasets.load_dataset(f"{owner}/{name}", variant or None, cache_dir=str(root)))
+            return read(lambda: datasets.load_dataset(place, variant or None, cache_dir=str(root)))
         except UserError as error:
             if config.download:
                 raise
             raise UserError(
-                f"dataset {config.name!r}: looked for {_WANTED} in {root} (data.root), or for {owner}/{name} in it "
+                f"dataset {config.name!r}: looked for {_WANTED} in {root} (data.root), or for {place} in it "
                 f"as the cache of that package, not found; set data.download=true to fetch it from the hub"
             ) from error
 
@@ -253,6 +256,9 @@ def _label_column(config: DataConfig, features: Mapping[str, Any]) -> str:
     typed = [name for name, found in types.items() if found == "ClassLabel"]
     if usual or len(typed) == 1:
         return (usual or typed)[0]
+    if wrong := [name for name in _LABELS if name in types]:
+        fault = f"column {wrong[0]!r} is of type {types[wrong[0]]}, and no label"
+        raise UserError(f"dataset {config.name!r}: {fault}; {_there(types, 'label')}")
     fault = "it is not clear which column is the label" if typed else f"no column is a ClassLabel or called {_LABELS}"
     raise UserError(f"dataset {config.name!r}: {fault}; set data.columns.label; {_there(types, 'label')}")
 
@@ -274,7 +280,7 @@ def _input_columns(config: DataConfig, features: Mapping[str, Any], kind: Kind, 
     fitting = [name for name, found in types.items() if found in _FITTING[kind] and name != label]
     lists = [name for name in fitting if types[name] == "list of numbers"]
     if kind == "series" and not lists and fitting:
-        return tuple(fitting)
+        return tuple(name for name in fitting if name.lower() not in _NUMBERS) or tuple(fitting)
     fitting = lists if kind == "series" else fitting
     if len(fitting) == 1:
         return tuple(fitting)

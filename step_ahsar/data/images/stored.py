@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from timm.data import create_dataset, get_img_extensions
 
 from step_ahsar import internals
@@ -50,7 +50,9 @@ class StoredImages:
             file, label = self.reader[number]
             return Image.open(file).convert("RGB"), _class_of(label)
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises each of them for damaged files
-            raise DataFault(self.reader.filename(number, absolute=True), f"not a readable image: {error}") from error
+            # Pillow names what it reads, which in a table has no name but an address.
+            what = "cannot identify its format" if isinstance(error, UnidentifiedImageError) else str(error)
+            raise DataFault(self.reader.filename(number, absolute=True), f"not a readable image: {what}") from error
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -290,10 +290,12 @@ def _from_hub(config: DataConfig, faults: Faults) -> Found:
 
     def read(index: int) -> tuple[int, Series]:
         cells = rows[index]
+        if any(cell is None for cell in cells):
+            raise DataFault(rows.where(index), f"{rows.inputs[[cell is None for cell in cells].index(True)]} is empty")
         try:
             values = np.array(cells, dtype=np.float64)
-        except (ValueError, TypeError) as error:  # lists of several lengths, or a row without a list
-            raise DataFault(rows.where(index), "its channels differ in length, or one is missing") from error
+        except (ValueError, TypeError) as error:  # lists of several lengths
+            raise DataFault(rows.where(index), "its channels differ in length") from error
         if values.ndim == 1:  # a number for each time step
             values = values[None]
         elif values.ndim == 3:  # a column of lists of lists

@@ -139,6 +139,18 @@ def test_the_classes_of_a_part_of_a_data_set():
         assert opened(transformed, **{"data.validation": 0}).splits.train.labels.tolist() == known
 
 
+def test_names_of_classes():
+    named = Drawn(24)
+    named.classes = np.array(["a", "b", "c"])
+    assert opened(named).classes == ("a", "b", "c")
+    for wrong in ("abc", {"a": 0, "b": 1, "c": 2}):
+        named.classes = wrong
+        with pytest.raises(UserError, match=r"the attribute classes of datasets\['train'\] must be a list of names"):
+            opened(named)
+    with pytest.raises(UserError, match=r"datasets\['train'\] has one class, '0'; there must be two at least"):
+        opened(plain(8, labels=[0] * 8))
+
+
 def test_a_validation_set_of_its_own():
     data = opened(Drawn(24), validation=plain(5))
     assert len(data.splits.train) == 24
@@ -235,7 +247,7 @@ class Stream(IterableDataset):
         ({"train": plain(), "test": Stream()}, r"datasets\['test'\] must be a map-style Dataset"),
         ({"train": iter(()), "test": plain()}, r"datasets\['train'\] must be a map-style Dataset"),
         ({"train": plain(), "test": []}, r"datasets\['test'\] is empty"),
-        (None, r"dataset 'own/mine' is handed over from Python: train\(config, out, datasets=\.\.\.\)"),
+        (None, r"dataset 'own/mine' is handed over from Python: engine.train\(config, out, datasets=\.\.\.\)"),
     ],
 )
 def test_what_is_handed_over(datasets, message):

@@ -73,6 +73,35 @@ def test_confusions_are_those_of_scikit_learn(task: Any, samples: Any) -> None:
     assert (matrix == confusion_matrix(targets, logits.argmax(1))).all()
 
 
+def test_confusions_of_very_many_classes_are_counted_too(task: Any, samples: Any, monkeypatch: Any) -> None:
+    expected = collected(task, samples).confusions
+    monkeypatch.setattr("step_ahsar.engine.examples._LARGEST_TABLE", 24)
+    assert collected(task, samples).confusions == expected
+
+
+def test_examples_do_not_keep_their_batches(task: Any, samples: Any) -> None:
+    for kept in collected(task, samples).kinds.values():
+        for example in kept:
+            assert example.inputs.untyped_storage().nbytes() == 8 * 8 * 4
+            assert example.outputs.untyped_storage().nbytes() == 5 * 4
+
+
+def test_a_probability_that_is_none_is_as_bad_as_can_be(task: Any, samples: Any) -> None:
+    inputs, logits, targets = samples
+    broken = logits.clone()
+    broken[[7, 30]] = float("nan")
+    found = numbers(collected(task, (inputs, broken, targets)))
+    assert found["worst"][:2] == [7, 30]
+    assert not {7, 30} & {*found["best"]}
+
+
+def test_a_prediction_is_the_class_of_the_highest_logit(task: Any) -> None:
+    """Fault: pictures told another class than accuracy and confusions, where a softmax cannot tell two apart."""
+    logits = torch.tensor([[0.0, 1e-9, -1, -1, -1]])
+    assert task.show(logits, torch.tensor([0]))[0]["prediction"] == CLASSES[1]
+    assert task.judge(logits, torch.tensor([0]))[1].tolist() == [1]
+
+
 def test_ranks_find_what_one_process_finds(task: Any, samples: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [collected(task, samples, part) for part in (slice(0, 20), slice(20, 39), slice(39, 53))]
     monkeypatch.setattr(ranks, "gathered", lambda mine: [(p._seen, p.kinds, p.confusions) for p in parts])
@@ -111,6 +140,7 @@ def test_the_record_names_the_pictures(task: Any, samples: Any) -> None:
         ("classification/static/digits", ["data.encoder=rate"], (5, 2, 1, 8, 8), (5 * 96 + 4 * 8, 96)),
         ("classification/event/digits_events", [], (20, 2, 2, 8, 8), (8 * 96 + 7 * 8, 96)),
         ("classification/sequence/digits_sequence", [], (2, 1, 64), (256, 96)),
+        ("classification/static/digits", [], (2, 1, 4, 4000), (4096, 4)),  # no wider than a JPEG can be
         ("classification/sequence/digits_sequence", ["data.sequence.axis=time"], (8, 2, 1, 8), (256, 96)),
         ("classification/sequence/digits_sequence", ["data.encoder=rate"], (8, 2, 1, 64), (256, 96)),
     ],

@@ -80,6 +80,22 @@ def test_confusions_are_sorted_with_their_share_of_the_class(tmp_path: Path) -> 
     assert sorted(map(int, re.findall(r">(\d+)</text>", svg))) == [0, 20, 30, 70, 80, 100, 100]  # the key has 0 and 100
 
 
+@pytest.mark.parametrize("name", ["automobile", "a very long name " * 9])
+def test_names_of_classes_are_within_the_picture(name: str, tmp_path: Path) -> None:
+    leave(tmp_path, classes=[f"{i}{name}" for i in range(10)])
+    single = find_single(tmp_path)
+    assert single is not None
+    svg = confusion_matrix(single, Theme([]))
+    assert svg is not None
+    width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    places = re.findall(r'<text[^>]*?(?:translate\(|x="?)([\d.-]+)[ ,"]+(?:y=")?([\d.-]+)', svg)
+    assert len(places) > 20
+    for x, y in places:
+        assert 0 <= float(x) <= width
+        assert 0 <= float(y) <= height
+    assert ">prediction<" in svg
+
+
 @pytest.mark.parametrize("changes", [{"confusions": []}, {"classes": [str(i) for i in range(41)]}])
 def test_without_a_matrix(changes: dict[str, Any], single_summary: dict[str, Any], tmp_path: Path) -> None:
     """Detection has no confusions, and a matrix of many classes could not be read."""

@@ -416,14 +416,16 @@ def test_the_score_of_an_image_is_the_f1_of_what_is_shown():
         [0.9, 0.8, 0.7, 0.6, 0.2],  # the last one is too unlikely to be shown
     )
     both_right = 2 * 2 / (2 * 2 + 2 + 1)  # two right, two wrong, one missed
-    assert task().scores([found, detections(), detections()], [truth, truth, target()]) == [both_right, 0.0, 1.0]
+    scores, pairs = task().judge([found, detections(), detections()], [truth, truth, target()])
+    assert scores == [both_right, 0.0, 1.0]
+    assert pairs is None
 
 
 def test_detections_in_a_crowd_do_not_count():
     truth = target([[0, 0, 10, 10], [20, 20, 50, 50]], [0, 0], crowd=[False, True])
     found = detections([[0, 0, 10, 10], [22, 22, 30, 30], [52, 2, 60, 9]], [0, 0, 0], [0.9, 0.8, 0.7])
-    assert task().scores([found], [truth]) == [2 / 3]
-    assert task().scores([detections()], [target([[20, 20, 50, 50]], [0], crowd=[True])]) == [1.0]
+    assert task().judge([found], [truth])[0] == [2 / 3]
+    assert task().judge([detections()], [target([[20, 20, 50, 50]], [0], crowd=[True])])[0] == [1.0]
 
 
 def test_draw_fills_masks_of_objects():

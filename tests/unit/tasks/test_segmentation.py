@@ -365,13 +365,16 @@ def test_the_score_of_a_sample_is_its_miou():
     targets = torch.tensor([[[0, 0, 1, 1]], [[2, 2, 2, 2]], [[255, 255, 255, 255]]])
     found = torch.tensor([[[0, 1, 1, 1]], [[2, 2, 2, 2]], [[0, 0, 0, 0]]])
     # of the first sample by hand: 1 of 2 pixels of class 0, 2 of 3 of class 1
-    assert task().scores(scores_for(found, 3), targets) == pytest.approx([(1 / 2 + 2 / 3) / 2, 1, 1])
+    assert task().judge(scores_for(found, 3), targets)[0] == pytest.approx([(1 / 2 + 2 / 3) / 2, 1, 1])
+    maps = task().kept(scores_for(found, 3))
+    assert maps.tolist() == found.tolist()
+    assert task().show(maps, targets) == task().show(scores_for(found, 3), targets)
 
 
 def test_confusions_are_of_pixels_that_count():
     targets = torch.tensor([[[0, 0, 255, 1]]])
-    pairs = task().confusions(scores_for(torch.tensor([[[0, 2, 1, 1]]]), 3), targets)
-    assert pairs.tolist() == [[0, 0], [0, 2], [1, 1]]
+    _, pairs = task().judge(scores_for(torch.tensor([[[0, 2, 1, 1]]]), 3), targets)
+    assert [divmod(pair, 3) for pair in pairs.tolist()] == [(0, 0), (0, 2), (1, 1)]
 
 
 # -- what does not apply --------------------------------------------------------------------------------------------

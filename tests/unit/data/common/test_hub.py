@@ -182,6 +182,21 @@ def test_no_column_fits(tmp_path):
         columns_of("hfds/a", made, tmp_path, input=["x", "label"])
 
 
+def test_columns_that_number_the_rows_are_no_input_unless_named(tmp_path):
+    """Fault: in a table that is sorted by class, the number of a row tells the class."""
+    made = table(
+        **{"Unnamed: 0": list(range(6))}, id=list(range(6)), a=[0.5] * 6, b=[1.5, 2.5] * 3, label=list("uvuvuv")
+    )
+    assert columns_of("hfds_series/a", made, tmp_path).size == 2
+    assert columns_of("hfds_series/a", made, tmp_path, input=["id", "a", "b"]).size == 3
+
+
+def test_a_label_of_numbers_is_said_to_be_none(tmp_path):
+    """As pandas makes them of integers of which one is missing."""
+    with pytest.raises(UserError, match=r"column 'label' is of type number, and no label; the columns are"):
+        columns_of("hfds_series/a", table(x=SERIES, label=[0.0, 1.0] * 3), tmp_path)
+
+
 def test_other_sets_have_no_columns():
     config = Config(data=DataConfig(columns=ColumnsConfig(label="y")))
     with pytest.raises(UserError, match=r"data.columns does not apply to dataset 'digits'"):
@@ -251,7 +266,7 @@ def test_a_table_with_a_column_for_each_step(tmp_path):
     ("columns", "message"),
     [
         ({"a": [[1.0, 2], [1.0]], "b": [[1.0, 2], [3.0, 4]]}, "row 1: its channels differ in length"),
-        ({"a": [[1.0, 2], None], "b": [[1.0, 2], [3.0, 4]]}, "row 1: its channels differ in length, or one is missing"),
+        ({"a": [[1.0, 2], None], "b": [[1.0, 2], [3.0, 4]]}, "row 1: a is empty"),
         ({"a": [[1.0, 2], [1.0, None]], "b": [[1.0, 2], [3.0, 4]]}, "row 1: is not finite at channel 0, step 1"),
         ({"a": [[1.0], []]}, r"row 1: must be a series \[C, L\] or \[L\], got \[1, 0\]"),
         ({"a": [[[1.0]], [[1.0], [2.0]]]}, "row 1: has 2 channels, the rows before it have 1"),
