@@ -269,7 +269,7 @@ def compare(
 @app.command(cls=TorchCommand)
 def look(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    sample: Annotated[int, typer.Option(metavar="N", help="Its number in the test set, from 0.")],
+    sample: Annotated[int, typer.Option(metavar="N", help="Its number in the test set, from 0.")] = 0,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Where the data are: data.root=DIR.")
     ] = None,
@@ -290,7 +290,8 @@ def look(
         raise UserError(f"--out must be a file whose name ends in .png, got {path}")
     with progress_bar():
         found = engine.look(run, sample, checkpoint, overrides or ())
-    typer.echo(", ".join(f"{key}: {value}" for key, value in found.truth.items()))
+    shown = ((key, f"{value:.3g}" if isinstance(value, float) else value) for key, value in found.truth.items())
+    typer.echo(", ".join(f"{key}: {value}" for key, value in shown))
     width = max(map(len, found.rates))
     for name, rates in found.rates.items():
         typer.echo(f"{name:<{width}}  {'  '.join(f'{rate:.3f}' for rate in rates)}")

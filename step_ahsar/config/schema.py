@@ -87,7 +87,7 @@ class ColumnsConfig(_Section):
     input: str | tuple[str, ...] | None = Field(
         default=None,
         description="the column of images, audio or series; of series also several: columns of lists are a channel "
-        "each, columns of numbers a time step each",
+        "each, columns of numbers a time step each; of series a pattern, such as t*, stands for several",
     )
     label: str | None = Field(default=None, description="the column of classes")
 

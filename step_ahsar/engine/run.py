@@ -77,7 +77,8 @@ class Run:
         finished = result is not None and result["status"] == "ok"
         if not finished and not resume:
             raise UserError(
-                f"output folder {path} holds an unfinished run of this config; resume it or give another folder"
+                f"output folder {path} holds an unfinished run of this config; resume it (--resume) or give another "
+                "folder"
             )
         return run
 

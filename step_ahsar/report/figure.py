@@ -106,7 +106,7 @@ def heat(
     figure, box = axes.get_figure(), axes.get_position()
     assert isinstance(figure, Figure)
     width, height = figure.get_size_inches()
-    key = figure.add_axes((box.x1 - 0.95 / width, box.y1 + 0.08 / height, 0.55 / width, 0.09 / height))
+    key = figure.add_axes((box.x1 - 0.7 / width, box.y1 + 0.08 / height, 0.35 / width, 0.09 / height))
     key.imshow(np.linspace(0, 1, 32)[None], aspect="auto", cmap=colours, interpolation="none")
     key.set_yticks([])
     key.set_xticks([])

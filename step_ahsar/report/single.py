@@ -143,7 +143,7 @@ def layers_by_depth(run: Mapping[str, Any], theme: Theme) -> str | None:
     if not layers:
         return None
     rows = list(layers.values())
-    kinds = [("rate", "firing rate", "viridis"), ("dead_fraction", "share of silent neurons", "cividis")]
+    kinds = [("rate", "firing rate", "viridis"), ("dead_fraction", "silent neurons", "cividis")]
     if any(layer["threshold_scale"] for layer in rows):
         kinds.insert(1, ("threshold_scale", "threshold scale", "coolwarm"))
     shown = [kind for kind in kinds if any(layer.get(kind[0]) for layer in rows)]

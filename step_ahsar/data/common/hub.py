@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -268,7 +270,7 @@ def _input_columns(config: DataConfig, features: Mapping[str, Any], kind: Kind, 
     if wanted is not None:
         if not isinstance(wanted, str) and kind != "series":
             raise UserError(f"dataset {config.name!r}: data.columns.input must be one column, got {list(wanted)}")
-        names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+        names = _expanded((wanted,) if isinstance(wanted, str) else wanted, types, kind)
         for name in names:
             _checked(config, features, "input", name, kind)
         if len({types[name] == "list of numbers" for name in names}) > 1:
@@ -280,12 +282,38 @@ def _input_columns(config: DataConfig, features: Mapping[str, Any], kind: Kind, 
     fitting = [name for name, found in types.items() if found in _FITTING[kind] and name != label]
     lists = [name for name in fitting if types[name] == "list of numbers"]
     if kind == "series" and not lists and fitting:
-        return tuple(name for name in fitting if name.lower() not in _NUMBERS) or tuple(fitting)
+        return _steps(config, fitting)
     fitting = lists if kind == "series" else fitting
     if len(fitting) == 1:
         return tuple(fitting)
     fault = "it is not clear which column is the input" if fitting else "no column fits as the input"
     raise UserError(f"dataset {config.name!r}: {fault}; set data.columns.input; {_there(types, kind)}")
+
+
+def _expanded(wanted: Sequence[str], types: Mapping[str, str], kind: Kind) -> tuple[str, ...]:
+    """The names, of series with those that a pattern such as "t*" stands for, in the order of the table."""
+    names: list[str] = []
+    for each in wanted:
+        fitting = [name for name, found in types.items() if found in _FITTING[kind] and fnmatchcase(name, each)]
+        names += [each] if each in types or kind != "series" or not fitting else fitting
+    return tuple(names)
+
+
+def _steps(config: DataConfig, numbers: Sequence[str]) -> tuple[str, ...]:
+    """The columns of numbers that are the time steps of a series, without those that number the rows.
+
+    Raises:
+        UserError: some are numbered (t0, t1, ...) and others are not.
+    """
+    steps = tuple(name for name in numbers if name.lower() not in _NUMBERS) or tuple(numbers)
+    numbered = [name for name in steps if re.search(r"\d", name)]
+    others = [name for name in steps if name not in numbered]
+    if len(numbered) > 1 and others:
+        raise UserError(
+            f"dataset {config.name!r}: it is not clear whether {shortened(others)} are time steps as "
+            f"{shortened(numbered)} are; set data.columns.input, to a pattern such as {numbered[0][0]}* or to names"
+        )
+    return steps
 
 
 def _classes(feature: Any, labels: Sequence[Any]) -> tuple[tuple[str, ...], dict[Any, int]]:

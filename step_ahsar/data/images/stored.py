@@ -20,8 +20,10 @@ from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import PARTS, TEST_NAMES, TRAIN_NAMES, VALIDATION_NAMES, find_parts, given_root
 from step_ahsar.data.common.fingerprint import fingerprint_arrays, fingerprint_files
 from step_ahsar.data.common.hub import Rows, open_rows
-from step_ahsar.data.common.registry import DatasetSpec, Splits, photographs, register_dataset
+from step_ahsar.data.common.registry import DatasetSpec, Samples, Size, Splits, photographs, register_dataset
 from step_ahsar.errors import UserError
+
+_IMAGENET = 224  # pixels
 
 
 class StoredImages:
@@ -150,7 +152,16 @@ def open_hub(config: DataConfig) -> Splits:
         validation=samples.get("validation"),
         test_held_out=rows.test_held_out,
         skipped=tuple(faults.found),
+        size=_size_of(samples["training"]),
     )
+
+
+def _size_of(samples: Samples) -> Size:
+    """The size of small images, by the first of them, and that of ImageNet for others, which are resized to it."""
+    width, height = deepcopy(samples)[0][0].size  # an open tar file must not be shared with loading processes
+    if max(width, height) >= _IMAGENET:
+        return _IMAGENET
+    return height if height == width else (height, width)
 
 
 def _content_of(rows: Rows, config: DataConfig) -> str:
@@ -302,6 +313,7 @@ def open_folder(config: DataConfig) -> Splits:
         fingerprint_files(root, files, config),
         validation=samples.get("validation"),
         skipped=tuple(faults.found),
+        size=_size_of(samples["training"]),
     )
 
 
@@ -374,7 +386,7 @@ _torchvision("qmnist", "QMNIST/raw", 1, 28, (0.1307,), (0.3081,), 10, False)
 _torchvision("fashion_mnist", "FashionMNIST/raw", 1, 28, (0.2860,), (0.3530,), 10, True)
 
 # The other data sets that timm opens: torchvision's (torch/imagenet, torch/places365, ...) and streams. And tables.
-_published_images = partial(photographs, size=224, num_classes=None)
+_published_images = partial(photographs, size=_IMAGENET, num_classes=None)
 register_dataset(
     _published_images(
         "torch",
@@ -383,8 +395,8 @@ register_dataset(
         needs_title=True,
     )
 )
-register_dataset(_published_images("hfds", open=open_hub, titles=None, needs_title=True, has_columns=True))
+register_dataset(_published_images("hfds", size=None, open=open_hub, titles=None, needs_title=True, has_columns=True))
 for prefix, package in (("tfds", "tensorflow_datasets"), ("wds", "webdataset"), ("hfids", "datasets")):
     opener = partial(open_stream, package=package)
     register_dataset(_published_images(prefix, open=opener, titles=None, needs_title=True))
-register_dataset(_published_images("folder", open=open_folder, titles=None))
+register_dataset(_published_images("folder", size=None, open=open_folder, titles=None))

@@ -157,7 +157,7 @@ def test_heat_maps_have_a_row_for_each_layer_and_a_column_for_each_epoch() -> No
     assert scale[0, 2, 0] > 1.5 * scale[0, 2, 2]  # 4 is red
     assert (dead[0, 1:] == dead[1, :2]).all()
     assert (dead[0, 0] == dead[1, 2]).all()
-    for text in ("firing rate", "threshold scale", "share of silent neurons", "0.25", "0.4", ">a<", ">b<"):
+    for text in ("firing rate", "threshold scale", ">silent neurons<", "0.25", "0.4", ">a<", ">b<"):
         assert text in svg
     assert layers_by_depth({"layers": {}, "epochs": []}, Theme([])) is None
 

@@ -191,6 +191,17 @@ def test_columns_that_number_the_rows_are_no_input_unless_named(tmp_path):
     assert columns_of("hfds_series/a", made, tmp_path, input=["id", "a", "b"]).size == 3
 
 
+def test_numbered_columns_are_not_mixed_with_others_silently(tmp_path):
+    """Fault: whoever was recorded became a time step."""
+    made = table(t0=[0.5] * 6, t1=[1.5, 2.5] * 3, t2=[3.5] * 6, subject=[1, 1, 2, 2, 3, 3], label=list("uvuvuv"))
+    with pytest.raises(UserError, match=r"not clear whether subject are time steps as t0, t1, t2 are; .* such as t\*"):
+        columns_of("hfds_series/a", made, tmp_path)
+    assert columns_of("hfds_series/a", made, tmp_path, input="t*").size == 3
+    assert columns_of("hfds_series/a", made, tmp_path, input=["subject", "t[01]"]).size == 3
+    with pytest.raises(UserError, match=r"column 'z\*' of data.columns.input is not there"):
+        columns_of("hfds_series/a", made, tmp_path, input="z*")
+
+
 def test_a_label_of_numbers_is_said_to_be_none(tmp_path):
     """As pandas makes them of integers of which one is missing."""
     with pytest.raises(UserError, match=r"column 'label' is of type number, and no label; the columns are"):
