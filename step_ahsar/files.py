@@ -94,6 +94,21 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         raise
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder.
+
+    Unlike Path.exists from Python 3.14 on, it says so if that cannot be known.
+
+    Raises:
+        OSError: such as for a name that is too long.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def write_file(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Writes a file atomically, see :func:`replacing`. Raises OSError if it cannot be written."""
     with replacing(path, durable) as partial:

@@ -1,7 +1,7 @@
 """Folding: the scales of the thresholds move into the weights in front of them, which leaves a plain model."""
 
 from copy import deepcopy
-from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from torch import nn
 
@@ -14,7 +14,6 @@ from step_ahsar.neurons import SpikingNeuron
 M = TypeVar("M", bound=nn.Module)
 
 
-@runtime_checkable
 class Foldable(Protocol):
     """A layer that can divide the input of its child ``neuron`` by a factor, as every layer of step_ahsar.layers can.
 
@@ -35,6 +34,11 @@ class NormFoldable(Protocol):
 
     def fold_norm(self) -> None:
         """Makes the norm, as it is in eval mode, part of the weights in front of it."""
+
+
+def _is_foldable(module: object) -> TypeGuard[Foldable]:
+    # From Python 3.12 on, isinstance with a protocol does not see a module's children, which are no plain attributes.
+    return all(hasattr(module, name) for name in ("neuron", "folds_into_weights", "fold_scale"))
 
 
 def fold(model: M, weights_only: bool = False, norms: bool = False) -> M:
@@ -61,7 +65,7 @@ def fold(model: M, weights_only: bool = False, norms: bool = False) -> M:
     folded = deepcopy(model)
     for controller in controllers_of(find_layers(folded).values()):
         controller.leave()
-    owners = {id(m.neuron): m for m in folded.modules() if isinstance(m, Foldable)}
+    owners = {id(m.neuron): m for m in folded.modules() if _is_foldable(m)}
     for name, module in folded.named_modules():
         try:
             if isinstance(module, SpikingNeuron):

@@ -10,7 +10,7 @@ import yaml
 from step_ahsar.config.schema import SEAL, Config, build_config
 from step_ahsar.config.values import check_keys, merge, merge_values
 from step_ahsar.errors import UserError, unknown
-from step_ahsar.files import digest
+from step_ahsar.files import digest, is_there
 from step_ahsar.paths import configs_dir
 
 
@@ -49,9 +49,9 @@ def _find(name: str, beside: Path | None = None) -> Path:
     packaged = configs_dir() / name
     try:
         for path in (here, packaged, packaged.with_name(f"{packaged.name}.yaml")):
-            if path.is_file():
+            if is_there(path) and path.is_file():
                 return path
-        there = here.exists()
+        there = is_there(here)
     except (OSError, ValueError) as error:  # such as a name that is too long or not valid
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"no config file {name[:60]!r}...: {reason}") from None

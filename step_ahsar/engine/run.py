@@ -24,7 +24,18 @@ from PIL import Image
 from step_ahsar.config import Config, differences, load_config
 from step_ahsar.data import FINGERPRINT_VERSION, Data
 from step_ahsar.errors import UserError, shortened, shortened_path
-from step_ahsar.files import LOCK, Locked, append_line, is_unfinished, locked, replacing, sealed, unsealed, write_file
+from step_ahsar.files import (
+    LOCK,
+    Locked,
+    append_line,
+    is_there,
+    is_unfinished,
+    locked,
+    replacing,
+    sealed,
+    unsealed,
+    write_file,
+)
 
 # Keys that the records of a run have in every version, see step_ahsar.engine.record.
 _MANIFEST = ("started", "parameters", "device", "dataset", "versions", "hardware", "git_commit")
@@ -87,7 +98,7 @@ class Run:
         """Opens a run for reading. Raises UserError if there is none."""
         file = path / "config.yaml"
         try:
-            there = file.is_file()
+            there = is_there(file)
         except OSError as error:
             raise UserError(f"{path} holds no run: {error.strerror}") from None
         if not there:
@@ -301,8 +312,8 @@ def is_vacant(path: Path, what: str = "output") -> bool:
         UserError: it is a file, or the path is not valid.
     """
     try:
-        if not path.exists():
-            path.parent.exists()
+        if not is_there(path):
+            is_there(path.parent)
             return True
         if not path.is_dir():
             raise UserError(f"{what} {path} is a file; give a folder")

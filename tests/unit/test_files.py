@@ -11,6 +11,7 @@ from step_ahsar.files import (
     append_line,
     digest,
     is_locked,
+    is_there,
     is_unfinished,
     locked,
     remove,
@@ -175,3 +176,13 @@ def test_an_object_without_a_seal():
             unsealed(content)
     with pytest.raises(ValueError, match="it must hold a JSON object"):
         unsealed(b"[1]")
+
+
+def test_what_cannot_be_known_is_not_said_not_to_be_there(tmp_path):
+    """As Path.exists does from Python 3.14 on."""
+    (tmp_path / "file").touch()
+    assert is_there(tmp_path / "file")
+    assert not is_there(tmp_path / "none")
+    assert not is_there(tmp_path / "file" / "in a file")
+    with pytest.raises(OSError, match="[Nn]ame too long"):
+        is_there(tmp_path / ("x" * 300))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.errors import UserError
+from step_ahsar.files import is_there
 
 T = TypeVar("T")
 
@@ -41,10 +42,15 @@ DAMAGES = (
 
 
 def given_root(config: DataConfig, wanted: str) -> Path:
-    """``data.root``, which need not exist. Raises UserError, which says what is ``wanted`` there, if it is not set."""
+    """``data.root``, which need not exist. Raises UserError, which says what is ``wanted`` there, if it is not set.
+
+    Raises OSError if there can be no such place, as its name is too long.
+    """
     if config.root is None:
         raise UserError(f"data.root is not set; set it to the place of dataset {config.name!r}: {wanted}")
-    return Path(config.root).expanduser()
+    root = Path(config.root).expanduser()
+    is_there(root)
+    return root
 
 
 def existing_root(config: DataConfig, wanted: str, source: str = "", folder: bool = False) -> Path:

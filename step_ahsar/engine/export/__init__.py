@@ -14,6 +14,7 @@ from step_ahsar.engine.export.weights import export_model, write_weights
 from step_ahsar.engine.restore import LOADING, config_of
 from step_ahsar.engine.run import Run
 from step_ahsar.errors import UserError, unknown
+from step_ahsar.files import is_there
 from step_ahsar.libraries.layout import list_layouts
 
 __all__ = ["export", "export_model"]
@@ -53,7 +54,7 @@ def export(
     suffix = "" if to == "timm" else f".{to}" if to in GRAPHS else ".safetensors"
     name = "model" if to in GRAPHS else to
     path = opened.path / "export" / f"{name}{suffix}" if out is None else Path(out)
-    if path.exists():
+    if is_there(path):
         raise UserError(f"{path} exists; remove it or give another path")
     if to == "timm":
         write_folder(opened, path, which, overrides, datasets)
