@@ -184,5 +184,5 @@ def test_what_cannot_be_known_is_not_said_not_to_be_there(tmp_path):
     assert is_there(tmp_path / "file")
     assert not is_there(tmp_path / "none")
     assert not is_there(tmp_path / "file" / "in a file")
-    with pytest.raises(OSError, match="[Nn]ame too long"):
+    with pytest.raises(OSError, match=r"[Nn]ame too long"):
         is_there(tmp_path / ("x" * 300))
