@@ -284,14 +284,14 @@ def look(
     from step_ahsar import engine
     from step_ahsar.errors import UserError
     from step_ahsar.report.look import draw
+    from step_ahsar.report.text import brief
 
     path = run / "look" / f"{sample}.png" if out is None else out
     if path.suffix != ".png":
         raise UserError(f"--out must be a file whose name ends in .png, got {path}")
     with progress_bar():
         found = engine.look(run, sample, checkpoint, overrides or ())
-    shown = ((key, f"{value:.3g}" if isinstance(value, float) else value) for key, value in found.truth.items())
-    typer.echo(", ".join(f"{key}: {value}" for key, value in shown))
+    typer.echo(", ".join(f"{key}: {brief(value)}" for key, value in found.truth.items()))
     width = max(map(len, found.rates))
     for name, rates in found.rates.items():
         typer.echo(f"{name:<{width}}  {'  '.join(f'{rate:.3f}' for rate in rates)}")

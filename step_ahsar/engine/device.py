@@ -1,5 +1,6 @@
 """Devices, precision and processes of a run: all of them are accelerate's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,8 +57,13 @@ def create_accelerator(amp: str | None) -> Accelerator:
 
 def move(batch: Any, device: torch.device) -> Any:
     """Moves inputs or targets, tensors in any lists and dicts, to the device."""
+    return each_tensor(lambda tensor: tensor.to(device, non_blocking=True), batch)
+
+
+def each_tensor(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """What a function makes of a tensor, or of each tensor in any lists and dicts."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return function(batch)
     if isinstance(batch, dict):
-        return {name: move(value, device) for name, value in batch.items()}
-    return [move(each, device) for each in batch]
+        return {name: each_tensor(function, value) for name, value in batch.items()}
+    return [each_tensor(function, each) for each in batch]

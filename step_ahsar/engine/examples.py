@@ -9,12 +9,13 @@ from PIL import Image
 from torch import Tensor
 
 from step_ahsar import ranks
+from step_ahsar.engine.device import each_tensor
 from step_ahsar.tasks import Task
 
 Kind: TypeAlias = Literal["first", "best", "worst"]
 
 FEW = 4  # examples of each kind
-_LARGEST_TABLE = 2**22
+_LARGEST_TABLE = 2**22  # numbers of a table in which pairs of classes are counted
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Example:
     Args:
         kind: why it was chosen.
         sample: its number in the set.
-        score: how well it was predicted, see :meth:`step_ahsar.tasks.Task.scores`.
+        score: how well it was predicted, see :meth:`step_ahsar.tasks.Task.judge`.
         inputs: [1, C, *S], or [T, 1, C, *S].
         outputs: the prediction, as far as the task keeps it.
         targets: the truth.
@@ -71,7 +72,7 @@ class Examples:
                 places = [place for place in places if place[0] < kept[-1].order]
             for _, i in places:
                 one = inputs.narrow(axis, i, 1), self.task.kept(outputs[i : i + 1]), targets[i : i + 1]
-                kept.append(Example(kind, self._seen + i, scores[i], *map(_copied, one)))
+                kept.append(Example(kind, self._seen + i, scores[i], *each_tensor(_copied, one)))
             self.kinds[kind] = nsmallest(FEW, kept, key=lambda example: example.order)
         self._seen += len(scores)
         if pairs is not None:
@@ -119,13 +120,9 @@ def _counted(pairs: Tensor, classes: int) -> dict[int, int]:
     return dict(zip(found.tolist(), counts[found].tolist(), strict=True))
 
 
-def _copied(part: Any) -> Any:
-    """A copy on the CPU of a tensor, or of the tensors in lists and dicts: a view would keep its whole batch."""
-    if isinstance(part, Tensor):
-        return part.detach().to("cpu", copy=True)
-    if isinstance(part, dict):
-        return {name: _copied(value) for name, value in part.items()}
-    return [_copied(each) for each in part]
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy on the CPU: a view would keep its whole batch."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _order(kind: Kind, score: float, sample: int) -> tuple[float, int]:

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from step_ahsar.report.text import brief
+
 _ROW = 0.19  # inches for a layer
 
 
@@ -23,7 +25,7 @@ def draw(found: Any) -> Figure:
     figure = Figure(figsize=(10, sum(heights) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     upper, middle, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
-    figure.suptitle(f"sample {found.sample}: " + ", ".join(f"{key} {_short(v)}" for key, v in found.truth.items()))
+    figure.suptitle(f"sample {found.sample}: " + ", ".join(f"{key} {brief(v)}" for key, v in found.truth.items()))
     panel = upper.subplots()
     panel.imshow(found.picture)
     panel.axis("off")
@@ -58,7 +60,3 @@ def _panels(part: Any, width: int, used: int) -> list[Any]:
     for panel in row[used:]:
         panel.axis("off")
     return list(row[:used])
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

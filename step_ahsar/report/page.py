@@ -187,14 +187,10 @@ def _run(run: Single, task: str, theme: Theme) -> dict[str, Any]:
         "unit": "pixels" if task == "segmentation" else "samples",
         "sample": look["sample"],
         "picture": _inline(run.folder / sample["picture"]),
-        "truth": ", ".join(f"{name} {_short(value)}" for name, value in look["truth"].items() if name != "best"),
+        "truth": ", ".join(f"{name} {text.brief(value)}" for name, value in look["truth"].items() if name != "best"),
         "layers": Markup(layers_on_sample(look, theme)),
         "attention": None if attention is None else Markup(attention),
     }
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _resource(name: str) -> str:

@@ -372,6 +372,11 @@ def significant(value: float) -> str:
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
+def brief(value: Any) -> str:
+    """A number with a fraction in three digits, anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def by_group(values: Mapping[str, float] | None, groups: Sequence[str], between: str = " / ") -> str:
     """'0.13 / 0.06 / 0.07' in the order of `groups`."""
     if not values:

@@ -195,16 +195,14 @@ class PixelMetrics(Metrics):
             UserError: every pixel is ignored.
         """
         matrix = self._matrix.compute().cpu().double()  # rows: truth, columns: prediction
-        hits, truth, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        hits, truth, iou = matrix.diagonal(), matrix.sum(1), _iou(matrix)
         if not truth.sum():
             raise UserError(f"the metrics are undefined: all pixels are ignored ({IGNORE})")
-        union = truth + found - hits
-        iou = hits / union
         return {
-            "miou": iou[union > 0].mean().item(),
+            "miou": _mean_iou(matrix),
             "pixel_accuracy": (hits.sum() / truth.sum()).item(),
             "class_accuracy": (hits / truth)[truth > 0].mean().item(),
-            **{f"iou_{name}": iou[i].item() for i, name in enumerate(self.classes) if union[i] > 0},
+            **{f"iou_{name}": iou[i].item() for i, name in enumerate(self.classes) if not iou[i].isnan()},
         }
 
 
@@ -213,11 +211,17 @@ def _class_maps(outputs: Tensor) -> Tensor:
     return outputs.argmax(1) if outputs.ndim == 4 else outputs
 
 
+def _iou(matrix: Tensor) -> Tensor:
+    """Of each class of a confusion matrix, fp64 [K, K]; nan of one that is neither in truth nor in prediction."""
+    hits = matrix.diagonal()
+    return hits / (matrix.sum(0) + matrix.sum(1) - hits)
+
+
 def _mean_iou(matrix: Tensor) -> float:
     """The mean over the classes that there are; 1 if there are none."""
-    union = matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
-    present = union > 0
-    return (matrix.diagonal()[present] / union[present]).mean().item() if present.any() else 1.0
+    iou = _iou(matrix)
+    present = iou[~iou.isnan()]
+    return present.mean().item() if len(present) else 1.0
 
 
 def check_classes(targets: Tensor, classes: int) -> None:

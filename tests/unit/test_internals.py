@@ -190,7 +190,7 @@ def test_the_sets_of_torchvision_that_timm_opens():
 
 
 def test_the_hub_can_be_left_alone(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="comes with the extra hf")
     before = datasets.config.HF_HUB_OFFLINE
     with internals.hub_offline(True), pytest.raises(ConnectionError, match=r"Couldn't reach 'me/mine'.*Offline"):
         datasets.load_dataset("me/mine", cache_dir=str(tmp_path))
@@ -198,7 +198,7 @@ def test_the_hub_can_be_left_alone(tmp_path):
 
 
 def test_audio_files_are_listed_without_a_decoder():
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="comes with the extra hf")
     before = datasets.Audio.encode_example
     with internals.audio_files_as_paths():
         assert datasets.Audio().encode_example(Path("a.wav")) == {"bytes": None, "path": "a.wav"}

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from step_ahsar import internals
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
-from step_ahsar.data.common.files import PARTS, TRAIN_NAMES, cache_folder, find_parts, given_root
-from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
+from step_ahsar.data.common.files import TRAIN_NAMES, cache_folder, find_parts, given_root
+from step_ahsar.data.common.splits import check_split, chosen_for_test
 from step_ahsar.errors import UserError, first_line, shortened
 
 Kind = Literal["image", "audio", "series"]
@@ -86,8 +86,7 @@ class Rows:
         """Only these samples."""
         chosen = np.asarray(kept, dtype=int)
         places = [self.places[i] for i in chosen]
-        fields = (self.classes, self.inputs, self.test_held_out, self.root)
-        return Rows(self.tables, places, self.labels[chosen], self.part[chosen], *fields)
+        return replace(self, places=places, labels=self.labels[chosen], part=self.part[chosen])
 
 
 def open_rows(config: DataConfig, kind: Kind, faults: Faults) -> Rows:
@@ -145,11 +144,8 @@ def open_rows(config: DataConfig, kind: Kind, faults: Faults) -> Rows:
     labels = np.array([index[values[split][row]] for split, row in places], dtype=np.int64)
     numbered = np.array(numbers, dtype=np.int64)
     if parts[2] is None:
-        names = names_for_test(config, [f"{split}/{row}" for split, row in places])
-        numbered[held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))] = 2
-    for number in (0, 2):
-        if not (numbered == number).any():
-            raise UserError(f"dataset {config.name!r}: {root} has no usable {PARTS[number]} samples")
+        numbered[chosen_for_test(config, [f"{split}/{row}" for split, row in places], labels)] = 2
+    check_split(numbered, config, root)
     shown = {part: _plain(tables[part], inputs, kind) for part in parts if part is not None}
     return Rows(shown, places, labels, numbered, classes, inputs, parts[2] is None, root)
 

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig
+from step_ahsar.data.common.files import PARTS
 from step_ahsar.data.common.registry import Samples, Splits
 from step_ahsar.data.common.seeding import derive_seed
 from step_ahsar.errors import UserError
@@ -62,9 +64,41 @@ def names_for_test(config: DataConfig, names: Sequence[str]) -> list[str]:
     return [f"{config.split_seed}/{name}" for name in names] if config.split_seed else list(names)
 
 
-def share_for_test(config: DataConfig) -> float:
+def chosen_for_test(
+    config: DataConfig, names: Sequence[str], labels: Any, default: float = TEST_SHARE
+) -> NDArray[np.bool_]:
+    """Which samples of a set without a test part are for testing: of each class a share, at least one and never all.
+
+    Args:
+        config: `test_share` and `split_seed` of it.
+        names: names of the samples, [N].
+        labels: their classes, [N].
+        default: the share, if `test_share` is not set.
+
+    Returns:
+        bool [N].
+    """
+    quotas = share_that_leaves_some(labels, share_for_test(config, default))
+    return held_out(names_for_test(config, names), labels, quotas)
+
+
+def check_split(part: NDArray[np.int64], config: DataConfig, where: Path, hint: str = "") -> None:
+    """Raises UserError unless there are training samples and test samples.
+
+    Args:
+        part: of each sample the index in ``PARTS``, [N].
+        config: its name is told.
+        where: the place of the set, for the message.
+        hint: the end of the message.
+    """
+    for number in (0, 2):
+        if not (part == number).any():
+            raise UserError(f"dataset {config.name!r}: {where} has no usable {PARTS[number]} samples{hint}")
+
+
+def share_for_test(config: DataConfig, default: float = TEST_SHARE) -> float:
     """The share of each class to hold out for testing, in a set without a test part."""
-    return TEST_SHARE if config.test_share is None else config.test_share
+    return default if config.test_share is None else config.test_share
 
 
 def with_validation(splits: Splits, config: DataConfig) -> Splits:

@@ -17,7 +17,7 @@ from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import DAMAGES, given_root, not_found, read_numpy
 from step_ahsar.data.common.fingerprint import fingerprint_files
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.common.splits import TEST_SHARE, held_out, names_for_test, share_that_leaves_some
+from step_ahsar.data.common.splits import TEST_SHARE, chosen_for_test
 from step_ahsar.data.events.formats import EXTRA, Events, checked, read_recording
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.data.events.stored import FileEvents, Item, require_samples
@@ -119,10 +119,8 @@ def _find(root: Path, published: PublishedSet) -> Path | None:
 
 
 def _divided(items: list[Item], place: Path, published: PublishedSet, config: DataConfig) -> list[list[Item]]:
-    share = published.share if config.test_share is None else config.test_share
-    labels = [label for _, label in items]
-    names = names_for_test(config, [path.relative_to(place).as_posix() for path, _ in items])
-    is_test = held_out(names, labels, share_that_leaves_some(labels, share))
+    names = [path.relative_to(place).as_posix() for path, _ in items]
+    is_test = chosen_for_test(config, names, [label for _, label in items], default=published.share)
     return [[item for item, chosen in zip(items, is_test, strict=True) if chosen == part] for part in (False, True)]
 
 

@@ -25,7 +25,7 @@ from step_ahsar.data.common.files import (
 from step_ahsar.data.common.fingerprint import fingerprint_arrays
 from step_ahsar.data.common.labels import find_labels
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
+from step_ahsar.data.common.splits import chosen_for_test
 from step_ahsar.data.events.formats import SUFFIXES, checked, extent, fields, read_recording, stated_sensor, whole
 from step_ahsar.data.events.recording import Recording
 from step_ahsar.errors import UserError
@@ -148,8 +148,7 @@ def _open_folder(root: Path, config: DataConfig) -> Splits:
         every = [(path, name) for name, paths in class_files(root, SUFFIXES, faults).items() for path in paths]
         number = {name: i for i, name in enumerate(sorted({name for _, name in every}))}
         labels = [number[name] for _, name in every]
-        names = names_for_test(config, [path.relative_to(root).as_posix() for path, _ in every])
-        is_test = held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))
+        is_test = chosen_for_test(config, [path.relative_to(root).as_posix() for path, _ in every], labels)
         files = [
             (path, name, "test" if chosen else "training") for (path, name), chosen in zip(every, is_test, strict=True)
         ]
@@ -261,8 +260,7 @@ def _test_samples(
     loaded: Mapping[str, Any], labels: NDArray[np.int64], path: Path, config: DataConfig
 ) -> NDArray[np.bool_]:
     if "is_test" not in loaded:
-        names = names_for_test(config, [f"sample/{i}" for i in range(len(labels))])
-        return held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))
+        return chosen_for_test(config, [f"sample/{i}" for i in range(len(labels))], labels)
     is_test = whole("is_test", loaded["is_test"], path)
     if len(is_test) != len(labels) or not np.isin(is_test, (0, 1)).all():
         raise DataFault(path, f"is_test must be 0 or 1 for each of the {len(labels)} samples")

@@ -13,7 +13,7 @@ from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import given_root
 from step_ahsar.data.common.fingerprint import fingerprint_arrays
 from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
+from step_ahsar.data.common.splits import chosen_for_test
 from step_ahsar.data.events.formats import EXTRA, Events, checked
 from step_ahsar.data.events.published import PUBLISHED
 from step_ahsar.data.events.recording import Recording
@@ -137,9 +137,7 @@ def open_tonic(config: DataConfig) -> Splits:
         content.update(repr([(label, digest) for label, digest, _ in found]).encode())
         items = [(index, label) for label, _, index in found]
         if divided:
-            labels = [label for _, label in items]
-            names = names_for_test(config, [digest for _, digest, _ in found])
-            is_test = held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))
+            is_test = chosen_for_test(config, [digest for _, digest, _ in found], [label for _, label in items])
             content.update(is_test.tobytes())
             parts = [every.chosen([each for each, c in zip(items, is_test, strict=True) if c == p]) for p in (0, 1)]
         else:

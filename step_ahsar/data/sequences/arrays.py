@@ -1,7 +1,8 @@
 """Common code of the sets of series: padding, checks of keys and arrays, normalisation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from step_ahsar.config import DataConfig, SequenceConfig
-from step_ahsar.data.common.faults import DataFault
+from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import PARTS
 from step_ahsar.data.common.fingerprint import fingerprint_arrays
-from step_ahsar.data.common.registry import Splits
+from step_ahsar.data.common.hub import Rows
+from step_ahsar.data.common.registry import DatasetSpec, Splits
 from step_ahsar.errors import UserError
 
 EVERY_SET = ("axis", "length", "fit")  # keys of data.sequence that apply to every set of series
@@ -75,13 +77,6 @@ def check_offsets(offsets: NDArray[Any], total: int, where: Path) -> list[slice]
             f"{offsets[:4].tolist()} ... {offsets[-1:].tolist()}",
         )
     return [slice(start, stop) for start, stop in pairwise(offsets.tolist())]
-
-
-def check_split(part: NDArray[np.int64], config: DataConfig, where: Path, hint: str = "") -> None:
-    """Raises UserError unless there are training samples and test samples; ``part`` is as in :class:`Found`."""
-    for number in (0, 2):
-        if not (part == number).any():
-            raise UserError(f"dataset {config.name!r}: {where} has no usable {PARTS[number]} samples{hint}")
 
 
 def outside(labels: NDArray[Any], classes: int, name: str) -> dict[int, str]:
@@ -162,3 +157,31 @@ class Found:
 def parts_of(is_test: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The part of each sample of a set without a validation part, as in :class:`Found`."""
     return 2 * is_test.astype(np.int64)
+
+
+def found_in(rows: Rows, read: Callable[[int], NDArray[Any]], faults: Faults) -> Found:
+    """The samples of a table that can be used.
+
+    Args:
+        rows: those of the table.
+        read: makes a series or a clip of the row with a number. Raises DataFault if it cannot.
+        faults: records the rows that cannot be used.
+    """
+    items = faults.read(range(len(rows)), lambda index: (index, read(index)))
+    kept = rows.take([index for index, _ in items])
+    return Found([sample for _, sample in items], kept.labels, kept.part, kept.classes, kept.test_held_out)
+
+
+# What is known before it is opened of a set of series whose channels and length are its own.
+series_of_any_shape = partial(
+    DatasetSpec,
+    in_chans=None,
+    size=None,
+    mean=(),
+    std=(),
+    num_classes=None,
+    mirrors=False,
+    modality="sequence",
+    ndim=1,
+    titles=None,
+)

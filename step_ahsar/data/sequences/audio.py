@@ -4,7 +4,6 @@ import importlib.util
 import re
 import wave
 from collections.abc import Sequence
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,23 +22,23 @@ from step_ahsar.data.common.files import (
     class_files,
     existing_root,
     find_parts,
-    given_root,
     not_found,
     part_folder,
     read_npz,
 )
-from step_ahsar.data.common.hub import open_rows
+from step_ahsar.data.common.hub import Rows, open_rows
 from step_ahsar.data.common.labels import class_names, find_labels
-from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
+from step_ahsar.data.common.registry import Splits, register_dataset
+from step_ahsar.data.common.splits import check_split, chosen_for_test
 from step_ahsar.data.sequences.arrays import (
     Found,
     check_integers,
     check_keys,
     check_offsets,
-    check_split,
+    found_in,
     outside,
     parts_of,
+    series_of_any_shape,
     take,
 )
 from step_ahsar.errors import UserError, first_line
@@ -246,8 +245,7 @@ def _from_folder(config: DataConfig, root: Path, faults: Faults) -> tuple[Found,
     labels, part = (np.array([item[i] for item in items], dtype=np.int64) for i in (1, 2))
     divided = not any(number == 2 for _, _, number in listed)
     if divided:
-        names = names_for_test(config, [item[3].relative_to(root).as_posix() for item in items])
-        part[held_out(names, labels, share_that_leaves_some(labels, share_for_test(config)))] = 2
+        part[chosen_for_test(config, [item[3].relative_to(root).as_posix() for item in items], labels)] = 2
     check_split(part, config, root, _HINT if files else "")
     return Found([item[0] for item in items], labels, part, classes, divided), shared.rate or RATE
 
@@ -273,19 +271,17 @@ def _from_npz(config: DataConfig, path: Path, faults: Faults) -> tuple[Found, in
     return Found([clips[i] for i in kept], labels[kept], part[kept], classes), int(rate.item())
 
 
-def _from_hub(config: DataConfig, root: Path, faults: Faults) -> tuple[Found, int]:
-    rows, shared = open_rows(config, "audio", faults), _OneRate()
+def _from_hub(config: DataConfig, rows: Rows, faults: Faults) -> tuple[Found, int]:
+    shared = _OneRate()
 
-    def read(index: int) -> tuple[int, NDArray[Any]]:
+    def read(index: int) -> NDArray[Any]:
         where = rows.where(index)
         clip, rate = _decode(rows.file(index), where)
         shared.check(rate, where)
-        return index, clip
+        return clip
 
-    items = faults.read(range(len(rows)), read)
-    kept = [index for index, _ in items]
-    found = Found([clip for _, clip in items], rows.labels[kept], rows.part[kept], rows.classes, rows.test_held_out)
-    check_split(found.part, config, root)
+    found = found_in(rows, read, faults)
+    check_split(found.part, config, rows.root)
     return found, shared.rate or RATE
 
 
@@ -333,22 +329,10 @@ def open_hub_audio(config: DataConfig) -> Splits:
     """
     check_keys(config, "mels")
     faults = Faults(config)
-    root = given_root(config, "a data set of the package datasets")
-    found, rate = _from_hub(config, root, faults)
-    return _as_bands(config, root, found, rate, faults)
+    rows = open_rows(config, "audio", faults)
+    found, rate = _from_hub(config, rows, faults)
+    return _as_bands(config, rows.root, found, rate, faults)
 
 
-_spoken = partial(
-    DatasetSpec,
-    in_chans=None,
-    size=None,
-    mean=(),
-    std=(),
-    num_classes=None,
-    mirrors=False,
-    modality="sequence",
-    ndim=1,
-    titles=None,
-)
-register_dataset(_spoken("speech", open=open_speech))
-register_dataset(_spoken("hfds_audio", open=open_hub_audio, needs_title=True, has_columns=True))
+register_dataset(series_of_any_shape("speech", open=open_speech))
+register_dataset(series_of_any_shape("hfds_audio", open=open_hub_audio, needs_title=True, has_columns=True))

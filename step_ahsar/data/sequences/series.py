@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,18 @@ from numpy.typing import NDArray
 from step_ahsar.config import DataConfig
 from step_ahsar.data.common.faults import DataFault, Faults
 from step_ahsar.data.common.files import existing_root, given_root, not_found, read_npz
-from step_ahsar.data.common.hub import open_rows
+from step_ahsar.data.common.hub import Rows, open_rows
 from step_ahsar.data.common.labels import class_names, find_labels
-from step_ahsar.data.common.registry import DatasetSpec, Splits, register_dataset
-from step_ahsar.data.common.splits import held_out, names_for_test, share_for_test, share_that_leaves_some
+from step_ahsar.data.common.registry import Splits, register_dataset
+from step_ahsar.data.common.splits import check_split, chosen_for_test
 from step_ahsar.data.sequences.arrays import (
     Found,
     check_integers,
     check_keys,
     check_offsets,
-    check_split,
+    found_in,
     parts_of,
+    series_of_any_shape,
     take,
 )
 from step_ahsar.errors import UserError
@@ -249,8 +249,7 @@ def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
         check_integers(labels, name, path, len(series))
         divided = "is_test" not in arrays
         if divided:
-            chosen = names_for_test(config, [f"series/{i}" for i in range(len(series))])
-            is_test = held_out(chosen, labels, share_that_leaves_some(labels, share_for_test(config)))
+            is_test = chosen_for_test(config, [f"series/{i}" for i in range(len(series))], labels)
         else:
             is_test = arrays["is_test"]
         if is_test.shape != (len(series),) or not np.isin(is_test, (0, 1)).all():
@@ -284,11 +283,10 @@ def _from_npz(config: DataConfig, path: Path, faults: Faults) -> Found:
     return Found([series[i] for i in kept], labels[kept], parts_of(is_test[kept]), classes, divided)
 
 
-def _from_hub(config: DataConfig, faults: Faults) -> Found:
-    rows = open_rows(config, "series", faults)
+def _from_hub(rows: Rows, faults: Faults) -> Found:
     channels: list[int] = []
 
-    def read(index: int) -> tuple[int, Series]:
+    def read(index: int) -> Series:
         cells = rows[index]
         if any(cell is None for cell in cells):
             raise DataFault(rows.where(index), f"{rows.inputs[[cell is None for cell in cells].index(True)]} is empty")
@@ -308,11 +306,9 @@ def _from_hub(config: DataConfig, faults: Faults) -> Found:
         missing = np.argwhere(~np.isfinite(values))
         if len(missing):
             raise DataFault(rows.where(index), f"is not finite at channel {missing[0][0]}, step {missing[0][1]}")
-        return index, values
+        return values
 
-    items = faults.read(range(len(rows)), read)
-    kept = [index for index, _ in items]
-    return Found([values for _, values in items], rows.labels[kept], rows.part[kept], rows.classes, rows.test_held_out)
+    return found_in(rows, read, faults)
 
 
 def _normalised(config: DataConfig, root: Path, found: Found, faults: Faults) -> Splits:
@@ -364,21 +360,9 @@ def open_hub_series(config: DataConfig) -> Splits:
     """
     check_keys(config)
     faults = Faults(config)
-    root = given_root(config, "a data set of the package datasets")
-    return _normalised(config, root, _from_hub(config, faults), faults)
+    rows = open_rows(config, "series", faults)
+    return _normalised(config, rows.root, _from_hub(rows, faults), faults)
 
 
-_series = partial(
-    DatasetSpec,
-    in_chans=None,
-    size=None,
-    mean=(),
-    std=(),
-    num_classes=None,
-    mirrors=False,
-    modality="sequence",
-    ndim=1,
-    titles=None,
-)
-register_dataset(_series("series", open=open_series))
-register_dataset(_series("hfds_series", open=open_hub_series, needs_title=True, has_columns=True))
+register_dataset(series_of_any_shape("series", open=open_series))
+register_dataset(series_of_any_shape("hfds_series", open=open_hub_series, needs_title=True, has_columns=True))

@@ -35,7 +35,7 @@ def by_python(n):
 
 
 def by_numpy(n):
-    return torch.from_numpy(np.random.random(n)).float()  # noqa: NPY002
+    return torch.from_numpy(np.random.random(n)).float()  # noqa: NPY002  # as users do
 
 
 def plain(size=12, shape=(1, 4, 4), labels=None):

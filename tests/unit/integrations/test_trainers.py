@@ -148,7 +148,7 @@ def test_an_epoch_without_validation_has_no_metric(tmp_path: Path) -> None:
     """Not the one of the validation before."""
     told: list[float | None] = []
     callback = in_lightning.AHSARCallback(LAW, GROUPS, metric="acc")
-    callback.epoch_end = told.append  # type: ignore[method-assign,assignment]
+    callback.epoch_end = told.append  # type: ignore[method-assign,assignment]  # to hear it
     fit(tmp_path, callback, 4, check_val_every_n_epoch=2, enable_checkpointing=False)
     assert told == [None, pytest.approx(metric(1)), None, pytest.approx(metric(3))]
 

@@ -13,8 +13,8 @@ from step_ahsar.data.common.faults import DataFault
 from step_ahsar.data.common.registry import find_dataset
 from step_ahsar.errors import UserError
 
-datasets = pytest.importorskip("datasets")
-soundfile = pytest.importorskip("soundfile")
+datasets = pytest.importorskip("datasets", reason="comes with the extra hf")
+soundfile = pytest.importorskip("soundfile", reason="comes with the extra hf")
 datasets.disable_progress_bars()
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from step_ahsar.config import Config, DataConfig
 from step_ahsar.data import check_options, find_dataset, open_data
 from step_ahsar.errors import UserError
 
-datasets = pytest.importorskip("tonic.datasets")
+datasets = pytest.importorskip("tonic.datasets", reason="comes with the extra events")
 
 
 def events(seed, size=20, sensor=(35, 35)):
@@ -39,7 +39,7 @@ class Recordings:
     """Stands in for a class of tonic's without a training part: 5 recordings of each of two classes."""
 
     sensor_size = (40, 30, 2)
-    classes = {"wave": 1, "clap": 0}  # noqa: RUF012
+    classes = {"wave": 1, "clap": 0}  # noqa: RUF012  # as tonic has them
     order = tuple(range(10))
     dtype = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")])
 

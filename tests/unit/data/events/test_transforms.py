@@ -11,7 +11,7 @@ from step_ahsar.data.events.representations import to_frames
 from step_ahsar.data.events.transforms import transformed
 from step_ahsar.errors import UserError
 
-tonic = pytest.importorskip("tonic")
+tonic = pytest.importorskip("tonic", reason="comes with the extra events")
 
 
 def recording(events=400, sensor=(20, 30), duration=50_000, seed=0):
@@ -144,7 +144,7 @@ def test_augmentation_comes_before_what_is_done_to_every_part():
 def test_random_ones_depend_on_seed_epoch_and_sample_alone():
     drop = {"events.train_transforms": [{"name": "DropEvent", "p": 0.5}]}
     first = frames(data(**drop).train_batches(0)(1))
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002  # tonic draws from it
     assert torch.equal(first, frames(data(**drop).train_batches(0)(1)))
     assert torch.equal(first, frames(data(**drop, workers=2).train_batches(0)(1)))
     seen = [frames(data(**drop).train_batches(seed)(epoch)) for seed, epoch in ((0, 1), (0, 2), (1, 1))]

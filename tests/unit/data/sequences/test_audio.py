@@ -309,7 +309,7 @@ def test_the_layout_of_speech_commands(tmp_path):
 
 def test_flac(tmp_path):
     """The same as wav, sample by sample, of 16 bits; of 24 bits it is finer."""
-    soundfile = pytest.importorskip("soundfile")
+    soundfile = pytest.importorskip("soundfile", reason="comes with the extra hf")
     save_clips(tmp_path / "a", *(f"no/{i}.wav" for i in range(4)))
     wanted = opened(tmp_path / "a")
     for folder, subtype in (("b", "PCM_16"), ("c", "PCM_24")):
@@ -318,7 +318,10 @@ def test_flac(tmp_path):
             soundfile.write(tmp_path / folder / "no" / f"{i}.flac", samples, RATE, subtype=subtype)
     # Which ones are held out follows from the names of the files.
     found, finer = (opened(tmp_path / folder) for folder in "bc")
-    clips = lambda splits: sorted(x.sum() for part in (splits.train, splits.test) for x in part.series)  # noqa: E731
+
+    def clips(splits):
+        return sorted(x.sum() for part in (splits.train, splits.test) for x in part.series)
+
     assert len(found.train) == len(wanted.train) == 3
     np.testing.assert_allclose(clips(finer), clips(found), rtol=1e-4, atol=1e-2)
     (tmp_path / "b" / "no" / "2.flac").write_bytes((tmp_path / "b" / "no" / "2.flac").read_bytes()[:200])
