@@ -86,6 +86,20 @@ def test_examples_do_not_keep_their_batches(task: Any, samples: Any) -> None:
             assert example.outputs.untyped_storage().nbytes() == 5 * 4
 
 
+def test_examples_of_objects_do_not_keep_their_batches() -> None:
+    """Boxes are in dicts, of which each image has one."""
+    task = create_task(load_config("detection/static/digits_scenes"), CLASSES)
+    boxes = torch.tensor([[0.0, 0, 4, 4], [4, 4, 8, 8]])
+    scores, labels = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
+    found = [{"boxes": boxes[i : i + 1], "scores": scores[i : i + 1], "labels": labels[i : i + 1]} for i in (0, 1)]
+    truth = [{**each, "area": torch.tensor([16.0]), "crowd": torch.tensor([False])} for each in found]
+    examples = Examples(task)
+    examples.add(torch.rand(2, 1, 8, 8), found, truth)
+    for example in examples.kinds["first"]:
+        assert example.outputs[0]["boxes"].untyped_storage().nbytes() == 4 * 4
+        assert example.targets[0]["boxes"].tolist() == boxes[example.sample : example.sample + 1].tolist()
+
+
 def test_a_probability_that_is_none_is_as_bad_as_can_be(task: Any, samples: Any) -> None:
     inputs, logits, targets = samples
     broken = logits.clone()

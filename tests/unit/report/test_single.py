@@ -30,7 +30,7 @@ def leave(folder: Path, **changes: Any) -> None:
     examples = []
     for number, (kind, name) in enumerate([("first", "00.png"), ("best", "best-0.png"), ("worst", "worst-0.png")]):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(left / name)
-        shown = {"truth": "<cat>", "prediction": "dog", "confidence": 0.5}
+        shown = {"truth": "<cat>", "prediction": "dog", "confidence": 0.98765}
         examples.append({"kind": kind, "sample": 10 * number, "score": 0.125 * number, "picture": name, "shown": shown})
     Image.new("L", (8, 8), 9).save(left / "input.png")
     record = {
@@ -64,7 +64,7 @@ def test_the_page_shows_what_the_run_has_left(single_summary: dict[str, Any], tm
     colours = [Image.open(io.BytesIO(base64.b64decode(each))).getpixel((0, 0))[0] for each in pictures]
     assert colours == [2, 1, 0]  # the worst, the best, the one that was looked at
     assert "0.250: truth &lt;cat&gt;, prediction dog (test sample 20)" in page
-    assert "Test sample 0: truth &lt;cat&gt;, prediction dog, confidence 0.5." in page
+    assert "Test sample 0: truth &lt;cat&gt;, prediction dog, confidence 0.988." in page
     found = test_page.labels(page)
     for name in ("Confusion matrix", "Spikes per neuron of every layer at", "Spikes behind each", "Rate, threshold"):
         assert sum(label.startswith(name) for label in found) == 1
