@@ -267,6 +267,39 @@ def compare(
 
 
 @app.command(cls=TorchCommand)
+def bench(
+    parts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PART", help="What to measure; `bench --parts` lists them. Default: everything."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where bench.json, bench.md and bench.png go.")] = Path(
+        "bench"
+    ),
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often each contender is measured, in turn.")] = 15,
+    threads: Annotated[int, typer.Option(metavar="N", help="Of torch, on a CPU.")] = 2,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
+    small: Annotated[
+        bool, typer.Option("--small", help="Sizes that take seconds, to see that everything runs.")
+    ] = False,
+    list_parts: Annotated[bool, typer.Option("--parts", help="List the parts, and measure nothing.")] = False,
+) -> None:
+    """Measure the speed and memory of neurons, training and inference, beside other libraries'."""
+    from step_ahsar.bench import PARTS, Setting, run_bench
+    from step_ahsar.report.bench import lines, write
+
+    if list_parts:
+        for name, part in PARTS.items():
+            typer.echo(f"{name:<12} {part.about}")
+        return
+    setting = Setting(device, threads, rounds, small)
+    with interruptible(f"what was measured is in {out}"), progress_bar():
+        for found in run_bench(parts or (), setting):
+            typer.echo("\n".join(lines(found["rows"][-1])))
+            write(found, out)
+    typer.echo(out)
+
+
+@app.command(cls=TorchCommand)
 def look(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     sample: Annotated[int, typer.Option(metavar="N", help="Its number in the test set, from 0.")] = 0,

@@ -45,11 +45,12 @@ ALLOWED = {
     "compare": {
         *("errors", "files", "progress", "registry", "config", "neurons", "measure", "data", "robustness", "engine"),
     },
+    "bench": {"errors", "internals", "progress", "neurons", "models", "ahsar", "measure", "engine"},
     "report": {"errors", "files", "progress"},
     "__main__": {"cli"},
     "cli": {
         *("errors", "paths", "plugins", "progress", "libraries", "config", "neurons", "models", "heads", "measure"),
-        *("data", "tasks", "robustness", "engine", "compare", "report"),
+        *("data", "tasks", "robustness", "engine", "compare", "bench", "report"),
     },
 }
 # The same inside of data: a kind of data knows what all have in common, and scenes are made of images and events.
