@@ -209,7 +209,7 @@ class DSATGO(TorchNeuron):
         """Mean plus deviation, and deviation, of the membranes at step t in training; in eval mode the averages."""
         if not self.training:
             return self.level[t], self.spread[t]
-        number = ranks.total(v.new_tensor(v.numel()))
+        number = ranks.total(v.new_full((), v.numel()))  # new_tensor() would wait for the device
         mean = ranks.total(v.sum()) / number
         spread = (ranks.total((v - mean).square().sum()) / (number - 1).clamp(min=1)).sqrt()
         # A recomputed forward pass, as under activation checkpointing, averages nothing a second time.
