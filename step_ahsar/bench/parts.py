@@ -71,8 +71,10 @@ class Setting:
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """The networks."""
-        return TINY if self.small else CASES
+        """The networks. On an accelerator, which a few images do not fill, with more of them."""
+        if self.small:
+            return TINY
+        return CASES if self.place.type == "cpu" else tuple(replace(case, batch=128) for case in CASES)
 
     @property
     def overhead_case(self) -> Case:
@@ -117,13 +119,20 @@ def run_bench(parts: Sequence[str], setting: Setting) -> Iterator[dict[str, Any]
 
 
 def _available(kinds: Iterable[str], make: Callable[[str], Step]) -> tuple[dict[str, Step], dict[str, str]]:
-    """A step of each contender, and why others are left out."""
+    """A step of each contender, and why others are left out: another library may be missing, or fail on the device."""
     steps, skipped = {}, {}
     for kind in kinds:
         try:
-            steps[kind] = make(kind)
+            step = make(kind)
+            step()
         except UserError as fault:
             skipped[kind] = str(fault)
+        except Exception as fault:
+            if kind in (OURS, REGULATED):
+                raise
+            skipped[kind] = first_line(fault)
+        else:
+            steps[kind] = step
     return steps, skipped
 
 
@@ -221,7 +230,8 @@ def _peaks(part: str, case: Case, kinds: Iterable[str], setting: Setting) -> Ite
     """Peak memory above the idle process, each time in a process of its own."""
     _, skipped = _available(kinds, lambda kind: network(kind, case).zero_grad)
     values: dict[str, list[float]] = {kind: [] for kind in kinds if kind not in skipped}
-    for _ in followed(case.name, range(min(3, setting.rounds))):
+    rounds = min(3, setting.rounds) if setting.place.type == "cpu" else 1  # torch's own count is always the same
+    for _ in followed(case.name, range(rounds)):
         for kind, into in values.items():
             freed_at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
             with _env(**freed_at_once), ProcessPoolExecutor(1, get_context("spawn")) as process:

@@ -43,13 +43,23 @@ def test_settings_that_cannot_be(options, message):
         Setting(**options)
 
 
-def test_a_library_that_is_missing_is_left_out_and_said(monkeypatch):
+def test_a_library_that_is_missing_or_fails_is_left_out_and_said():
     def absent(*_):
         raise UserError("backend 'x' is not installed")
 
-    steps, skipped = parts_of._available(["a", "b"], lambda kind: absent() if kind == "b" else print)
-    assert steps == {"a": print}
-    assert skipped == {"b": "backend 'x' is not installed"}
+    def broken():
+        raise RuntimeError("no kernel image\nand more")
+
+    steps, skipped = parts_of._available(["a", "b", "c"], lambda kind: {"a": dict, "b": absent, "c": broken}[kind])
+    assert steps == {"a": dict}
+    assert skipped == {"b": "backend 'x' is not installed", "c": "RuntimeError: no kernel image"}
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        parts_of._available(["step-ahsar"], lambda kind: broken)
+
+
+def test_an_accelerator_gets_more_images():
+    assert {case.batch for case in Setting(device="meta").cases} == {128}
+    assert {case.batch for case in Setting().cases} == {8, 64}
 
 
 def test_training_of_all_contenders():
