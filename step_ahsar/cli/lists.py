@@ -31,19 +31,14 @@ def models(
     name: Annotated[str, typer.Argument(metavar="FILTER", help="Part of a name, or a pattern: 'qk*_4_*'.")] = "",
 ) -> None:
     """Models, each with its default input size."""
-    import timm
-
-    from step_ahsar.models import list_models
+    from step_ahsar.variants import list_variants
 
     pattern = name if any(sign in name for sign in "*?[") else f"*{name}*"
-    found = [model for model in list_models() if fnmatchcase(model, pattern)]
+    known = list_variants()
+    found = {model: variant for model, variant in known.items() if fnmatchcase(model, pattern)}
     if not found:
-        raise UserError(f"no model matches {name!r}; known: {', '.join(list_models())}")
-    rows = []
-    for model in found:
-        made_for = timm.get_pretrained_cfg(model)
-        assert made_for is not None  # registered with one
-        rows.append([model, " x ".join(map(str, made_for.input_size))])
+        raise UserError(f"no model matches {name!r}; known: {', '.join(known)}")
+    rows = [[model, " x ".join(map(str, variant.input_size))] for model, variant in found.items()]
     _print(["model", "input (C, H, W)"], rows)
 
 

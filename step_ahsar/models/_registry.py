@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, get_type_hints
 
 import timm
 import torch
-import yaml
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
@@ -18,6 +17,7 @@ from step_ahsar.errors import UserError
 from step_ahsar.models._base import SpikingTransformer
 from step_ahsar.models._weights import Shapes, fitted, shapes
 from step_ahsar.paths import zoo_dir
+from step_ahsar.variants import Variant, add_family
 
 _FROM_SUBCLASS = (
     "stride",
@@ -77,35 +77,29 @@ def register_family(family: str, model: type[nn.Module], first_conv: str, zoo: P
         first_conv: path of the first convolution, which timm adapts when weights are loaded for other ``in_chans``.
         zoo: the zoo; None = this package's.
     """
-    stored = yaml.safe_load(((zoo or zoo_dir()) / family / "variants.yaml").read_text(encoding="utf-8"))
+    variants = add_family(family, zoo or zoo_dir())
     module = sys.modules[model.__module__]
-    args: dict[str, dict[str, Any]] = {}
-    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {}
-    for name, variant in stored["variants"].items():
-        form = stored["forms"][variant["form"]]
-        args[name] = {**form["args"], **variant["args"]}
-        stride = variant.get("stride", form["stride"])
-        cfgs[name] = _cfg(args[name], first_conv, stride, {**stored["source"], **form["cfg"]})
+    cfgs: dict[str, dict[str, Any] | PretrainedCfg] = {name: _cfg(each, first_conv) for name, each in variants.items()}
     module.default_cfgs = generate_default_cfgs(cfgs)  # type: ignore[attr-defined]  # register_model reads it there
-    for name in args:
-        register_model(_entry_point(name, model, args[name]))
+    for name, variant in variants.items():
+        register_model(_entry_point(name, model, variant.arguments))
         _models[name] = _Entry(family, model)
 
 
-def _cfg(args: dict[str, Any], first_conv: str, stride: int, extra: dict[str, Any]) -> PretrainedCfg:
-    """The record in timm of a variant. The input of a 1-d form of length L is recorded as (C, 1, L)."""
-    size, series = args["img_size"], args.get("ndim") == 1
+def _cfg(variant: Variant, first_conv: str) -> PretrainedCfg:
+    """The record in timm of a variant."""
+    _, height, width = variant.input_size
     return PretrainedCfg(
-        input_size=(args["in_chans"], 1 if series else size, size),
-        pool_size=(1 if series else size // stride, size // stride),
-        num_classes=args["num_classes"],
+        input_size=variant.input_size,
+        pool_size=(1 if variant.is_series else height // variant.stride, width // variant.stride),
+        num_classes=variant.arguments["num_classes"],
         first_conv=first_conv,
         classifier="head",
-        **extra,
+        **variant.cfg,
     )
 
 
-def _entry_point(name: str, model: type[nn.Module], args: dict[str, Any]) -> Callable[..., nn.Module]:
+def _entry_point(name: str, model: type[nn.Module], args: Mapping[str, Any]) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         sources = _sources(kwargs)
         if pretrained and not sources:

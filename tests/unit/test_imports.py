@@ -26,9 +26,10 @@ ALLOWED = {
     "ranks": {"errors"},
     "plugins": {"errors"},
     "registry": {"errors", "plugins"},
+    "variants": {"paths", "plugins"},
     "neurons": {"errors", "internals", "plugins", "ranks", "registry"},
     "layers": {"errors", "internals", "ranks", "neurons"},
-    "models": {"errors", "internals", "paths", "plugins", "neurons", "layers"},
+    "models": {"errors", "internals", "paths", "plugins", "variants", "neurons", "layers"},
     "libraries": {"errors", "neurons", "layers", "models"},
     "ahsar": {"errors", "internals", "passes", "ranks", "neurons", "libraries"},
     "integrations": {"errors", "neurons", "libraries", "ahsar"},
@@ -49,7 +50,7 @@ ALLOWED = {
     "report": {"errors", "files", "progress"},
     "__main__": {"cli"},
     "cli": {
-        *("errors", "paths", "plugins", "progress", "libraries", "config", "neurons", "models", "heads", "measure"),
+        *("errors", "paths", "plugins", "progress", "variants", "libraries", "config", "neurons", "heads", "measure"),
         *("data", "tasks", "robustness", "engine", "compare", "bench", "report"),
     },
 }

@@ -15,6 +15,7 @@ from timm.models import group_parameters
 from step_ahsar.errors import UserError
 from step_ahsar.models import list_models
 from step_ahsar.neurons import list_neurons
+from step_ahsar.variants import list_variants
 
 # Every name that the zoo promises.
 PUBLISHED = {
@@ -49,6 +50,11 @@ def test_registry() -> None:
     assert set(timm.list_models(module="qkformer")) == set(list_models("qkformer"))
     assert all(timm.is_model(name) for name in list_models())
     assert not set(timm.list_pretrained()) & set(list_models())
+
+
+def test_variants_are_known_as_timm_knows_them() -> None:
+    sizes = {name: variant.input_size for name, variant in list_variants().items()}
+    assert sizes == {name: timm.get_pretrained_cfg(name).input_size for name in list_models()}
 
 
 def test_cfg() -> None:
