@@ -198,6 +198,10 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
         """Ends the observation by a controller. The scale stays."""
         self.observed, self.evaluated, self.watched = None, False, False
 
+    def prepared(self) -> bool:
+        """Calls ``before_training``. Returns whether nothing is left to do."""
+        return self.before_training is None or self.before_training(self)
+
     def stop_regulation(self) -> None:
         """Makes the neuron a plain one, without a scale."""
         self.register_buffer("threshold_scale", None)
@@ -223,23 +227,19 @@ class SpikingNeuron(internals.KeepsPrecision, Sensor):
         return ", ".join(shown + (["regulated"] if self.threshold_scale is not None else []))
 
 
-@torch.compiler.assume_constant_result
-def _prepared(neuron: SpikingNeuron) -> bool:
-    """Calls ``neuron.before_training``. Returns whether nothing is left to do.
-
-    When a graph is compiled this runs once, while the call is traced, and leaves nothing in the graph.
-    """
-    return neuron.before_training is None or neuron.before_training(neuron)
-
-
 def _prepare(neuron: SpikingNeuron) -> None:
-    # The graph of a compiled call depends on the training mode, because it is read here and not in _prepared.
-    if not neuron.training or _prepared(neuron):
+    # The graph of a compiled call depends on the training mode, because it is read here and not in prepared().
+    if not neuron.training:
         return
     if internals.is_compiling():
+        from step_ahsar.neurons import tracing
+
         # In a compiled function that is no module's method, the model is not on the call stack while the call is
-        # traced. It is when the call runs, so the graph is split here.
-        _prepared_outside_graphs(neuron)
+        # traced. It is when the call runs.
+        if not tracing.prepared(neuron):
+            tracing.prepared_outside_graphs(neuron)
+        return
+    if neuron.prepared():
         return
     neuron._passes += 1
     if neuron._passes == _MANY_PASSES:
@@ -249,9 +249,6 @@ def _prepare(neuron: SpikingNeuron) -> None:
             "regulate(nn.ModuleList([...]), auto=True)",
             stacklevel=3,
         )
-
-
-_prepared_outside_graphs = torch.compiler.disable(_prepared)
 
 
 def own_parameters(model: nn.Module) -> set[str]:
