@@ -26,12 +26,12 @@ from step_ahsar.data.events.transforms import check_transforms
 from step_ahsar.data.images import corruptions as image_corruptions
 from step_ahsar.data.images.transforms import build_transform, is_augmented, statistics
 from step_ahsar.data.scenes.scene import Scene
-from step_ahsar.data.scenes.transforms import SceneTransform, build_scene_transform
 from step_ahsar.data.sequences import corruptions as series_corruptions
 from step_ahsar.data.sequences.layout import fit_length, lay_out, positions
 from step_ahsar.errors import UserError, unknown
 
 Corrupt = Callable[[Any, np.random.Generator], Any]
+OfScene = Callable[[Any, Scene], tuple[Tensor, dict[str, Tensor]]]
 Part = Literal["train", "validation", "test"]
 
 _IMAGE_KEYS = (
@@ -198,6 +198,8 @@ def build_pipeline(config: Config, spec: DatasetSpec, part: Part) -> Pipeline:
     random = (training and is_augmented(data)) or corrupt is not None or ENCODERS[data.encoder].random
     encoding = Encoding(data.encoder, config.model.time_steps)
     if config.task != "classification":
+        from step_ahsar.data.scenes.transforms import build_scene_transform  # slow to import
+
         transform = build_scene_transform(data, spec, config.model.time_steps, training)
         has_time = encoding.adds_time or spec.modality == "sequence"
         return Pipeline(SceneSteps(corrupt, transform, encoding, config.task), random, has_time)
@@ -241,6 +243,8 @@ def _event_pipeline(
     augment = partial(event_augment.augment, config=settings) if augmented else None
     finish = None
     if config.task != "classification":
+        from step_ahsar.data.scenes.transforms import build_scene_transform
+
         finish = build_scene_transform(config.data, spec, config.model.time_steps, training)
     moved = finish is not None and training and is_augmented(config.data)
     steps = EventSteps(augment, corrupt, frames_of(config, spec), shuffle, finish, config.task)
@@ -302,7 +306,7 @@ class SceneSteps:
     """The steps for a still or moving picture with a scene."""
 
     corrupt: Corrupt | None
-    transform: SceneTransform
+    transform: OfScene
     encoding: Encoding
     task: str
 
@@ -343,7 +347,7 @@ class EventSteps:
     corrupt: Corrupt | None
     to_frames: Callable[[Recording], Any]
     shuffle: bool  # the order of the frames
-    transform: SceneTransform | None
+    transform: OfScene | None
     task: str
 
     def __call__(self, raw: Any, target: Any, rng: Any) -> tuple[Tensor, Any]:

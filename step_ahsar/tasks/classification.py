@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.data import Mixup
 from torch import Tensor, nn
 
 from step_ahsar.config import Config, HeadConfig
@@ -20,6 +19,7 @@ from step_ahsar.tasks.eventmix import event_mix
 
 if TYPE_CHECKING:
     from PIL import Image
+    from timm.data import Mixup
     from torchmetrics import Metric
 
 
@@ -35,6 +35,8 @@ class Classification(Task):
         train = config.train
         self._mixup: Mixup | None = None
         if train.mixup or train.cutmix:
+            from timm.data import Mixup  # slow to import
+
             self._mixup = Mixup(
                 mixup_alpha=train.mixup,
                 cutmix_alpha=train.cutmix,

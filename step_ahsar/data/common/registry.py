@@ -1,11 +1,9 @@
 """The registry of data sets: what is known about each before it is opened, and how to open it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
-
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from step_ahsar.config import DataConfig
 from step_ahsar.errors import UserError, unknown
@@ -96,7 +94,7 @@ class DatasetSpec:
     ndim: int = 2
     time_steps: int | None = None
     tasks: tuple[str, ...] = ("classification",)
-    titles: tuple[str, ...] | None = ()
+    titles: Collection[str] | None = ()
     needs_title: bool = False
     has_columns: bool = False
 
@@ -107,7 +105,7 @@ class DatasetSpec:
 
 
 # A set of RGB photographs of any source: values are normalised by ImageNet's statistics.
-photographs = partial(DatasetSpec, in_chans=3, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
+photographs = partial(DatasetSpec, in_chans=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 DATASETS = Registry[DatasetSpec]("dataset")

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from hashlib import sha256
@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from timm.data import create_dataset, get_img_extensions
 
 from step_ahsar import internals
 from step_ahsar.config import DataConfig
@@ -62,6 +61,8 @@ class StoredImages:
 
 def open_torchvision(config: DataConfig, holds: str) -> Splits:
     """One of torchvision's sets; ``holds`` describes its files below its root, for messages."""
+    from timm.data import create_dataset  # slow to import
+
     root = given_root(config, holds)
     try:
         train, test = (
@@ -233,6 +234,8 @@ def _published(config: DataConfig, package: str) -> dict[str, Any]:
     Raises:
         UserError: the package, the set or a part is missing.
     """
+    from timm.data import create_dataset
+
     if importlib.util.find_spec(package) is None:
         raise UserError(f"dataset {config.name!r} needs the package {package}: pip install {package}")
     root = given_root(config, f"the folder of the package {package}")
@@ -325,6 +328,8 @@ def _part(root: Path, names: Sequence[str]) -> Path | None:
 
 def _reader(place: Path, index: dict[str, int] | None) -> Any:
     """Timm's reader of a folder or a tar file."""
+    from timm.data import create_dataset
+
     options: dict[str, Any] = {"search_split": False} | ({} if index is None else {"class_map": index})
     if not place.is_dir():
         options["cache_tarinfo"] = False  # timm would load a pickle beside the tar file, which is unsafe
@@ -343,6 +348,8 @@ def _class_names(index: dict[str, int]) -> tuple[str, ...]:
 
 def _wrong_files(folder: Path) -> list[DataFault]:
     """Faults of class folders without images, and of files that are not images. Hidden files are ignored."""
+    from timm.data import get_img_extensions
+
     known = get_img_extensions()
     faults = []
     for place in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
@@ -370,6 +377,19 @@ def _images(folder: Path) -> list[Path]:
     return [Path(path) for path, _ in images]
 
 
+class _TorchvisionSets(Collection[str]):
+    """The names in :func:`step_ahsar.internals.torchvision_sets`, for which timm is imported, when they are needed."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in internals.torchvision_sets()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(internals.torchvision_sets())
+
+    def __len__(self) -> int:
+        return len(internals.torchvision_sets())
+
+
 def _torchvision(
     name: str, holds: str, in_chans: int, size: int, mean: Any, std: Any, classes: int, mirrors: bool
 ) -> None:
@@ -391,7 +411,7 @@ register_dataset(
     _published_images(
         "torch",
         open=partial(open_torchvision, holds="the set's files"),
-        titles=tuple(internals.torchvision_sets()),
+        titles=_TorchvisionSets(),
         needs_title=True,
     )
 )

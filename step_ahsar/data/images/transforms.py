@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
-from timm.data import create_transform
-from timm.data.auto_augment import AugmentOp, posterize
 from torch import Tensor
 
 from step_ahsar.config import DataConfig
@@ -59,6 +57,8 @@ def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Ca
         UserError: flips of a set whose mirror images have other classes, statistics of another number of channels, an
             unknown policy, or colour jitter together with a policy for which timm ignores it.
     """
+    from timm.data import create_transform  # slow to import
+
     mean, std = statistics(config, spec)
     if config.hflip and not spec.mirrors:
         raise UserError(f"data.hflip must be 0 for dataset {config.name!r}, whose mirrored images mean something else")
@@ -102,6 +102,8 @@ def build_transform(config: DataConfig, spec: DatasetSpec, training: bool) -> Ca
 
 def _mend_posterize(ops: list[Any]) -> None:
     """Replaces timm's posterize, which asks for 0 bits at full magnitude: an error from Pillow 13 on."""
+    from timm.data.auto_augment import AugmentOp, posterize
+
     for op in ops:
         if isinstance(op, list):
             _mend_posterize(op)
@@ -110,4 +112,6 @@ def _mend_posterize(ops: list[Any]) -> None:
 
 
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    from timm.data.auto_augment import posterize
+
     return posterize(image, bits) if bits >= 1 else Image.new(image.mode, image.size)

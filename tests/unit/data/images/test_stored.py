@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import timm.data
 import torch
 import torchvision
 from PIL import Image
@@ -238,7 +239,7 @@ def streams(monkeypatch, tmp_path):
         return Stream({"train": 6, "test": 3}[split])
 
     monkeypatch.setattr(stored.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(stored, "create_dataset", create)
+    monkeypatch.setattr("timm.data.create_dataset", create)
     return lambda name: open_data(
         Config(data=DataConfig(name=name, root=str(tmp_path), img_size=8, batch_size=2, validation=0, download=True))
     )
@@ -256,14 +257,14 @@ def test_streams_are_read_into_memory_and_shuffled_by_the_seed(name, streams):
 
 
 def test_a_stream_whose_labels_go_beyond_its_classes(streams, monkeypatch):
-    created = stored.create_dataset
+    created = timm.data.create_dataset
 
     def create(*arguments, **options):
         stream = created(*arguments, **options)
         stream.reader = type("Reader", (), {"class_to_idx": {"only": 0}})()
         return stream
 
-    monkeypatch.setattr(stored, "create_dataset", create)
+    monkeypatch.setattr("timm.data.create_dataset", create)
     with pytest.raises(UserError, match="labels must be 0 to 0, got labels from 0 to 1"):
         streams("tfds/mine")
 
@@ -351,7 +352,7 @@ def test_the_parts_of_streams(labels, parts, monkeypatch, tmp_path):
         return Part(split)
 
     monkeypatch.setattr(stored.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(stored, "create_dataset", create)
+    monkeypatch.setattr("timm.data.create_dataset", create)
     splits = find_dataset("wds/mine").open(DataConfig(name="wds/mine", root=str(tmp_path)))
     found = [splits.train, splits.validation, splits.test]
     assert [None if part is None else len(part) for part in found] == parts

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import timm.data
 import torch
 from PIL import Image
 
@@ -18,6 +19,11 @@ def transform(training=True, name="torch/cifar10", **config):
 @pytest.fixture
 def image():
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+def test_photographs_are_normalised_as_by_timm():
+    spec = find_dataset("folder/flowers")
+    assert (spec.mean, spec.std) == (timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
 
 
 def test_without_augmentation_training_and_test_images_are_treated_alike(image):
