@@ -1,4 +1,4 @@
-"""Torchvision's detectors on the features of a spiking backbone.
+"""Torchvision's detectors on the features of a spiking backbone. torchvision, slow to import, is imported on first use.
 
 T time steps, B batch, C channels, H, W pixels, n objects.
 """
@@ -8,23 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import initLevelMapper
 
 from step_ahsar.errors import UserError
 from step_ahsar.heads.pyramid import Pyramid
 from step_ahsar.layers import Blueprint
 from step_ahsar.registry import Registry
+
+if TYPE_CHECKING:
+    from torchvision.models.detection.image_list import ImageList
+    from torchvision.ops import MultiScaleRoIAlign
+
+    from step_ahsar.heads.anchors import Anchors
 
 STRIDES = (4, 8, 16, 32)  # strides of the maps, on every backbone, as in FPN and ViTDet
 DETECTIONS = 100  # most detections per image, as in COCO's evaluation
@@ -175,8 +173,10 @@ class _Images(list[Tensor]):
 class _Transform(nn.Module):
     """Replaces torchvision's transform, which would normalise, resize and pad."""
 
-    def forward(self, images: _Images, targets: Any) -> tuple[ImageList, Any]:
+    def forward(self, images: _Images, targets: Any) -> "tuple[ImageList, Any]":
         """The maps and the images' sizes."""
+        from torchvision.models.detection.image_list import ImageList
+
         return ImageList(images.maps, [(x.shape[-2], x.shape[-1]) for x in images]), targets
 
     def postprocess(self, result: list[dict[str, Tensor]], sizes: Any, original: Any) -> list[dict[str, Tensor]]:
@@ -195,46 +195,25 @@ class _Backbone(nn.Module):
         return maps
 
 
-class _Anchors(AnchorGenerator):
-    """Anchors at the strides of the maps.
+def _anchors(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> "Anchors":
+    from step_ahsar.heads.anchors import Anchors
 
-    Torchvision's generator divides the image's size by the map's, which gives a wrong stride if a size was rounded up.
-    It also rounds anchors to whole pixels, so that small ones have no area.
-    """
-
-    def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
-        super().__init__(tuple(map(tuple, sizes)), (tuple(ratios),) * len(STRIDES))
-
-    def generate_anchors(
-        self,
-        scales: Sequence[float],
-        aspect_ratios: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Tensor:
-        """Sides and ratios (height over width) to boxes around 0, [ratios * sides, 4]."""
-        root = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()[:, None]
-        side = torch.tensor(scales, dtype=dtype, device=device)
-        width, height = (side / root).flatten(), (side * root).flatten()
-        return torch.stack([-width, -height, width, height], dim=1) / 2
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """For each image its anchors, [sum over maps of H * W * anchors, 4]."""
-        first = feature_maps[0]
-        self.set_cell_anchors(first.dtype, first.device)
-        strides: list[Any] = [[stride, stride] for stride in STRIDES]
-        anchors = torch.cat(self.grid_anchors([list(x.shape[-2:]) for x in feature_maps], strides))
-        return [anchors] * len(image_list.image_sizes)
+    return Anchors(STRIDES, sizes, ratios)
 
 
 def _fcos(maps: nn.Module, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
-    points = _Anchors([[stride] for stride in STRIDES], [1.0])  # FCOS's unit of length is the stride
+    from torchvision.models.detection import FCOS
+
+    points = _anchors([[stride] for stride in STRIDES], [1.0])  # FCOS's unit of length is the stride
     return FCOS(maps, num_classes, anchor_generator=points, score_thresh=score_threshold, detections_per_img=DETECTIONS)
 
 
 def _retinanet(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    from torchvision.models.detection import RetinaNet
+    from torchvision.models.detection.retinanet import RetinaNetHead
+
     sizes = [[anchor_scale * stride * 2 ** (i / 3) for i in range(3)] for stride in STRIDES]
-    anchors = _Anchors(sizes, _RATIOS)
+    anchors = _anchors(sizes, _RATIOS)
     head = RetinaNetHead(
         maps.out_channels,
         anchors.num_anchors_per_location()[0],
@@ -253,10 +232,12 @@ def _retinanet(maps: Any, num_classes: int, anchor_scale: float, score_threshold
 
 def _two_stages(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> dict[str, Any]:
     """The arguments that Faster and Mask R-CNN have in common. Class 0 is the background."""
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+
     channels = maps.out_channels
     return {
         "backbone": maps,
-        "rpn_anchor_generator": _Anchors([[anchor_scale * stride] for stride in STRIDES], _RATIOS),
+        "rpn_anchor_generator": _anchors([[anchor_scale * stride] for stride in STRIDES], _RATIOS),
         "rpn_post_nms_top_n_test": 300,
         "box_roi_pool": _roi_align(7),
         "box_head": TwoMLPHead(channels * 7 * 7, 4 * channels),
@@ -268,10 +249,15 @@ def _two_stages(maps: Any, num_classes: int, anchor_scale: float, score_threshol
 
 
 def _faster_rcnn(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    from torchvision.models.detection import FasterRCNN
+
     return FasterRCNN(**_two_stages(maps, num_classes, anchor_scale, score_threshold))
 
 
 def _mask_rcnn(maps: Any, num_classes: int, anchor_scale: float, score_threshold: float) -> nn.Module:
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+
     channels = maps.out_channels
     return MaskRCNN(
         **_two_stages(maps, num_classes, anchor_scale, score_threshold),
@@ -281,11 +267,14 @@ def _mask_rcnn(maps: Any, num_classes: int, anchor_scale: float, score_threshold
     )
 
 
-def _roi_align(size: int) -> MultiScaleRoIAlign:
+def _roi_align(size: int) -> "MultiScaleRoIAlign":
     """RoIAlign of ``size`` x ``size`` cells at the strides of the maps.
 
     Torchvision estimates the strides from the first batch, which is wrong if sizes were rounded up.
     """
+    from torchvision.ops import MultiScaleRoIAlign
+    from torchvision.ops.poolers import initLevelMapper
+
     pool = MultiScaleRoIAlign([str(i) for i in range(len(STRIDES))], size, sampling_ratio=2)
     pool.scales = [1 / stride for stride in STRIDES]
     pool.map_levels = initLevelMapper(round(log2(STRIDES[0])), round(log2(STRIDES[-1])))

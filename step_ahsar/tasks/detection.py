@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from step_ahsar.config import Config, HeadConfig
 from step_ahsar.errors import UserError
+from step_ahsar.heads.detection import DETECTIONS, HEADS, Detector, DetectorKind, check_masks, without_area
+from step_ahsar.heads.pyramid import resize
 from step_ahsar.tasks import losses
 from step_ahsar.tasks.base import Backbone, Metrics, Task, head_neurons
 from step_ahsar.tasks.drawing import beside, colour, enlarged, picture
@@ -56,8 +58,6 @@ class Detection(Task):
 
     def build(self, backbone: Backbone) -> nn.Module:
         """The backbone with a feature pyramid and the head."""
-        from step_ahsar.heads.detection import Detector
-
         head = self.config.head
         return Detector(
             self.head,
@@ -192,8 +192,6 @@ class AveragePrecision(Metrics):
         Raises:
             UserError: masks are measured and the targets have none.
         """
-        from step_ahsar.heads.detection import check_masks, without_area
-
         truths = []
         for target in targets:
             ignored = target["crowd"] | without_area(target["boxes"])
@@ -233,10 +231,8 @@ class AveragePrecision(Metrics):
         return {name: round(value, 6) for name, value in values.items() if value >= 0}
 
 
-def _head(config: Config) -> tuple[str, Any]:
+def _head(config: Config) -> tuple[str, DetectorKind]:
     """Name and kind of the head that a config asks for."""
-    from step_ahsar.heads.detection import HEADS  # slow to import, and other tasks do without
-
     name = config.head.name or "fcos"
     return name, HEADS[name]
 
@@ -249,8 +245,6 @@ def _on_cpu(item: Found) -> Found:
 def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool) -> list[Found]:
     """Detections at ``size``, mirrored or not, converted to pixels of the inputs; masks as bool [n, H, W]."""
     from torchvision.models.detection.roi_heads import paste_masks_in_image
-
-    from step_ahsar.heads.pyramid import resize
 
     height, width = inputs.shape[-2:]
     x = resize(inputs, size, "bilinear")
@@ -271,8 +265,6 @@ def _in_view(model: nn.Module, inputs: Tensor, size: tuple[int, ...], flip: bool
 def _merge(views: Sequence[Found]) -> Found:
     """Merges an image's detections in several views, by non-maximum suppression within each class."""
     from torchvision.ops import batched_nms
-
-    from step_ahsar.heads.detection import DETECTIONS
 
     found = {key: torch.cat([view[key] for view in views]) for key in views[0]}
     keep = batched_nms(found["boxes"], found["scores"], found["labels"], _MERGE_IOU)[:DETECTIONS]
