@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from step_ahsar.config import Config, differences, load_config
-from step_ahsar.engine import is_vacant
 from step_ahsar.errors import UserError, shortened
 from step_ahsar.files import Locked, locked, write_file
 
@@ -101,6 +100,8 @@ def changes(out: Path, config: Config) -> Changes | None:
     Raises:
         UserError: `out` holds something else, or runs of another cell have the id of one of the cells.
     """
+    from step_ahsar.engine import is_vacant
+
     if is_vacant(out):
         return None
     if not (out / COMPARISON).is_file():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from step_ahsar import engine
-from step_ahsar.compare.collect import collect
+from step_ahsar.compare.collecting import collect
 from step_ahsar.compare.folder import Changes, begin, changes, held, run_path
 from step_ahsar.compare.launchers import check_launch
 from step_ahsar.compare.observer import Observer, PlannedRun

@@ -1,7 +1,8 @@
 """Where the runs of a comparison are trained. Each file is one launcher.
 
 A launcher starts processes and says which of them were lost, and nothing else: all that is known of a run is in its
-folder, where `queue.py` reads it. So a launcher, and the process that started it, can be replaced at any time.
+folder, where `queue.py` reads it. So a launcher, and the process that started it, can be replaced at any time. What
+trains is imported where runs are trained.
 """
 
 from collections.abc import Callable

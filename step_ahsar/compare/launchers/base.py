@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
-import torch
-
 from step_ahsar.compare.observer import PlannedRun
 from step_ahsar.config import LaunchConfig
 from step_ahsar.errors import UserError
@@ -36,4 +34,6 @@ def imported(package: str, title: str, launcher: str) -> Any:
 
 def threads_of(config: LaunchConfig) -> int:
     """The number of threads of each run, of those that torch uses in this process."""
+    import torch
+
     return config.threads or max(1, torch.get_num_threads() // config.jobs)

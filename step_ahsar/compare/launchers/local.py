@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from step_ahsar.compare.launchers.base import threads_of
 from step_ahsar.compare.observer import PlannedRun
-from step_ahsar.compare.worker import Worker
 from step_ahsar.config import LaunchConfig
+
+if TYPE_CHECKING:
+    from step_ahsar.compare.worker import Worker
 
 
 class LocalProcesses:
@@ -107,6 +109,8 @@ def _begin(out: Path, threads: int, place: int) -> None:
     torch.set_num_threads(threads)
     if (gpus := torch.cuda.device_count()) > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(place, gpus)
+    from step_ahsar.compare.worker import Worker
+
     _worker = Worker(out)
 
 

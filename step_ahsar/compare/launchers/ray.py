@@ -9,7 +9,6 @@ from typing import Any
 
 from step_ahsar.compare.launchers.base import imported
 from step_ahsar.compare.observer import PlannedRun
-from step_ahsar.compare.worker import Worker
 from step_ahsar.config import LaunchConfig
 from step_ahsar.errors import UserError
 
@@ -83,6 +82,8 @@ class RayTasks:
 
 def _train(out: str, threads: int, run: PlannedRun) -> None:
     import torch
+
+    from step_ahsar.compare.worker import Worker
 
     torch.set_num_threads(threads)
     Worker(Path(out)).train(run)

@@ -16,7 +16,6 @@ from pathlib import Path
 from step_ahsar.compare.folder import job_path
 from step_ahsar.compare.launchers.base import imported
 from step_ahsar.compare.observer import PlannedRun
-from step_ahsar.compare.worker import Worker
 from step_ahsar.config import LaunchConfig
 from step_ahsar.errors import UserError
 from step_ahsar.files import write_file
@@ -159,6 +158,8 @@ class Task:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         import torch
+
+        from step_ahsar.compare.worker import Worker
 
         torch.set_num_threads(self._threads)
         if int(os.environ.get("SLURM_NTASKS", "1")) > 1:

@@ -181,7 +181,7 @@ def test_a_job_trains_its_run_alone_or_with_the_others_of_the_job(monkeypatch, t
         def train(self, run):
             trained.append((self.out, run))
 
-    monkeypatch.setattr(slurm, "Worker", Noting)
+    monkeypatch.setattr("step_ahsar.compare.worker.Worker", Noting)
     monkeypatch.setattr(slurm.signal, "signal", lambda *_: None)
 
     class Together:

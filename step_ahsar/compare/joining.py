@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from step_ahsar.compare.collect import merged
+from step_ahsar.compare.collecting import merged
 from step_ahsar.compare.pairs import differing_settings
 from step_ahsar.compare.summary import summarise
 from step_ahsar.config import Config, DataConfig
