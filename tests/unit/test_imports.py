@@ -69,6 +69,7 @@ DATA = {
     "loading": {"common", "cache", "events", "own", "pipeline"},
 }
 OPTIONAL = ("spikingjelly", "braincog", "snntorch", "sinabs", "tonic")
+SLOW = ("timm", "torchvision", "torch._dynamo", "accelerate", "scipy", "sklearn", "matplotlib")  # 0.3 s or more each
 
 
 def name_of(file: Path) -> str:
@@ -177,8 +178,28 @@ def test_help_is_printed_without_torch():
     assert "torch" not in loaded_by(code)
 
 
+def test_lists_are_printed_without_what_is_slow_to_import():
+    """All of them in one process; models, launchers and configs are known without torch, too."""
+    code = """
+import sys
+from typer.testing import CliRunner
+from step_ahsar.cli import app, lists
+without_torch = ["models", "launchers", "configs"]
+others = {command.callback.__name__ for command in lists.app.registered_commands} - {*without_torch}
+for name in without_torch + sorted(others):
+    assert CliRunner().invoke(app, ["list", name]).exit_code == 0
+    print(name, name in without_torch, *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert len(lines) > 10
+    for name, without_torch, *loaded in lines:
+        slow = {*SLOW, *OPTIONAL, *(["torch"] if without_torch == "True" else [])}
+        assert slow.isdisjoint(loaded), f"list {name} imports {', '.join(slow & {*loaded})}"
+
+
 def test_no_optional_backend_is_loaded_before_it_is_asked_for():
-    everything = "import step_ahsar.engine, step_ahsar.compare, step_ahsar.report"
+    everything = "import step_ahsar.engine, step_ahsar.compare.runner, step_ahsar.report"
     assert loaded_by(f"{everything}\nfrom step_ahsar.neurons import create_neuron; create_neuron('lif')").isdisjoint(
         OPTIONAL
     )
