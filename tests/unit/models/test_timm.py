@@ -55,6 +55,7 @@ def test_registry() -> None:
 def test_variants_are_known_as_timm_knows_them() -> None:
     sizes = {name: variant.input_size for name, variant in list_variants().items()}
     assert sizes == {name: timm.get_pretrained_cfg(name).input_size for name in list_models()}
+    assert (sizes["qkformer_4_384"], sizes["qkformer_seq_4_384"]) == ((3, 32, 32), (3, 1, 1024))
 
 
 def test_cfg() -> None:
