@@ -125,7 +125,11 @@ class DataConfig(_Section):
         default=None, description="img_size of test data; null = img_size"
     )
     batch_size: Count = Field(default=64, description="samples of a step, of each process")
-    workers: Index = Field(default=0, description="number of loading processes; results do not depend on it")
+    workers: Index = Field(
+        default=0,
+        description="loading processes, which prepare batches beside the steps; 0 = the one that trains does it, "
+        "between steps; results do not depend on it",
+    )
     prefetch: Count = Field(default=2, description="batches that each loading process prepares in advance")
     pin_memory: bool | None = Field(default=None, description="page-locked batches; null = if there is a GPU")
     shuffle_time: Literal["test", "both"] | None = Field(
