@@ -143,19 +143,6 @@ def batch_statistics(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[
     return torch.batch_norm_update_stats(x, norm.running_mean, norm.running_var, norm.momentum or 0.0)
 
 
-def max_pool2d_gradient(
-    grad: Tensor, shape: Sequence[int], indices: Tensor, kernel: int, stride: int, padding: int
-) -> Tensor:
-    """Gradient of a 2-d max pool for its input of ``shape``, from the indices that the forward pass returned.
-
-    The operator takes the input as an argument but uses only its shape, so it is given a tensor without memory.
-    """
-    shape_only = grad.new_empty(()).expand(*shape)
-    return torch.ops.aten.max_pool2d_with_indices_backward(
-        grad, shape_only, [kernel] * 2, [stride] * 2, [padding] * 2, [1, 1], False, indices
-    )
-
-
 def forget_precision() -> None:
     """Lets the next ``accelerate.Accelerator`` have another precision than the one before in this process.
 

@@ -104,7 +104,8 @@ class SpikingSelfAttention(SpikingAttention):
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
         """``[T, B, h, d, N]`` each to ``[T, B, C, N]``."""
         channels, tokens = q.shape[-2:]
-        return joined((v @ k.mT) @ q if channels <= tokens else v @ (k.mT @ q))
+        q, k, v = (each.mT.contiguous() for each in (q, k, v))  # [T, B, h, N, d]; a batch of products needs copies
+        return joined((q @ (k.mT @ v) if channels <= tokens else (q @ k.mT) @ v).mT)
 
 
 class SpikeDrivenAttention(SpikingAttention):
@@ -150,12 +151,12 @@ def as_tokens(x: Tensor) -> Tensor:
 
 def by_head(x: Tensor, heads: int) -> Tensor:
     """``[T, B, h * d, N] -> [T, B, h, d, N]``."""
-    return rearrange(x, "t b (h d) n -> t b h d n", h=heads)
+    return rearrange(x.mT, "t b n (h d) -> t b h d n", h=heads)  # as it lies in memory, also on the way back
 
 
 def joined(x: Tensor) -> Tensor:
     """``[T, B, h, d, N] -> [T, B, h * d, N]``."""
-    return rearrange(x, "t b h d n -> t b (h d) n")
+    return rearrange(x, "t b h d n -> t b n (h d)").mT
 
 
 def check_heads(dim: int, heads: int) -> int:

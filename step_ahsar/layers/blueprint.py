@@ -9,6 +9,7 @@ from torch.nn.init import kaiming_normal_, trunc_normal_
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.fixed import FixedSpikes
+from step_ahsar.layers.pointwise import PointwiseConv1d, PointwiseConv2d
 from step_ahsar.layers.quantise import quantise
 from step_ahsar.neurons import NeuronKind, SpikingNeuron, create_neuron, create_norm, list_neurons, neuron_kind
 from step_ahsar.neurons.norms import Norm
@@ -20,6 +21,7 @@ SHORTCUTS = ("spike", "membrane")
 ATTENTIONS = ("own", "random", "none")
 
 CONV: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+POINTWISE: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: PointwiseConv1d, 2: PointwiseConv2d}
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ class Blueprint:
         Its weights have the standard deviation ``std``, or if that is None the blueprint's: they are drawn from a
         truncated normal distribution, and biases are 0.
         """
-        conv = CONV[ndim](in_channels, out_channels, kernel_size, **options)
+        pointwise = kernel_size == 1 and options.get("stride", 1) == 1 and options.get("groups", 1) == 1
+        conv = (POINTWISE if pointwise else CONV)[ndim](in_channels, out_channels, kernel_size, **options)
         if std is None:
             std = self.linear_std if linear else self.conv_std
         if self.norm == "none":

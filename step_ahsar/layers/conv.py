@@ -102,9 +102,9 @@ class SpikingConv(nn.Module):
     def _convolve(self, x: Tensor) -> Tensor:
         """``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
         if x.stride(0):
-            return over_time(self.conv(rearrange(x, "t b ... -> (t b) ...")), len(x))
+            return over_time(self.conv(channels_last(rearrange(x, "t b ... -> (t b) ..."))), len(x))
         # x is one image expanded over time. The convolution is the same at every time step and is computed once.
-        return repeat(self.conv(x[0]), "b ... -> t b ...", t=len(x))
+        return repeat(self.conv(channels_last(x[0])), "b ... -> t b ...", t=len(x))
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.pool is None:
@@ -140,6 +140,11 @@ class SpikingConv(nn.Module):
             conv.weight, conv.bias, mean, variance, eps, norm.weight, norm.bias
         )
         self.norm = nn.Identity()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """``x: [N, C, H, W]`` with the channels last in memory; ``[N, C, L]`` as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def over_time(x: Tensor, steps: int) -> Tensor:

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
+from step_ahsar.neurons.memory import by_samples, is_channels_last, restored
 from step_ahsar.registry import Registry
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -75,7 +75,7 @@ class TemporalEffectiveNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C, *S] -> [T, B, C, *S]``. Raises UserError for another T."""
         self.check_steps(x)
-        normed = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        normed = _over_samples(super().forward, x)
         return normed * self.step_scale.to(normed.dtype).view(-1, *[1] * (x.ndim - 1))
 
     def check_steps(self, x: Tensor) -> None:
@@ -115,10 +115,14 @@ def create_norm(
 
 def normalised(norm: nn.Module, x: Tensor) -> Tensor:
     """``norm(x)`` for ``x: [T, B, C, *S]``, whether the norm takes time steps or [T*B, C, *S]."""
-    if isinstance(norm, TemporalEffectiveNorm):
-        return norm(x)
-    normed = norm(rearrange(x, "t b ... -> (t b) ..."))
-    return rearrange(normed, "(t b) ... -> t b ...", t=len(x))
+    return norm(x) if isinstance(norm, TemporalEffectiveNorm) else _over_samples(norm, x)
+
+
+def _over_samples(norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``x: [T, B, C, *S]`` through a norm that takes [N, C, *S]."""
+    if x.ndim == 4 and is_channels_last(x):  # torch is slow where tokens lie so, unless it sees them as samples
+        return restored(norm(by_samples(x)), x, last=True)
+    return norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 @NORMS.register("bn")

@@ -110,14 +110,6 @@ def test_batch_statistics_are_batch_norms_own():
     torch.testing.assert_close(var, x.var((0, 2), unbiased=False))
 
 
-def test_the_max_pools_gradient_is_torchs_own():
-    x = torch.randn(2, 3, 7, 5, requires_grad=True)
-    out, indices = F.max_pool2d(x, 3, 2, 1, return_indices=True)
-    weight = torch.randn(out.shape)
-    (expected,) = torch.autograd.grad((out * weight).sum(), x)
-    assert torch.equal(internals.max_pool2d_gradient(weight, x.shape, indices, 3, 2, 1), expected)
-
-
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_sizes_are_marked_for_the_compiler(dynamic):
     compiled, sizes = torch.compile(lambda x: x * x.shape[0], backend="eager", fullgraph=True), (4, 6, 9)

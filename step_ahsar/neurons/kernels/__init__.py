@@ -5,7 +5,7 @@
 ``first_order.py`` refuses second derivatives.
 """
 
-from step_ahsar.neurons.kernels.compiling import compiler_available
+from step_ahsar.neurons.kernels.compiling import compiler_available, run_pass
 from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, State, Step, heaviside, working_dtype
 from step_ahsar.neurons.kernels.multi_step import multi_step
 from step_ahsar.neurons.kernels.normed import can_fuse, normed_multi_step
@@ -20,5 +20,6 @@ __all__ = [
     "heaviside",
     "multi_step",
     "normed_multi_step",
+    "run_pass",
     "working_dtype",
 ]

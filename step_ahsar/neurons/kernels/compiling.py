@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from step_ahsar import internals
-from step_ahsar.neurons.kernels.dynamics import Dynamics
 
 
 def compiler_available(device: torch.device) -> bool:
@@ -38,14 +37,12 @@ def _compiler_available(device_type: str) -> bool:
 _broken: set[str] = set()  # device types on which compiling has failed; not tried there again
 
 
-def run_pass(function: Callable[..., Any], static: tuple[Any, ...], x: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """Returns ``function(*static, x, *args)`` for ``x: [T, ...]``, compiled if possible.
-
-    The first of ``static``, all of which are hashable, is the neuron's :class:`Dynamics`.
-    """
+def run_pass(
+    function: Callable[..., Any], static: tuple[Hashable, ...], x: Tensor, *args: Any, compiled: bool = True
+) -> tuple[Tensor, ...]:
+    """Returns ``function(*static, x, *args)`` for ``x: [T, ...]``, compiled if it is to be and can be."""
     device = x.device
-    dynamics: Dynamics = static[0]
-    if not dynamics.compiled or device.type in _broken or not compiler_available(device):
+    if not compiled or device.type in _broken or not compiler_available(device):
         return function(*static, x, *args)
     try:
         with internals.unwatched():  # else the operators of the graph would run one by one

@@ -1,9 +1,10 @@
 """The multi-step form of any step equation, fused into one forward and one backward pass over the input.
 
 A step equation (:mod:`step_ahsar.neurons.equations`) is unrolled over the time steps of ``x: [T, ...]``. For this ``x``
-is flattened to ``[T, N]``, or to ``[T, B, C, L]`` if a parameter differs by channel or position. The forward pass
-returns the spikes and their number. For the backward pass only ``x`` is kept: it runs the equation again and
-differentiates it (``torch.func.vjp``), so one generic kernel serves every neuron.
+is flattened to ``[T, N]``, or to ``[T, B, C, L]`` if a parameter differs by channel or position; that is
+``[T, B, L, C]`` if the channels are last in memory. The forward pass returns the spikes and their number. For the
+backward pass only ``x`` is kept: it runs the equation again and differentiates it (``torch.func.vjp``), so one generic
+kernel serves every neuron.
 
 Both passes are compiled by ``torch.compile`` with every size except T dynamic and every parameter a tensor, so that one
 graph serves all layers, batch sizes and thresholds. Without a compiler the same code runs eagerly, with the same
@@ -21,6 +22,7 @@ from step_ahsar import internals
 from step_ahsar.neurons.kernels.compiling import run_pass
 from step_ahsar.neurons.kernels.dynamics import GRID, Dynamics, State, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
+from step_ahsar.neurons.memory import is_channels_last, ordered, restored, turned
 from step_ahsar.neurons.surrogate import heaviside
 
 
@@ -63,7 +65,9 @@ def multi_step(
         counts.append(count)
     if len(chunks) == 1:
         return spikes[0], counts[0], state or ()
-    return torch.cat(spikes), torch.stack(counts).sum(), state or ()
+    last = is_channels_last(x)
+    whole = torch.cat([each.movedim(2, -1) for each in spikes]).movedim(-1, 2) if last else torch.cat(spikes)
+    return whole, torch.stack(counts).sum(), state or ()
 
 
 def _plain(
@@ -72,21 +76,12 @@ def _plain(
     """The definition of :func:`multi_step`: an unrolled loop, differentiated by autograd."""
     work = working_dtype(x.dtype)
     fire = dynamics.fire(alpha)
-    shape = _layout(x, params.values()) if any(p.ndim for p in params.values()) else x.shape
+    shape = _shape(x, params.values()) if any(p.ndim for p in params.values()) else x.shape
     start = None if state is None else tuple(v.reshape(shape[1:]) for v in state)
     out = dynamics.unroll(x.to(work).reshape(shape).unbind(0), start, fire, params)
     spikes = torch.stack(out[: len(x)]).view(x.shape)
     count = dynamics.number(tuple(s.detach() for s in out[: len(x)]))
     return spikes.to(x.dtype), count, tuple(v.reshape(x.shape[1:]) for v in out[len(x) :]) if keep_state else ()
-
-
-def _layout(x: Tensor, params: Iterable[Tensor]) -> tuple[int, ...]:
-    """The shape that ``x: [T, ...]`` is run in: [T, N], or [T, B, C, L] where a parameter is not 0-d."""
-    for p in params:
-        if p.ndim:
-            steps, batch, channels, *rest = *x.shape, 1
-            return steps, batch, channels, math.prod(rest)
-    return len(x), x.numel() // len(x)
 
 
 class _MultiStep(torch.autograd.Function):
@@ -103,41 +98,62 @@ class _MultiStep(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         params, state = tensors[: len(names)], tensors[len(names) :]
-        shape = _layout(x, params)
-        flat, flat_state = _flatten(x, shape), tuple(_flatten(v, shape[1:]) for v in state) or None
-        by_name = dict(zip(names, (p.data for p in params), strict=True))
-        spikes, count, *last = run_pass(_forward_pass, (dynamics, hand_out), flat, flat_state, by_name)
+        last = is_channels_last(x)
+        shape = _shape(x, params, last)
+        by_name = {name: turned(p, last).data for name, p in zip(names, params, strict=True)}
+        flat, flat_state = _flatten(x, shape, last), _flatten_state(state, shape, last)
+        spikes, count, *ends = run_pass(
+            _forward_pass, (dynamics, hand_out), flat, flat_state, by_name, compiled=dynamics.compiled
+        )
         ctx.save_for_backward(x, alpha, *tensors)
         ctx.dynamics, ctx.names = dynamics, names
         ctx.mark_non_differentiable(count)
-        return spikes.view_as(x), count, *(v.view_as(x[0]) for v in last)
+        return restored(spikes, x, last), count, *(restored(v, x[0], last, channel=1) for v in ends)
 
     @staticmethod
     @first_order
     def backward(ctx: Any, grad_spikes: Tensor, _: Any, *grad_state: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha, *tensors = ctx.saved_tensors
         params, state = tensors[: len(ctx.names)], tensors[len(ctx.names) :]
-        shape = _layout(x, params)
+        last = is_channels_last(x)
+        shape = _shape(x, params, last)
         need = ctx.needs_input_grad[5 : 5 + len(params)]
         learnt = tuple(name for name, needed in zip(ctx.names, need, strict=True) if needed)
         grad_x, *grads = run_pass(
             _backward_pass,
             (ctx.dynamics, learnt),
-            _flatten(x, shape),
-            tuple(_flatten(v, shape[1:]) for v in state) or None,
-            dict(zip(ctx.names, (p.data for p in params), strict=True)),
+            _flatten(x, shape, last),
+            _flatten_state(state, shape, last),
+            {name: turned(p, last).data for name, p in zip(ctx.names, params, strict=True)},
             alpha,
-            _flatten(grad_spikes, shape),
-            tuple(_flatten(g, shape[1:]) for g in grad_state) or None,
+            _flatten(grad_spikes, shape, last),
+            _flatten_state(grad_state, shape, last),
+            compiled=ctx.dynamics.compiled,
         )
-        by_name = dict(zip(learnt, grads, strict=False))
-        grad_initial = [g.view_as(x[0]) for g in grads[len(learnt) :]]
-        return None, None, None, grad_x.view_as(x), None, *(by_name.get(n) for n in ctx.names), *grad_initial
+        by_name = {name: turned(grad, last) for name, grad in zip(learnt, grads, strict=False)}
+        grad_initial = [restored(g, x[0], last, channel=1) for g in grads[len(learnt) :]]
+        return None, None, None, restored(grad_x, x, last), None, *(by_name.get(n) for n in ctx.names), *grad_initial
 
 
-def _flatten(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _shape(x: Tensor, params: Iterable[Tensor], last: bool = False) -> tuple[int, ...]:
+    """The shape that ``x: [T, ...]`` is run in: [T, N], or by channel where a parameter is not 0-d.
+
+    By channel it is [T, B, C, L], or [T, B, L, C] if the channels are last in memory.
+    """
+    for p in params:
+        if p.ndim:
+            steps, batch, channels, *rest = *x.shape, 1
+            return (steps, batch, math.prod(rest), channels) if last else (steps, batch, channels, math.prod(rest))
+    return len(x), x.numel() // len(x)
+
+
+def _flatten(x: Tensor, shape: tuple[int, ...], last: bool) -> Tensor:
     """A contiguous tensor that is no view. A compiled graph would depend on the strides or on the base of a view."""
-    return x.contiguous().view(shape).data
+    return ordered(x, last).view(shape).data
+
+
+def _flatten_state(state: Iterable[Tensor], shape: tuple[int, ...], last: bool) -> State | None:
+    return tuple(ordered(v, last, channel=1).view(shape[1:]).data for v in state) or None
 
 
 def _forward_pass(

@@ -17,6 +17,7 @@ from step_ahsar import internals
 from step_ahsar.neurons.kernels.compiling import run_pass
 from step_ahsar.neurons.kernels.dynamics import UNROLL, Dynamics, heaviside, working_dtype
 from step_ahsar.neurons.kernels.first_order import first_order
+from step_ahsar.neurons.memory import by_samples, is_channels_last, ordered, restored, turned
 from step_ahsar.neurons.norms import TemporalEffectiveNorm, TemporalEffectiveNorm1d, TemporalEffectiveNorm2d
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -51,7 +52,7 @@ def normed_multi_step(
     if isinstance(norm, TemporalEffectiveNorm):
         norm.check_steps(x)
         step_scale = norm.step_scale
-    mean, var = _statistics(norm, x.detach().flatten(0, 1))
+    mean, var = _statistics(norm, x.detach())
     spikes, count = _NormedMultiStep.apply(
         dynamics, tuple(params), x, norm.weight, norm.bias, step_scale, mean, var, norm.eps, alpha, *params.values()
     )
@@ -60,14 +61,14 @@ def normed_multi_step(
 
 @torch.no_grad()
 def _statistics(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of the batch by channel, [C]. Updates the norm's running averages."""
+    """Mean and biased variance by channel, [C], of x: [T, B, C, ...]. Updates the norm's running averages."""
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
-    return internals.batch_statistics(x, norm)
+    return internals.batch_statistics(by_samples(x), norm)
 
 
 class _NormedMultiStep(torch.autograd.Function):
-    """x: [T, B, C, ...], seen as [T, B, C, L]."""
+    """x: [T, B, C, ...], seen as [T, B, C, L], or as [T, B, L, C] if the channels are last in memory."""
 
     @staticmethod
     def forward(
@@ -85,13 +86,17 @@ class _NormedMultiStep(torch.autograd.Function):
         *params: Tensor,
     ) -> tuple[Tensor, Tensor]:
         scale = torch.rsqrt(var.to(working_dtype(x.dtype)) + eps)
-        by_name = dict(zip(names, (p.data for p in params), strict=True))
+        last = is_channels_last(x)
+        by_name = {name: turned(p, last).data for name, p in zip(names, params, strict=True)}
         affine = _affine(weight, bias, mean, scale, step_scale)
-        spikes, count = run_pass(_forward_pass, (dynamics, step_scale is not None), _by_channel(x), affine, by_name)
+        static = dynamics, last, step_scale is not None
+        spikes, count = run_pass(
+            _forward_pass, static, _by_channel(x, last), affine, by_name, compiled=dynamics.compiled
+        )
         ctx.save_for_backward(x, weight, bias, step_scale, mean, scale, alpha, *params)
         ctx.dynamics, ctx.names = dynamics, names
         ctx.mark_non_differentiable(count)
-        return spikes.view(x.shape), count
+        return restored(spikes, x, last), count
 
     @staticmethod
     @first_order
@@ -99,26 +104,30 @@ class _NormedMultiStep(torch.autograd.Function):
         x, weight, bias, step_scale, mean, scale, alpha, *params = ctx.saved_tensors
         needed = ctx.needs_input_grad[10:]
         learnt = tuple(name for name, need in zip(ctx.names, needed, strict=True) if need)
+        last = is_channels_last(x)
         grad_x, grad_weight, grad_bias, *grads = run_pass(
             _backward_pass,
-            (ctx.dynamics, step_scale is not None, learnt),
-            _by_channel(x),
+            (ctx.dynamics, last, step_scale is not None, learnt),
+            _by_channel(x, last),
             _affine(weight, bias, mean, scale, step_scale),
             (weight.detach(), bias.detach(), mean, scale),
-            dict(zip(ctx.names, (p.data for p in params), strict=True)),
+            {name: turned(p, last).data for name, p in zip(ctx.names, params, strict=True)},
             alpha,
-            _by_channel(grad),
+            _by_channel(grad, last),
+            compiled=ctx.dynamics.compiled,
         )
         grad_steps = None if step_scale is None else grads.pop(0).to(step_scale.dtype)
-        by_name = dict(zip(learnt, grads, strict=True))
+        by_name = {name: turned(g, last) for name, g in zip(learnt, grads, strict=True)}
         norm_grads = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), grad_steps
         param_grads = (by_name.get(name) for name in ctx.names)
-        return None, None, grad_x.view(x.shape), *norm_grads, None, None, None, None, *param_grads
+        return None, None, restored(grad_x, x, last), *norm_grads, None, None, None, None, *param_grads
 
 
-def _by_channel(x: Tensor) -> Tensor:
-    """[T, B, C, ...] as a contiguous [T, B, C, L] that is no view, see multi_step._flatten."""
-    return x.contiguous().view(*x.shape[:3], -1).data
+def _by_channel(x: Tensor, last: bool) -> Tensor:
+    """[T, B, C, ...] as a contiguous [T, B, C, L] or [T, B, L, C] that is no view, see multi_step._flatten."""
+    steps, batch, channels = x.shape[:3]
+    shape = (steps, batch, -1, channels) if last else (steps, batch, channels, -1)
+    return ordered(x, last).view(shape).data
 
 
 def _affine(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor, step_scale: Tensor | None) -> tuple[Tensor, ...]:
@@ -128,26 +137,33 @@ def _affine(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor, step_scal
     return factor, bias.detach() - mean * factor, *steps
 
 
-def _normed(x: Tensor, affine: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    factor, offset = (a[:, None] for a in affine[:2])
+def _normed(x: Tensor, affine: tuple[Tensor, ...], last: bool) -> tuple[Tensor, ...]:
+    factor, offset = (_beside(a, last) for a in affine[:2])
     normed = x.to(working_dtype(x.dtype)) * factor + offset
     for steps in affine[2:]:
         normed = normed * steps
     return normed.unbind(0)
 
 
-# In the following passes ``per_step`` says whether the norm has a step_scale. Each case has compiled graphs of its own.
+def _beside(of_channel: Tensor, last: bool) -> Tensor:
+    """[C] so that it broadcasts against [B, C, L], or [B, L, C] if the channels are last."""
+    return of_channel if last else of_channel[:, None]
+
+
+# In the following passes ``last`` says whether the channels are last in memory, and ``per_step`` whether the norm has a
+# step_scale. Each case has compiled graphs of its own.
 
 
 def _forward_pass(
-    dynamics: Dynamics, per_step: bool, x: Tensor, affine: tuple[Tensor, ...], params: dict[str, Tensor]
+    dynamics: Dynamics, last: bool, per_step: bool, x: Tensor, affine: tuple[Tensor, ...], params: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    spikes = dynamics.unroll(_normed(x, affine), None, heaviside, params)[: len(x)]
+    spikes = dynamics.unroll(_normed(x, affine, last), None, heaviside, params)[: len(x)]
     return torch.stack(spikes).to(x.dtype), dynamics.number(spikes)
 
 
 def _backward_pass(
     dynamics: Dynamics,
+    last: bool,
     per_step: bool,
     learnt: tuple[str, ...],
     x: Tensor,
@@ -159,9 +175,11 @@ def _backward_pass(
 ) -> tuple[Tensor, ...]:
     """Gradients of x, of the norm's weight, bias and step_scale (if any), then of the learnt parameters."""
     work = working_dtype(x.dtype)
-    grads = dynamics.pull_back(_normed(x, affine), None, params, learnt, alpha, grad_spikes.to(work).unbind(0), None)
+    grads = dynamics.pull_back(
+        _normed(x, affine, last), None, params, learnt, alpha, grad_spikes.to(work).unbind(0), None
+    )
     steps, grad_steps = x.to(work).unbind(0), grads[: len(x)]
-    weight, bias, mean, scale = (v[:, None] for v in norm)
+    weight, bias, mean, scale = (_beside(v, last) for v in norm)
     centred = [(step - mean) * scale for step in steps]
     grad_step_scale: tuple[Tensor, ...] = ()
     if per_step:
@@ -169,12 +187,11 @@ def _backward_pass(
         grad_step_scale = (torch.stack(of_steps),)
         grad_steps = tuple(g * p for g, p in zip(grad_steps, affine[2].unbind(0), strict=True))
     # Sums over time and positions are part of the pass that makes the gradients; the sum over the batch follows.
-    grad_bias = reduce(torch.add, grad_steps).sum(-1).sum(0)
-    grad_weight = reduce(torch.add, (g * c for g, c in zip(grad_steps, centred, strict=True))).sum(-1).sum(0)
+    places = 1 if last else -1
+    grad_bias = reduce(torch.add, grad_steps).sum(places).sum(0)
+    grad_weight = reduce(torch.add, (g * c for g, c in zip(grad_steps, centred, strict=True))).sum(places).sum(0)
     n = x.numel() // len(grad_bias)
-    shift, slope = (
-        grad_bias[:, None] / n,
-        grad_weight[:, None] / n,
-    )  # from the batch's mean and variance, which depend on x
+    # from the batch's mean and variance, which depend on x
+    shift, slope = _beside(grad_bias, last) / n, _beside(grad_weight, last) / n
     grad = [(g - shift - c * slope) * (weight * scale) for g, c in zip(grad_steps, centred, strict=True)]
     return torch.stack(grad).to(x.dtype), grad_weight, grad_bias, *grad_step_scale, *grads[len(x) :]

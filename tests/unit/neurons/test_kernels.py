@@ -50,6 +50,31 @@ def test_fused_equals_definition(name, reset, detach, time_steps):
     close(run(multi_step, *args, state, True), run(_plain, *args, state, True), 1e-12)
 
 
+@pytest.mark.parametrize("by_channel", [False, True])
+@pytest.mark.parametrize("space", [(5,), (3, 4)])
+@pytest.mark.parametrize("time_steps", [3, UNROLL + 3])
+def test_channels_that_are_last_in_memory_stay_there(time_steps, space, by_channel):
+    dynamics = Dynamics(equations.lif_step, (0.0,), "sigmoid", "hard", True)
+    tau = torch.linspace(2, 3, 6, dtype=torch.float64)[None, :, None] if by_channel else 2.5
+    params = {"threshold": torch.tensor(0.7, dtype=torch.float64), "tau": torch.as_tensor(tau, dtype=torch.float64)}
+    x = torch.randn(time_steps, 2, 6, *space, dtype=torch.float64) * 2
+    state = torch.randn(2, 6, *space, dtype=torch.float64)
+
+    def run(x, state):
+        x, state = x.clone().requires_grad_(), state.clone().requires_grad_()
+        own = {name: value.clone().requires_grad_() for name, value in params.items()}
+        spikes, count, last = multi_step(dynamics, x, own, torch.tensor(4.0, dtype=torch.float64), (state,), True)
+        weight = torch.arange(spikes.numel(), dtype=torch.float64).sin().view(spikes.shape)
+        found = torch.autograd.grad((spikes * weight).sum() + last[0].sum(), [x, state, *own.values()])
+        return spikes, count, *last, *found
+
+    turned = run(x.movedim(2, -1).contiguous().movedim(-1, 2), state.movedim(1, -1).contiguous().movedim(-1, 1))
+    close(turned, run(x, state), 1e-12)
+    assert turned[0].movedim(2, -1).is_contiguous()
+    if time_steps <= UNROLL:
+        assert turned[3].movedim(2, -1).is_contiguous()
+
+
 def test_count_is_the_number_of_spikes():
     dynamics = Dynamics(equations.lif_step, (0.0,), "atan", "hard", True)
     params = {"threshold": torch.tensor(0.5), "tau": torch.tensor(2.0)}

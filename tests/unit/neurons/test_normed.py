@@ -1,6 +1,7 @@
 """Norm and neuron in one pass against the norm as a module and then the neuron."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -39,8 +40,40 @@ def test_equals_norm_then_neuron(shape, name, norm):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_running_statistics_are_torchs_to_the_bit():
-    neuron, norm, x = pair((4, 8, 6, 5, 5), dtype=torch.float32, momentum=0.3)
+def channels_last(x):
+    return x.movedim(2, -1).contiguous().movedim(-1, 2)
+
+
+@pytest.mark.parametrize("norm", ["bn", "tebn"])
+@pytest.mark.parametrize("name", ["lif", "plif"])
+@pytest.mark.parametrize("shape", [(4, 3, 5, 6, 7), (1, 8, 2, 9), (3, 2, 1, 4), (3, 4, 5, 1, 1)])
+def test_channels_that_are_last_in_memory_stay_there(shape, name, norm):
+    neuron, norm, x = pair(shape, name, norm=norm)
+    found, expected = run(neuron, norm, channels_last(x), True), run(neuron, norm, x, True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    apart = run(neuron, norm, channels_last(x), False)
+    for a, b in zip(apart, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    if min(shape[2], math.prod(shape[3:])) > 1:  # else both orders apply
+        for spikes, grad in ((found[0], found[4]), (apart[0], apart[4])):
+            assert spikes.movedim(2, -1).is_contiguous()
+            assert grad.movedim(2, -1).is_contiguous()
+
+
+def test_an_image_that_is_repeated_over_time_is_in_its_own_order():
+    neuron, norm, x = pair((4, 3, 5, 6, 7))
+    image = channels_last(x)[:1].expand(4, -1, -1, -1, -1)
+    spikes = neuron(image, norm)
+    assert spikes.movedim(2, -1).is_contiguous()
+    assert torch.equal(spikes, neuron(x[:1].expand(4, -1, -1, -1, -1), norm))
+
+
+@pytest.mark.parametrize("order", [lambda x: x, channels_last])
+@pytest.mark.parametrize("shape", [(4, 8, 6, 5, 5), (4, 8, 6, 25)])
+def test_running_statistics_are_torchs_to_the_bit(shape, order):
+    neuron, norm, x = pair(shape, dtype=torch.float32, momentum=0.3)
+    x = order(x)
     fused, apart = (run(neuron, norm, x, f)[1:4] for f in (True, False))
     assert all(torch.equal(a, b) for a, b in zip(fused, apart, strict=True))
 
