@@ -53,7 +53,7 @@ def multi_step(
     names = tuple(params)
     spikes, counts = [], []
     size = dynamics.unroll_steps
-    chunks = x.split(size)
+    chunks = x.split(size) if len(x) > size else (x,)  # a split copies the gradient
     for i, chunk in enumerate(chunks):
         hand_out = keep_state or i + 1 < len(chunks)
         now = list(params.values())
