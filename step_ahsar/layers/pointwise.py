@@ -16,7 +16,7 @@ class _Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C_in, *S] -> [N, C_out, *S]``."""
-        return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return F.linear(x.movedim(1, -1).contiguous(), self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 class PointwiseConv1d(_Pointwise, nn.Conv1d):

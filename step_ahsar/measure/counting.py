@@ -449,7 +449,7 @@ class OperationMeter:
         """The product of [..., n, k] and [..., k, m]; ``args`` end with both."""
         a, b = args[-2:]
         macs = a.numel() * b.shape[-1]
-        is_weight = [self._is_weight(a), self._is_weight(b) or isinstance(module, nn.Linear)]
+        is_weight = [self._is_weight(a), self._is_weight(b) or isinstance(module, _OWN_PRODUCT)]
         if any(is_weight):
             x, meets = (b, a.shape[-2]) if is_weight[0] else (a, b.shape[-1])
             read = reading_of(x, self._spike_values, None)
@@ -529,6 +529,9 @@ class OperationMeter:
     def _is_weight(self, x: Tensor) -> bool:
         return x.untyped_storage().data_ptr() in self._weights
 
+
+# Modules whose only product is that of their input and their weight, which may be quantised and then is no parameter.
+_OWN_PRODUCT = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 # Modules inside of which nothing is counted: norms in evaluation are part of the weights before them, and what a
 # parametrisation computes depends on weights alone.
