@@ -12,11 +12,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import torch
 
+from step_ahsar.bench.loading import embedded_configs, reading_and_training
 from step_ahsar.bench.networks import (
     CASES,
     OURS,
@@ -323,6 +325,18 @@ def _operations(setting: Setting) -> Iterator[Row]:
         yield Row("operations", f"evaluation of {name}, batch {case.batch}", "ms", times.wall)
 
 
+def _loading(setting: Setting) -> Iterator[Row]:
+    """On one core. Where reading takes longer than training, data.workers prepares the next batch beside the step."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name, config in islice(embedded_configs(), 1 if setting.small else None):
+            times = interleaved(name, reading_and_training(config), min(5, setting.rounds), torch.device("cpu"))
+            yield Row("loading", f"{name}, batch {config.data.batch_size}", "ms", times.wall)
+    finally:
+        torch.set_num_threads(threads)
+
+
 # -- starting ----------------------------------------------------------------------------------------------------------
 
 _COMMANDS = {
@@ -392,5 +406,6 @@ PARTS = {
     "time-steps": Part("training steps against T", _time_steps),
     "batches": Part("training steps against the batch size", _batches),
     "operations": Part("counting operations", _operations),
+    "loading": Part("reading a batch beside training on it, for configs whose data are in the package", _loading),
     "start": Part("commands until they print, and compiling", _start),
 }

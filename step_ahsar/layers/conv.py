@@ -1,9 +1,10 @@
 """The building blocks of every model: convolution or linear layer, norm, neuron."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
@@ -101,15 +102,10 @@ class SpikingConv(nn.Module):
 
     def _convolve(self, x: Tensor) -> Tensor:
         """``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
-        if x.stride(0):
-            return over_time(self.conv(channels_last(rearrange(x, "t b ... -> (t b) ..."))), len(x))
-        # x is one image expanded over time. The convolution is the same at every time step and is computed once.
-        return repeat(self.conv(channels_last(x[0])), "b ... -> t b ...", t=len(x))
+        return at_every_step(lambda samples: self.conv(channels_last(samples)), x)
 
     def _pool(self, x: Tensor) -> Tensor:
-        if self.pool is None:
-            return x
-        return over_time(self.pool(rearrange(x, "t b ... -> (t b) ...")), len(x))
+        return x if self.pool is None else at_every_step(self.pool, x)
 
     @torch.no_grad()
     def fold_scale(self, scale: float) -> None:
@@ -145,6 +141,14 @@ class SpikingConv(nn.Module):
 def channels_last(x: Tensor) -> Tensor:
     """``x: [N, C, H, W]`` with the channels last in memory; ``[N, C, L]`` as it is."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def at_every_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``x: [T, B, C, *S]`` through a function of [N, C, *S]. What is the same at every time step is computed once."""
+    if x.stride(0):
+        return over_time(function(x.flatten(0, 1)), len(x))
+    once = function(x[0])
+    return once.expand(len(x), *once.shape)
 
 
 def over_time(x: Tensor, steps: int) -> Tensor:

@@ -37,5 +37,5 @@ def turned(param: Tensor, last: bool) -> Tensor:
 
 
 def by_samples(x: Tensor) -> Tensor:
-    """``x: [T, B, C, *S]`` for a batch norm: [T*B, C, *S], or [T*B*S, C] if the channels are last in memory."""
+    """``x: [T, B, C, *S]`` for statistics: [T*B, C, *S], or [T*B*S, C] if the channels are last in memory."""
     return ordered(x, True).flatten(0, -2) if is_channels_last(x) else x.flatten(0, 1)

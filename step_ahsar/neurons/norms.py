@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from step_ahsar.errors import UserError
-from step_ahsar.neurons.memory import by_samples, is_channels_last, restored
+from step_ahsar.neurons.memory import by_samples, is_channels_last, ordered, restored
 from step_ahsar.registry import Registry
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -120,9 +120,11 @@ def normalised(norm: nn.Module, x: Tensor) -> Tensor:
 
 def _over_samples(norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """``x: [T, B, C, *S]`` through a norm that takes [N, C, *S]."""
-    if x.ndim == 4 and is_channels_last(x):  # torch is slow where tokens lie so, unless it sees them as samples
+    if not is_channels_last(x):
+        return norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    if x.ndim == 4:  # torch is slow where tokens lie so, unless it sees them as samples
         return restored(norm(by_samples(x)), x, last=True)
-    return norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return norm(ordered(x, last=True).flatten(0, 1).movedim(-1, 1)).unflatten(0, x.shape[:2])
 
 
 @NORMS.register("bn")

@@ -46,7 +46,9 @@ ALLOWED = {
     "compare": {
         *("errors", "files", "progress", "registry", "config", "neurons", "measure", "data", "robustness", "engine"),
     },
-    "bench": {"errors", "internals", "progress", "neurons", "models", "ahsar", "measure", "engine"},
+    "bench": {
+        *("errors", "internals", "progress", "config", "neurons", "models", "ahsar", "measure", "data", "engine"),
+    },
     "report": {"errors", "files", "progress"},
     "__main__": {"cli"},
     "cli": {
