@@ -41,6 +41,7 @@ def test_the_tables_of_results_are_those_of_the_summaries():
     document = script["DOCUMENT"].read_text()
     folders = {path.name for path in (ROOT / "results").iterdir()}
     in_pages = {"main", "bands_digits"}  # too many cells for a document
-    assert {place[1] for place in script["PLACE"].findall(document)} == folders - in_pages
+    assert {place[1] for place in script["PLACE"].findall(document)} == folders - in_pages - {"bench"}
     assert all((ROOT / "results" / name / "report.html").is_file() for name in in_pages)
     assert script["fresh"]() == document, "run scripts/results_table.py"
+    assert script["fresh_speed"]() == script["SPEED"].read_text(), "run scripts/results_table.py"
