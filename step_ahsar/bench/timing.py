@@ -57,7 +57,10 @@ class Row:
 
     def stored(self) -> dict[str, Any]:
         """Everything as JSON has it."""
-        ratios = {name: found._asdict() for name, found in self.ratios().items()}
+        ratios = {
+            name: {"median": found.median, "low": found.low, "high": found.high}
+            for name, found in self.ratios().items()
+        }
         return {**asdict(self), "medians": self.medians(), "ratios": ratios}
 
 

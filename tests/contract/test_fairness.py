@@ -50,6 +50,7 @@ def test_what_a_neuron_draws_is_its_own_and_the_seeds(neuron):
 
 
 def test_the_same_draws_on_every_backend():
+    pytest.importorskip("spikingjelly")
     options = {"time_steps": 4, "channels": 3}
     for name in ("psn", "glif"):
         known = {key: value for key, value in options.items() if key in neuron_kind(name).options}

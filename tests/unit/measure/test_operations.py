@@ -375,6 +375,7 @@ class Currents(nn.Module):
 )
 @pytest.mark.parametrize("compiled", ["0", "1"])
 def test_matrix_products_inside_of_a_neuron(monkeypatch, name, backend, options, macs, compiled):
+    pytest.importorskip(backend)
     monkeypatch.setenv("STEP_AHSAR_COMPILE", compiled)
     model = Currents(create_neuron(name, backend=backend, **options))
     found = operations(model, [torch.rand(4, 3, 2, 3)], batch_axis=1)
@@ -449,6 +450,7 @@ def test_the_model_is_left_as_it_was():
 
 def test_spikingjellys_counter_agrees():
     """Its synaptic operations of a spiking ResNet, whose inputs are binary but for the first layer's."""
+    pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based import functional, neuron
     from spikingjelly.activation_based.model import spiking_resnet
     from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
@@ -471,6 +473,7 @@ def test_spikingjellys_counter_agrees():
 
 def test_spikingjellys_counter_agrees_on_a_convolutional_net_of_this_package():
     """The stem of Spikformer with SpikingJelly's neurons, on events: every input is binary."""
+    pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 
     torch.manual_seed(0)
@@ -515,6 +518,7 @@ def test_neurobench_agrees_where_it_can_count():
 
 
 def test_spikingjelly_in_single_steps():
+    pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based import functional, layer, neuron
 
     net = nn.Sequential(
