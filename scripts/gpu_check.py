@@ -26,7 +26,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +36,7 @@ from torch import Tensor, nn
 from step_ahsar.ahsar import regulate
 from step_ahsar.bench import PARTS, Row, Setting
 from step_ahsar.bench.networks import OURS, REGULATED, SMALL, TINY, Case, network, training_step
+from step_ahsar.bench.parts import rivals
 from step_ahsar.bench.timing import Step, interleaved
 from step_ahsar.config import Config
 from step_ahsar.engine import train
@@ -67,15 +67,6 @@ class Line(NamedTuple):
     found: str
 
 
-def installed(*names: str) -> dict[str, str]:
-    """The versions of those packages that are."""
-    found = {}
-    for name in names:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 class Report:
     """What was found so far. It is printed as it is found, and written after every check."""
 
@@ -88,7 +79,7 @@ class Report:
             "device": device.type,
             "rounds": rounds,
             "hardware": hardware(),
-            "versions": versions() | installed("triton", "spikingjelly"),
+            "versions": versions() | rivals(),
             "seconds": {},
             "rows": [],
         }

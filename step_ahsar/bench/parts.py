@@ -9,9 +9,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any, NamedTuple
@@ -108,7 +109,7 @@ def run_bench(parts: Sequence[str], setting: Setting) -> Iterator[dict[str, Any]
         "rounds": setting.rounds,
         "small": setting.small,
         "hardware": hardware(),
-        "versions": versions(),
+        "versions": versions() | rivals(),
         "rows": [],
     }
     chosen = parts or list(PARTS)
@@ -118,6 +119,15 @@ def run_bench(parts: Sequence[str], setting: Setting) -> Iterator[dict[str, Any]
             for row in PARTS[part].measure(setting):
                 found["rows"].append(row.stored())
                 yield found
+
+
+def rivals() -> dict[str, str]:
+    """The versions of what is measured beside this package, as far as it is installed."""
+    found = {}
+    for name in ("spikingjelly", "braincog", "triton"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _available(kinds: Iterable[str], make: Callable[[str], Step]) -> tuple[dict[str, Step], dict[str, str]]:
