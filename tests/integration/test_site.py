@@ -46,6 +46,9 @@ def test_the_first_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         assert (tmp_path / "runs" / file).is_file()
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="the last mkdocstrings and pymdown-extensions for Python 3.10 do not fit"
+)
 def test_the_site_is_built(tmp_path: Path) -> None:
     """Strictly: a dead link, a dead anchor or a public name that is not found is an error."""
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
