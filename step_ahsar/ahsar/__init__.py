@@ -7,8 +7,9 @@ under a controller. ``neuron.py`` is the neuron ``ahsar``; a model of such neuro
 ``folding.py`` moves the learnt scales into the weights, ``adapting.py`` moves thresholds at test time.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from step_ahsar.lazy import lazily
 
 if TYPE_CHECKING:
     from step_ahsar.ahsar.adapting import Adaptation, adapt_thresholds, record_rates
@@ -47,8 +48,4 @@ __all__ = [
     "regulate",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)

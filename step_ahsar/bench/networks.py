@@ -14,6 +14,7 @@ from step_ahsar.ahsar import fold, regulate
 from step_ahsar.bench.products import products_of
 from step_ahsar.bench.timing import Step
 from step_ahsar.errors import UserError
+from step_ahsar.libraries.adapter import require
 from step_ahsar.neurons import SpikingNeuron, normalised
 
 OURS, REGULATED, RELU, PRODUCTS = "step-ahsar", "step-ahsar, ahsar", "ReLU", "products alone"
@@ -44,6 +45,11 @@ class Case:
     args: Mapping[str, Any] = field(default_factory=dict)
     rival: Callable[[int], nn.Module] | None = None
     time_steps: int = 4
+
+    @property
+    def title(self) -> str:
+        """Its name and batch size."""
+        return f"{self.name}, batch {self.batch}"
 
 
 def _spikformer(dim: int, depth: int, heads: int, size: int, time_steps: int) -> nn.Module:
@@ -89,10 +95,8 @@ def network(kind: str, case: Case) -> nn.Module:
     if kind == RIVAL:
         if case.rival is None:
             raise UserError(f"SpikingJelly has no {case.name}")
-        try:
-            return case.rival(case.time_steps).train()
-        except ImportError as fault:
-            raise UserError(f"SpikingJelly cannot be imported: {fault}") from fault
+        require("spikingjelly")
+        return case.rival(case.time_steps).train()
     options: dict[str, Any] = {**case.args, "neuron": "ahsar" if kind == REGULATED else "lif"}
     if kind in _BACKENDS:
         options["backend"] = _BACKENDS[kind]

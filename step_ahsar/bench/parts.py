@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from multiprocessing import get_context
@@ -37,6 +38,7 @@ from step_ahsar.bench.networks import (
 from step_ahsar.bench.timing import Row, Step, interleaved
 from step_ahsar.engine.record import git_commit, hardware, versions
 from step_ahsar.errors import UserError, first_line, unknown
+from step_ahsar.libraries.adapter import require
 from step_ahsar.measure import OperationMeter
 from step_ahsar.measure.memory import PeakMemory
 from step_ahsar.neurons import create_neuron
@@ -148,6 +150,14 @@ def _available(kinds: Iterable[str], make: Callable[[str], Step]) -> tuple[dict[
     return steps, skipped
 
 
+def _timed(
+    part: str, case: str, kinds: Iterable[str], make: Callable[[str], Step], setting: Setting, at: int | None = None
+) -> Row:
+    """The row of contenders whose steps are timed."""
+    steps, skipped = _available(kinds, make)
+    return Row(part, case, "ms", interleaved(case, steps, setting.rounds, setting.place).wall, skipped, at)
+
+
 # -- neurons and networks ----------------------------------------------------------------------------------------------
 
 
@@ -155,23 +165,22 @@ def _neuron(setting: Setting) -> Iterator[Row]:
     for size in (10_000,) if setting.small else (100_000, 1_000_000, 10_000_000):
         for time_steps in (1, 4, 16):
             x = torch.randn(time_steps, size // time_steps, device=setting.place)
-            kinds = {OURS: _our_neuron, RIVAL: _their_neuron, "moving its bytes": _bytes}
-            steps, skipped = _available(kinds, lambda kind: kinds[kind](x))  # noqa: B023 (called at once)
             case = f"LIF, {size:.0e} values, T {time_steps}"
-            times = interleaved(case, steps, setting.rounds, setting.place)
-            yield Row("neuron", case, "ms", times.wall, skipped)
+            yield _timed("neuron", case, _NEURONS, partial(_neuron_step, x=x), setting)
+
+
+def _neuron_step(kind: str, x: torch.Tensor) -> Step:
+    return _NEURONS[kind](x)
 
 
 def _our_neuron(x: torch.Tensor) -> Step:
-    neuron = create_neuron("lif")
-    return _forward_and_backward(neuron, x)
+    return _forward_and_backward(create_neuron("lif"), x)
 
 
 def _their_neuron(x: torch.Tensor) -> Step:
-    try:
-        from spikingjelly.activation_based import functional, neuron, surrogate
-    except ImportError as fault:
-        raise UserError(f"SpikingJelly cannot be imported: {fault}") from fault
+    require("spikingjelly")
+    from spikingjelly.activation_based import functional, neuron, surrogate
+
     theirs = neuron.LIFNode(
         tau=2.0,
         v_reset=0.0,
@@ -209,18 +218,19 @@ def _bytes(x: torch.Tensor) -> Step:
     return step
 
 
+_NEURONS = {OURS: _our_neuron, RIVAL: _their_neuron, "moving its bytes": _bytes}
+
+
 def _training(setting: Setting) -> Iterator[Row]:
     for case in setting.cases:
-        steps, skipped = _available(TRAINED, lambda kind: training_step(kind, case, setting.place))  # noqa: B023
-        times = interleaved(case.name, steps, setting.rounds, setting.place)
-        yield Row("training", f"{case.name}, batch {case.batch}", "ms", times.wall, skipped)
+        make = partial(training_step, case=case, device=setting.place)
+        yield _timed("training", case.title, TRAINED, make, setting)
 
 
 def _inference(setting: Setting) -> Iterator[Row]:
     for case in setting.cases:
-        steps, skipped = _available(TRAINED, lambda kind: inference(kind, case, setting.place))  # noqa: B023
-        times = interleaved(case.name, steps, setting.rounds, setting.place)
-        yield Row("inference", f"{case.name}, batch {case.batch}", "ms", times.wall, skipped)
+        make = partial(inference, case=case, device=setting.place)
+        yield _timed("inference", case.title, TRAINED, make, setting)
 
 
 def _ahsar(setting: Setting) -> Iterator[Row]:
@@ -228,8 +238,8 @@ def _ahsar(setting: Setting) -> Iterator[Row]:
     case = setting.overhead_case
     steps = {kind: training_step(kind, case, setting.place) for kind in (REGULATED, OURS)}
     times = interleaved(case.name, steps, 10 * setting.rounds, setting.place)
-    yield Row("ahsar", f"{case.name}, batch {case.batch}, by the clock", "ms", times.wall)
-    yield Row("ahsar", f"{case.name}, batch {case.batch}, on the processor", "ms", times.cpu)
+    yield Row("ahsar", f"{case.title}, by the clock", "ms", times.wall)
+    yield Row("ahsar", f"{case.title}, on the processor", "ms", times.cpu)
     yield from _peaks("ahsar", case, (REGULATED, OURS), setting)
 
 
@@ -252,7 +262,7 @@ def _peaks(part: str, case: Case, kinds: Iterable[str], setting: Setting) -> Ite
                 yield Row(part, case.name, "MiB", {}, {kind: "this platform does not tell peak memory"})
                 return
             into.append(peak)
-    yield Row(part, f"{case.name}, batch {case.batch}, peak memory of a training step", "MiB", values, skipped)
+    yield Row(part, f"{case.title}, peak memory of a training step", "MiB", values, skipped)
 
 
 def _peak(kind: str, case: Case, device: str, threads: int) -> float | None:
@@ -290,49 +300,47 @@ def _env(**variables: str) -> Iterator[None]:
 def _time_steps(setting: Setting) -> Iterator[Row]:
     case = setting.overhead_case if setting.small else replace(SMALL, batch=16)
     for time_steps in (1, 2, 4) if setting.small else (1, 2, 4, 8, 16, 32):
-        yield _at(
-            "time-steps",
-            f"{case.name}, batch {case.batch}, T",
-            time_steps,
-            replace(case, time_steps=time_steps),
-            setting,
-        )
+        sized = replace(case, time_steps=time_steps)
+        yield _at("time-steps", f"{case.title}, T {time_steps}", time_steps, sized, setting)
 
 
 def _batches(setting: Setting) -> Iterator[Row]:
     case = setting.overhead_case
     for batch in (1, 2) if setting.small else (1, 4, 16, 64):
-        yield _at("batches", f"{case.name}, T {case.time_steps}, batch", batch, replace(case, batch=batch), setting)
+        sized = replace(case, batch=batch)
+        yield _at("batches", f"{case.name}, T {case.time_steps}, batch {batch}", batch, sized, setting)
 
 
 def _at(part: str, name: str, at: int, case: Case, setting: Setting) -> Row:
-    steps, skipped = _available((OURS, RIVAL), lambda kind: training_step(kind, case, setting.place))
-    times = interleaved(f"{name} {at}", steps, setting.rounds, setting.place)
-    return Row(part, f"{name} {at}", "ms", times.wall, skipped, at)
+    make = partial(training_step, case=case, device=setting.place)
+    return _timed(part, name, (OURS, RIVAL), make, setting, at)
 
 
 def _operations(setting: Setting) -> Iterator[Row]:
     """Counting operations beside evaluating without."""
     for name in ("spikformer_2_64", "qkformer_3_64"):
         case = Case(name, name, 2 if setting.small else 64, args={"threshold": 0.25})
-        model = network(OURS, case).to(setting.place)
-        x = torch.randn(case.batch, 3, case.size, case.size, device=setting.place)
-        with torch.no_grad():
-            model(x)  # norms have statistics, so the spikes are as many as in training
-        model.eval()
+        times = interleaved(name, _evaluations(case, setting.place), setting.rounds, setting.place)
+        yield Row("operations", f"evaluation of {case.title}", "ms", times.wall)
 
-        @torch.inference_mode()
-        def counted() -> None:
-            with OperationMeter(model) as meter, meter.batch(len(x)):  # noqa: B023
-                model(x)  # noqa: B023
 
-        @torch.inference_mode()
-        def alone() -> None:
-            model(x)  # noqa: B023
+def _evaluations(case: Case, device: torch.device) -> dict[str, Step]:
+    model = network(OURS, case).to(device)
+    x = torch.randn(case.batch, 3, case.size, case.size, device=device)
+    with torch.no_grad():
+        model(x)  # norms have statistics, so the spikes are as many as in training
+    model.eval()
 
-        steps: Mapping[str, Step] = {"counted": counted, "alone": alone}
-        times = interleaved(name, steps, setting.rounds, setting.place)
-        yield Row("operations", f"evaluation of {name}, batch {case.batch}", "ms", times.wall)
+    @torch.inference_mode()
+    def counted() -> None:
+        with OperationMeter(model) as meter, meter.batch(len(x)):
+            model(x)
+
+    @torch.inference_mode()
+    def alone() -> None:
+        model(x)
+
+    return {"counted": counted, "alone": alone}
 
 
 def _loading(setting: Setting) -> Iterator[Row]:
@@ -355,9 +363,9 @@ _COMMANDS = {
     "step-ahsar list models": ["-m", "step_ahsar", "list", "models"],
 }
 _FIRST_STEP = """
-import sys, time, torch
+import time, torch
 torch.set_num_threads({threads})
-from step_ahsar.bench.networks import CASES, REGULATED, SMALL, TINY, training_step
+from step_ahsar.bench.networks import REGULATED, SMALL, TINY, training_step
 step = training_step(REGULATED, {case}, torch.device({device!r}))
 times = []
 for _ in range(4):

@@ -1,7 +1,8 @@
 """Comparisons: cells x seeds, trained under the same conditions, resumable, and their statistics."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from step_ahsar.lazy import lazily
 
 if TYPE_CHECKING:
     from step_ahsar.compare.collecting import collect
@@ -46,8 +47,4 @@ __all__ = [
     "write",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)

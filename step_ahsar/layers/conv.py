@@ -146,14 +146,9 @@ def channels_last(x: Tensor) -> Tensor:
 def at_every_step(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """``x: [T, B, C, *S]`` through a function of [N, C, *S]. What is the same at every time step is computed once."""
     if x.stride(0):
-        return over_time(function(x.flatten(0, 1)), len(x))
+        return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     once = function(x[0])
     return once.expand(len(x), *once.shape)
-
-
-def over_time(x: Tensor, steps: int) -> Tensor:
-    """``[T*B, ...] -> [T, B, ...]``."""
-    return rearrange(x, "(t b) ... -> t b ...", t=steps)
 
 
 class SpikingLinear(SpikingConv):
@@ -190,7 +185,7 @@ class PlainConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[T, B, C_in, *S] -> [T, B, C_out, *S']``."""
-        return over_time(self.conv(rearrange(x, "t b ... -> (t b) ...")), len(x))
+        return at_every_step(self.conv, x)
 
 
 class GainNeuron(nn.Module):

@@ -8,19 +8,21 @@ from torch import Tensor, nn
 
 from step_ahsar import internals
 from step_ahsar.neurons.kernels import run_pass
+from step_ahsar.neurons.memory import ordered
 
 
 class MaxPool(nn.Module):
     """Max pool of kernel 3, stride 2, padding 1: ``[B, C, *S] -> [B, C, *ceil(S / 2)]``, S of one or two dimensions.
 
-    It gives the same numbers as nn.MaxPool1d and nn.MaxPool2d. Those keep their whole input for the backward pass, of
-    which only the shape is used; this one keeps the shape.
+    It gives the same numbers as nn.MaxPool1d and nn.MaxPool2d. Those keep their whole input for the backward pass,
+    which needs none of its values; over images this one does not.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, N] -> [B, C, ceil(N / 2)]`` or ``[B, C, H, W] -> [B, C, ceil(H / 2), ceil(W / 2)]``."""
         if x.ndim == 3:
             return F.max_pool1d(x, *_SETTINGS)
+        # A model that is compiled as a whole cannot have compiled passes in it.
         return F.max_pool2d(x, *_SETTINGS) if internals.is_compiling() else _MaxPool.apply(x)
 
 
@@ -39,12 +41,9 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         # torch's own is slow where the channels are last in memory
         (indices,) = ctx.saved_tensors
-        return run_pass(_backward_pass, ctx.odd, _ordered(grad), _ordered(indices))[0][0].movedim(-1, 1)
-
-
-def _ordered(x: Tensor) -> Tensor:
-    """``[B, C, H, W] -> [1, B, H, W, C]``. :func:`run_pass` makes a graph for each length of the first axis."""
-    return x.movedim(1, -1).contiguous()[None].data
+        # A graph is made for each length of the first axis, which therefore is 1: [1, B, H, W, C].
+        flat = (ordered(each[None], last=True).data for each in (grad, indices))
+        return run_pass(_backward_pass, ctx.odd, *flat)[0][0].movedim(-1, 1)
 
 
 def _backward_pass(odd_height: int, odd_width: int, grad: Tensor, indices: Tensor) -> tuple[Tensor]:

@@ -1,6 +1,6 @@
 """Frequency-aware token mixing by Haar wavelets (Spiking Wavelet Transformer)."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import sqrt
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.nn.functional import max_pool1d, max_pool2d
 
 from step_ahsar.errors import UserError
 from step_ahsar.layers.blueprint import Blueprint
-from step_ahsar.layers.conv import GainNeuron, SpikingConv, over_time, stream_neuron
+from step_ahsar.layers.conv import GainNeuron, SpikingConv, at_every_step, stream_neuron
 
 
 def haar_matrix(size: int) -> Tensor:
@@ -144,4 +144,4 @@ class WaveletMixer(nn.Module):
         if not self.in_series:
             return x
         pool = max_pool1d if self.ndim == 1 else max_pool2d
-        return over_time(pool(x.flatten(0, 1), 3, 1, 1), len(x))
+        return at_every_step(partial(pool, kernel_size=3, stride=1, padding=1), x)

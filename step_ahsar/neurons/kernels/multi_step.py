@@ -66,8 +66,8 @@ def multi_step(
     if len(chunks) == 1:
         return spikes[0], counts[0], state or ()
     last = is_channels_last(x)
-    whole = torch.cat([each.movedim(2, -1) for each in spikes]).movedim(-1, 2) if last else torch.cat(spikes)
-    return whole, torch.stack(counts).sum(), state or ()
+    joined = torch.cat([ordered(each, last) for each in spikes])
+    return restored(joined, x, last), torch.stack(counts).sum(), state or ()
 
 
 def _plain(

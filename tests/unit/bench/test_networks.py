@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from step_ahsar import internals
 from step_ahsar.bench import networks
 from step_ahsar.bench.networks import OURS, REGULATED, RELU, RIVAL, TINY, Case, inference, network, training_step
 from step_ahsar.bench.products import products_of
@@ -26,7 +27,7 @@ def test_products_are_computed_again_with_their_operands():
     again = products_of(step)
     for parameter in (*conv.parameters(), *linear.parameters()):
         parameter.grad = None
-    watch = networks.products_of.__globals__["internals"].OperatorWatch(lambda name, args, out: ran.append((name, out)))
+    watch = internals.OperatorWatch(lambda name, args, out: ran.append((name, out)))
     watch.start()
     try:
         again()
